@@ -1,0 +1,1 @@
+//! The event bus over a busrt broker: in process or over a UNIX socket.

@@ -1,0 +1,218 @@
+//! The bus: one trait, implemented by every phase.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::{
+    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError,
+    TryPublishError,
+};
+use crate::event::Event;
+use crate::origin::PublisherId;
+use crate::payload::Payload;
+use crate::receipt::Receipt;
+use crate::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
+use crate::stats::Stats;
+use crate::subscribe::Subscribe;
+use crate::subscription::Subscription;
+use crate::topic::Topic;
+
+/// Limits that every backend keeps alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Largest event, in bytes of payload, headers and correlation: 1 MiB.
+    pub max_event_size: usize,
+    /// How long `publish` waits for room: 5 s.
+    pub publish_deadline: Duration,
+    /// Most subscriptions of one handle: 16,384.
+    pub max_subscriptions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_event_size: 1 << 20,
+            publish_deadline: Duration::from_secs(5),
+            max_subscriptions: 16_384,
+        }
+    }
+}
+
+/// One handle of an event bus: it publishes, subscribes, and is one publisher with an identity of
+/// its own. [`connect`](Self::connect) makes further handles of the same bus.
+///
+/// ```
+/// use std::sync::Arc;
+/// use eventbus_trait::{Event, EventBus, Subscribe};
+///
+/// async fn greet(bus: Arc<dyn EventBus>) -> Result<(), Box<dyn std::error::Error>> {
+///     let mut greetings = bus.subscribe(Subscribe::to("greetings.#")?).await?;
+///     bus.publish(Event::json("greetings.hello", "world")?).await?;
+///     let event = greetings.recv().await.ok_or("bus closed")?;
+///     assert_eq!(*event.decode_json::<String>()?, "world");
+///     Ok(())
+/// }
+/// ```
+#[async_trait]
+pub trait EventBus: Send + Sync + fmt::Debug {
+    /// Which backend this is: `crossbeam`, `in-process`, `unix` …
+    fn backend(&self) -> &str;
+
+    /// This handle's identity as a publisher.
+    fn publisher_id(&self) -> PublisherId;
+
+    /// Publishes an event.
+    ///
+    /// An `AtLeastOnce` event waits until all matching subscriptions have room, and enters none
+    /// before (FLW-001). Cancelling before it returns leaves the event either published or not,
+    /// never half (DEL-005).
+    ///
+    /// # Errors
+    /// The event comes back in [`Refused`]; nobody got it.
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused>;
+
+    /// Publishes an event if that needs no waiting.
+    ///
+    /// # Errors
+    /// The event comes back in [`Refused`]; nobody got it.
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>>;
+
+    /// Publishes events in order, up to the first that is refused. The receipt is for all.
+    ///
+    /// # Errors
+    /// [`BatchRefused`] has the events that were not published.
+    async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused>;
+
+    /// A publisher for one topic, which saves looking its subscriptions up for each event.
+    fn publisher(&self, topic: Topic) -> Publisher;
+
+    /// Subscribes. Whatever any connected publisher publishes after this returned is seen
+    /// (SUB-001).
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError>;
+
+    /// Another handle of the same bus: a publisher of its own and, where there is a broker, a
+    /// connection of its own. Without a name it gets one.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError>;
+
+    /// Serves RPC calls under the service's name.
+    ///
+    /// # Errors
+    /// [`ServeError::NotSupported`] by a backend that has no RPC.
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        let _ = service;
+        Err(ServeError::NotSupported {
+            backend: self.backend().to_owned(),
+        })
+    }
+
+    /// Calls a method of a service.
+    ///
+    /// # Errors
+    /// [`CallError::NotSupported`] by a backend that has no RPC.
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let _ = call;
+        Err(CallError::NotSupported {
+            backend: self.backend().to_owned(),
+        })
+    }
+
+    /// Counters as of now.
+    fn stats(&self) -> Stats;
+
+    /// Ends this handle: what it accepted is delivered, its subscriptions end once they have been
+    /// read, later operations are `Closed`. Idempotent.
+    ///
+    /// # Errors
+    /// [`ShutdownError`] says what could not be confirmed in time. The handle is closed all the
+    /// same.
+    async fn shutdown(&self) -> Result<(), ShutdownError>;
+}
+
+/// A backend's side of a [`Publisher`].
+#[async_trait]
+pub trait PublishTopic: Send + Sync {
+    /// As [`EventBus::publish`].
+    ///
+    /// # Errors
+    /// The event comes back.
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused>;
+
+    /// As [`EventBus::try_publish`].
+    ///
+    /// # Errors
+    /// The event comes back.
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>>;
+}
+
+/// Publishes to one topic. Cloning shares the publisher: it has its handle's identity.
+#[derive(Clone)]
+pub struct Publisher {
+    topic: Topic,
+    backend: Arc<dyn PublishTopic>,
+}
+
+impl Publisher {
+    /// Puts a publisher together: for backends.
+    #[must_use]
+    pub fn new(topic: Topic, backend: Arc<dyn PublishTopic>) -> Self {
+        Self { topic, backend }
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// An event on this topic.
+    #[must_use]
+    pub fn event(&self, payload: impl Into<Payload>) -> Event {
+        Event::on(self.topic.clone(), payload.into())
+    }
+
+    /// Publishes an event on this topic; no future is boxed unless it has to wait.
+    ///
+    /// # Errors
+    /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
+    pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        match self.try_publish(event) {
+            Ok(receipt) => Ok(receipt),
+            Err(refused) => match refused.into_parts() {
+                (event, TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
+                (event, _) => self.backend.publish(event).await,
+            },
+        }
+    }
+
+    /// Publishes an event on this topic if that needs no waiting.
+    ///
+    /// # Errors
+    /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
+    pub fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        if *event.topic() != self.topic {
+            let reason = PublishError::WrongTopic {
+                topic: event.topic().to_string(),
+                expected: self.topic.to_string(),
+            };
+            return Err(Refused::new(event, reason.into()));
+        }
+        self.backend.try_publish(event)
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+//! The event bus contract as types.
+//!
+//! An application publishes and subscribes through [`EventBus`] and does not know which backend is
+//! behind it: a channel in its own process, or a broker in another. What every backend promises is
+//! written down, clause by clause, in `docs/contract.md`; the ids in this documentation (DEL-001
+//! and so on) are its ids.
+//!
+//! The crate has no runtime and does no I/O: any executor polls its futures, and plain threads use
+//! [`Subscription::recv_blocking`] and [`EventBus::try_publish`].
+
+mod bus;
+pub mod codec;
+mod correlation;
+mod error;
+mod event;
+pub mod filter;
+mod origin;
+mod payload;
+mod receipt;
+pub mod rpc;
+pub mod signal;
+mod stats;
+mod subscribe;
+mod subscription;
+mod sync;
+mod topic;
+
+pub use bus::{EventBus, Limits, PublishTopic, Publisher};
+pub use codec::{Codec, CodecError, ContentType};
+pub use correlation::{Correlation, CorrelationFilter};
+pub use error::{
+    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError,
+    TryPublishError, TryRecvError,
+};
+pub use event::{Delivery, Event, EventError, Headers};
+pub use filter::{FilterError, TopicFilter};
+pub use origin::{Origin, PublisherId, process_epoch};
+pub use payload::Payload;
+pub use receipt::{Confirm, Confirmation, Receipt, ReceiptError};
+pub use signal::Signal;
+pub use stats::{FamilyStats, Stats, SubscriptionCounters, SubscriptionStats, count};
+pub use subscribe::{DEFAULT_CAPACITY, MAX_CAPACITY, Overflow, Subscribe};
+pub use subscription::{EventSource, Item, Subscription};
+pub use topic::{MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_TOPIC_BYTES, Topic, TopicError};
