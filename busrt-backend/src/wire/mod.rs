@@ -1,0 +1,13 @@
+//! What travels in a busrt payload: event frames and control messages, versioned.
+//!
+//! Reading treats every byte as hostile: lengths are checked before anything is allocated for
+//! them, and what does not parse is an error, never a panic. `docs/wire-format.md` is the
+//! specification for other implementations.
+
+mod control;
+mod frame;
+mod reader;
+
+pub use control::{AckEntry, Control, Member, Refusal, StatusEntry, SubscriptionInfo};
+pub use frame::{EventFrame, FrameWriter, LinkEntry, MAGIC, is_frame};
+pub use reader::WireError;
