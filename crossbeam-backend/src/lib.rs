@@ -1,1 +1,27 @@
-//! Under construction.
+//! The event bus over crossbeam channels, in one process.
+//!
+//! Every subscription has a bounded channel of its own; publishing puts the event into each
+//! matching one, after room has been reserved in all. Subscribers get the published payload
+//! itself, whose bytes nobody makes unless somebody asks for them; so a typed payload that is not
+//! encoded is not held against the size limit either.
+//!
+//! There is no runtime, no task and no thread: any executor polls the futures, and plain threads
+//! publish and receive as well. Only a publisher that waits for room starts the timer thread of
+//! `futures-timer`, which the process keeps.
+//!
+//! A handle that is dropped without `shutdown` leaves its subscriptions alive: they go on
+//! receiving what other handles publish until they are dropped. Once no handle and no publisher is
+//! left, nothing can be published any more, and subscriptions end when they have been read.
+
+mod bus;
+mod handle;
+mod hub;
+mod queue;
+mod room;
+mod route;
+mod source;
+mod sync;
+mod trie;
+mod wait;
+
+pub use bus::CrossbeamBus;

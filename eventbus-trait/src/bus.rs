@@ -151,6 +151,15 @@ pub trait PublishTopic: Send + Sync {
     /// # Errors
     /// The event comes back.
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>>;
+
+    /// As `try_publish`, but as the first step of a `publish`, which goes on to wait: finding no
+    /// room is no refusal yet and is not counted as one.
+    ///
+    /// # Errors
+    /// The event comes back.
+    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        self.try_publish(event)
+    }
 }
 
 /// Publishes to one topic. Cloning shares the publisher: it has its handle's identity.
@@ -184,7 +193,8 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        match self.try_publish(event) {
+        let event = self.own(event)?;
+        match self.backend.first_try(event) {
             Ok(receipt) => Ok(receipt),
             Err(refused) => match refused.into_parts() {
                 (event, TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
@@ -198,14 +208,21 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        if *event.topic() != self.topic {
-            let reason = PublishError::WrongTopic {
-                topic: event.topic().to_string(),
-                expected: self.topic.to_string(),
-            };
-            return Err(Refused::new(event, reason.into()));
+        match self.own(event) {
+            Ok(event) => self.backend.try_publish(event),
+            Err(refused) => Err(refused.map(TryPublishError::from)),
         }
-        self.backend.try_publish(event)
+    }
+
+    fn own(&self, event: Event) -> Result<Event, Refused> {
+        if *event.topic() == self.topic {
+            return Ok(event);
+        }
+        let reason = PublishError::WrongTopic {
+            topic: event.topic().to_string(),
+            expected: self.topic.to_string(),
+        };
+        Err(Refused::new(event, reason))
     }
 }
 

@@ -37,9 +37,20 @@ impl Signal {
 
     /// Wakes the receiver if it waits. Call it after the queue has been filled or closed.
     pub fn notify(&self) {
+        if let Some(waker) = self.take() {
+            waker.wake();
+        }
+    }
+
+    /// The waker to call, if the receiver waits: [`notify`](Self::notify) for a sender that still
+    /// holds a lock and calls it later.
+    #[must_use]
+    pub fn take(&self) -> Option<Waker> {
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) {
-            self.wake();
+            self.disarm()
+        } else {
+            None
         }
     }
 
@@ -57,15 +68,10 @@ impl Signal {
     }
 
     #[cold]
-    fn wake(&self) {
-        let waker = {
-            let mut slot = lock(&self.waker);
-            self.armed.store(false, Ordering::Relaxed);
-            slot.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    fn disarm(&self) -> Option<Waker> {
+        let mut slot = lock(&self.waker);
+        self.armed.store(false, Ordering::Relaxed);
+        slot.take()
     }
 }
 

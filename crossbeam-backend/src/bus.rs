@@ -1,0 +1,189 @@
+//! The bus itself: the trait's operations, put together from the parts.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventbus_trait::{
+    BatchRefused, ConnectError, Event, EventBus, Limits, PublishTopic, Publisher, PublisherId,
+    Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic,
+    TryPublishError,
+};
+
+use crate::handle::{Handle, Obstacle};
+use crate::hub::Hub;
+use crate::route::Path;
+use crate::source::Source;
+use crate::wait;
+
+const BACKEND: &str = "crossbeam";
+
+/// An event bus inside one process, over bounded crossbeam channels.
+///
+/// ```
+/// use crossbeam_backend::CrossbeamBus;
+/// use eventbus_trait::{Event, EventBus, Limits, Subscribe};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = CrossbeamBus::new(Limits::default());
+/// let mut events = bus.subscribe(Subscribe::to("events.#")?).await?;
+/// bus.publish(Event::json("events.process.new", &7)?).await?;
+/// assert_eq!(*events.recv().await.ok_or("closed")?.decode_json::<i32>()?, 7);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct CrossbeamBus {
+    handle: Arc<Handle>,
+}
+
+impl CrossbeamBus {
+    /// A new bus, and its first handle. [`connect`](EventBus::connect) makes further ones.
+    #[must_use]
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            handle: Handle::new(&Hub::new(limits), None),
+        })
+    }
+}
+
+#[async_trait]
+impl EventBus for CrossbeamBus {
+    fn backend(&self) -> &str {
+        BACKEND
+    }
+
+    fn publisher_id(&self) -> PublisherId {
+        self.handle.publisher
+    }
+
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        wait::publish(&self.handle, event, Path::Topic)
+            .await
+            .map(Receipt::ready)
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        try_publish(&self.handle, event, Path::Topic)
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
+        let mut events = events.into_iter();
+        let (mut accepted, mut deliveries) = (0, 0);
+        while let Some(event) = events.next() {
+            match wait::publish(&self.handle, event, Path::Topic).await {
+                Ok(queued) => deliveries += queued,
+                Err(refused) => {
+                    let (first, reason) = refused.into_parts();
+                    return Err(BatchRefused {
+                        accepted,
+                        events: std::iter::once(first).chain(events).collect(),
+                        reason,
+                    });
+                }
+            }
+            accepted += 1;
+        }
+        Ok(Receipt::ready(deliveries))
+    }
+
+    fn publisher(&self, topic: Topic) -> Publisher {
+        let backend = TopicPublisher {
+            place: self.handle.add_publisher(),
+            handle: Arc::clone(&self.handle),
+        };
+        Publisher::new(topic, Arc::new(backend))
+    }
+
+    async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        let (queue, receiver) = self.handle.hub.attach(&self.handle, &subscribe)?;
+        let name = Arc::clone(&queue.name);
+        let counters = Arc::clone(&queue.counters);
+        let source = Source::new(queue, receiver, &self.handle);
+        Ok(Subscription::new(
+            name,
+            &subscribe,
+            counters,
+            Box::new(source),
+        ))
+    }
+
+    async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
+        if self.handle.is_closed() {
+            return Err(ConnectError::Closed);
+        }
+        let hub = &self.handle.hub;
+        if let Some(name) = name {
+            hub.claim(name)?;
+        }
+        let handle = Handle::new(hub, name);
+        Ok(Arc::new(Self { handle }))
+    }
+
+    fn stats(&self) -> Stats {
+        self.handle.stats(BACKEND)
+    }
+
+    async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.handle.close();
+        Ok(())
+    }
+}
+
+/// A publisher whose route has a place of its own.
+struct TopicPublisher {
+    handle: Arc<Handle>,
+    place: usize,
+}
+
+#[async_trait]
+impl PublishTopic for TopicPublisher {
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        wait::publish(&self.handle, event, Path::Publisher(self.place))
+            .await
+            .map(Receipt::ready)
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        try_publish(&self.handle, event, Path::Publisher(self.place))
+    }
+
+    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        let tried = first_try(&self.handle, event, Path::Publisher(self.place));
+        tried.inspect_err(|refused| {
+            if let TryPublishError::Publish(reason) = refused.reason() {
+                self.handle.refuse(refused.event(), reason);
+            }
+        })
+    }
+}
+
+impl Drop for TopicPublisher {
+    fn drop(&mut self) {
+        self.handle.remove_publisher(self.place);
+    }
+}
+
+fn try_publish(
+    handle: &Handle,
+    event: Event,
+    path: Path,
+) -> Result<Receipt, Refused<TryPublishError>> {
+    first_try(handle, event, path)
+        .inspect_err(|refused| handle.refuse(refused.event(), refused.reason()))
+}
+
+/// Publishes without waiting; a refusal is not counted yet.
+fn first_try(
+    handle: &Handle,
+    event: Event,
+    path: Path,
+) -> Result<Receipt, Refused<TryPublishError>> {
+    match handle.attempt(event, path) {
+        Ok(queued) => Ok(Receipt::ready(queued)),
+        Err(Obstacle::Full(event, queue)) => {
+            let subscription = queue.name.to_string();
+            Err(Refused::new(event, TryPublishError::Full { subscription }))
+        }
+        Err(Obstacle::Refused(event, reason)) => Err(Refused::new(event, reason.into())),
+    }
+}

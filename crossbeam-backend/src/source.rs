@@ -1,0 +1,103 @@
+//! The receiving side of a subscription.
+//!
+//! Invariant: an entry that was lost events in front of it is handed over as two items; in between
+//! it is held here and counted as queued.
+
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use crossbeam_channel::Receiver;
+use eventbus_trait::{Event, EventSource, Item, TryRecvError};
+
+use crate::handle::Handle;
+use crate::hub::Hub;
+use crate::queue::{Entry, Next, Queue};
+
+/// The receiving side of a subscription.
+#[derive(Debug)]
+pub(crate) struct Source {
+    queue: Arc<Queue>,
+    receiver: Receiver<Entry>,
+    hub: Arc<Hub>,
+    owner: Weak<Handle>,
+    held: Option<Event>,
+    /// How many events were given up when the subscription was closed.
+    given_up: Option<u64>,
+}
+
+impl Source {
+    /// The receiving side of `queue`.
+    pub(crate) fn new(queue: Arc<Queue>, receiver: Receiver<Entry>, owner: &Arc<Handle>) -> Self {
+        Self {
+            queue,
+            receiver,
+            hub: Arc::clone(&owner.hub),
+            owner: Arc::downgrade(owner),
+            held: None,
+            given_up: None,
+        }
+    }
+
+    fn hold(&mut self, entry: Entry) -> Item {
+        self.held = Some(entry.event);
+        self.queue.hold(true);
+        Item::Lagged(entry.lagged)
+    }
+
+    fn end(&mut self) {
+        if self.given_up.is_some() {
+            return;
+        }
+        self.hub.detach(&self.queue);
+        self.given_up = Some(self.queue.len());
+        if let Some(owner) = self.owner.upgrade() {
+            owner.subscriptions.lock().remove(&self.queue.id);
+        }
+        self.held = None;
+        while self.receiver.try_recv().is_ok() {}
+    }
+}
+
+#[async_trait]
+impl EventSource for Source {
+    fn try_next(&mut self) -> Result<Item, TryRecvError> {
+        if let Some(event) = self.held.take() {
+            self.queue.hold(false);
+            return Ok(Item::Event(event));
+        }
+        match self.queue.next(&self.receiver) {
+            Next::Entry(entry) if entry.lagged == 0 => Ok(Item::Event(entry.event)),
+            Next::Entry(entry) => Ok(self.hold(entry)),
+            Next::Lagged(lost) => Ok(Item::Lagged(lost)),
+            Next::Empty => Err(TryRecvError::Empty),
+            Next::Ended => Err(TryRecvError::Closed),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        match self.try_next() {
+            Err(TryRecvError::Empty) => {}
+            other => return Poll::Ready(other.ok()),
+        }
+        self.queue.signal.register(cx.waker());
+        match self.try_next() {
+            Err(TryRecvError::Empty) => Poll::Pending,
+            other => Poll::Ready(other.ok()),
+        }
+    }
+
+    fn queued(&self) -> u64 {
+        self.given_up.unwrap_or_else(|| self.queue.len())
+    }
+
+    async fn close(&mut self) {
+        self.end();
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
