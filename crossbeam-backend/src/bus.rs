@@ -9,7 +9,7 @@ use eventbus_trait::{
     TryPublishError,
 };
 
-use crate::handle::{Handle, Obstacle};
+use crate::handle::{Attempt, Handle};
 use crate::hub::Hub;
 use crate::route::Path;
 use crate::source::Source;
@@ -179,11 +179,11 @@ fn first_try(
     path: Path,
 ) -> Result<Receipt, Refused<TryPublishError>> {
     match handle.attempt(event, path) {
-        Ok(queued) => Ok(Receipt::ready(queued)),
-        Err(Obstacle::Full(event, queue)) => {
+        Attempt::Queued(queued) => Ok(Receipt::ready(queued)),
+        Attempt::Full(event, queue) => {
             let subscription = queue.name.to_string();
             Err(Refused::new(event, TryPublishError::Full { subscription }))
         }
-        Err(Obstacle::Refused(event, reason)) => Err(Refused::new(event, reason.into())),
+        Attempt::Refused(event, reason) => Err(Refused::new(event, reason.into())),
     }
 }

@@ -46,9 +46,11 @@ struct Lane {
     routes: Routes,
 }
 
-/// Why an event was not accepted yet, or never will be. It comes back.
+/// What came of an attempt to publish. An event that was not accepted comes back.
 #[derive(Debug)]
-pub(crate) enum Obstacle {
+pub(crate) enum Attempt {
+    /// This many queues have the event.
+    Queued(u64),
     /// This queue is full.
     Full(Event, Arc<Queue>),
     /// Waiting does not help.
@@ -79,10 +81,10 @@ impl Handle {
         handle
     }
 
-    /// Publishes an event if all its subscriptions have room. Returns how many queued it.
-    pub(crate) fn attempt(&self, event: Event, path: Path) -> Result<u64, Obstacle> {
+    /// Publishes an event if all its subscriptions have room.
+    pub(crate) fn attempt(&self, event: Event, path: Path) -> Attempt {
         if let Some(refusal) = self.too_large(&event) {
-            return Err(Obstacle::Refused(event, refusal));
+            return Attempt::Refused(event, refusal);
         }
         let mut after = Aftermath::default();
         let outcome = self.lane.lock().publish(self, event, path, &mut after);
@@ -189,9 +191,9 @@ impl Lane {
         mut event: Event,
         path: Path,
         after: &mut Aftermath,
-    ) -> Result<u64, Obstacle> {
+    ) -> Attempt {
         if self.closed {
-            return Err(Obstacle::Refused(event, PublishError::Closed));
+            return Attempt::Refused(event, PublishError::Closed);
         }
         let reserve = event.get_delivery() == Delivery::AtLeastOnce;
         loop {
@@ -201,7 +203,7 @@ impl Lane {
             if reserve {
                 match reserve_route(route, after) {
                     Ok(()) => {}
-                    Err((queue, NoRoom::Full)) => return Err(Obstacle::Full(event, queue)),
+                    Err((queue, NoRoom::Full)) => return Attempt::Full(event, queue),
                     // The generation moved before the room was closed: look the route up again.
                     Err((_, NoRoom::Closed)) => continue,
                 }
@@ -216,12 +218,12 @@ impl Lane {
                 *sequence += 1;
                 origin
             });
-            let (queues, lost) = enter_route(route, event, reserve, after);
+            let (queued, lost) = enter_route(route, event, reserve, after);
             families.count(route.family(), route.queues().len() as u64);
             if !reserve {
                 self.dropped += lost;
             }
-            return Ok(queues);
+            return Attempt::Queued(queued);
         }
     }
 }
@@ -280,8 +282,8 @@ fn enter(queue: &Arc<Queue>, event: Event, reserved: bool, after: &mut Aftermath
         };
         match place {
             Ok(()) => match queue.enter(event) {
-                Ok(()) => true,
-                Err(event) => {
+                None => true,
+                Some(event) => {
                     after.losses.push((Arc::clone(queue), event));
                     false
                 }

@@ -101,19 +101,19 @@ impl Queue {
         self.overflow == Overflow::Wait
     }
 
-    /// Queues an event for which a place is reserved.
-    pub(crate) fn enter(&self, event: Event) -> Result<(), Event> {
+    /// Queues an event for which a place is reserved. With a place there is room, and the receiver
+    /// outlives the reservations; should that ever not hold, the event comes back, counted as
+    /// dropped.
+    pub(crate) fn enter(&self, event: Event) -> Option<Event> {
         count(&self.counters.matched, 1);
-        let sent = if self.lost_newest.load(Ordering::Acquire) == 0 {
-            self.sender.try_send(Entry { lagged: 0, event })
+        let refused = if self.lost_newest.load(Ordering::Acquire) == 0 {
+            self.sender.try_send(Entry { lagged: 0, event }).err()
         } else {
             self.enter_marked(event)
         };
-        // With a place reserved there is room, and the receiver outlives the reservations.
-        sent.map_err(|error| {
-            count(&self.counters.dropped, 1);
-            error.into_inner().event
-        })
+        let entry = refused?.into_inner();
+        count(&self.counters.dropped, 1);
+        Some(entry.event)
     }
 
     /// Queues an event by the overflow policy; returns what was lost for it.
@@ -192,12 +192,14 @@ impl Queue {
     }
 
     #[cold]
-    fn enter_marked(&self, event: Event) -> Result<(), TrySendError<Entry>> {
+    fn enter_marked(&self, event: Event) -> Option<TrySendError<Entry>> {
         let _turn = self.edge.lock();
         let lagged = self.lost_newest.load(Ordering::Relaxed);
-        self.sender.try_send(Entry { lagged, event })?;
-        self.lost_newest.fetch_sub(lagged, Ordering::Release);
-        Ok(())
+        let refused = self.sender.try_send(Entry { lagged, event }).err();
+        if refused.is_none() {
+            self.lost_newest.fetch_sub(lagged, Ordering::Release);
+        }
+        refused
     }
 
     #[cold]

@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 use eventbus_trait::{Event, PublishError, Refused};
 use futures_timer::Delay;
 
-use crate::handle::{Handle, Obstacle};
+use crate::handle::{Attempt, Handle};
 use crate::queue::Queue;
 use crate::route::Path;
 
 /// Publishes an event, waiting for room until the handle's deadline. Returns how many queued it.
 pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result<u64, Refused> {
     let refused = match handle.attempt(event, path) {
-        Ok(queued) => return Ok(queued),
-        Err(Obstacle::Full(event, queue)) => match wait(handle, event, queue, path).await {
+        Attempt::Queued(queued) => return Ok(queued),
+        Attempt::Full(event, queue) => match wait(handle, event, queue, path).await {
             Ok(queued) => return Ok(queued),
             Err(refused) => refused,
         },
-        Err(Obstacle::Refused(event, reason)) => Refused::new(event, reason),
+        Attempt::Refused(event, reason) => Refused::new(event, reason),
     };
     handle.refuse(refused.event(), refused.reason());
     Err(refused)
@@ -48,11 +48,11 @@ async fn wait(
         loop {
             place.register(cx);
             match handle.attempt(held, path) {
-                Ok(queued) => return Poll::Ready(Ok(queued)),
-                Err(Obstacle::Refused(event, reason)) => {
+                Attempt::Queued(queued) => return Poll::Ready(Ok(queued)),
+                Attempt::Refused(event, reason) => {
                     return Poll::Ready(Err(Refused::new(event, reason)));
                 }
-                Err(Obstacle::Full(event, queue)) => {
+                Attempt::Full(event, queue) => {
                     held = event;
                     if place.is_at(&queue) {
                         break;

@@ -1,5 +1,7 @@
 //! What one process can see of the bus: delivery, refusal, policies, life cycle.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

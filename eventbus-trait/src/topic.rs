@@ -210,11 +210,9 @@ impl TryFrom<String> for Topic {
     }
 }
 
-impl TryFrom<&Topic> for Topic {
-    type Error = std::convert::Infallible;
-
-    fn try_from(topic: &Topic) -> Result<Self, Self::Error> {
-        Ok(topic.clone())
+impl From<&Topic> for Topic {
+    fn from(topic: &Topic) -> Self {
+        topic.clone()
     }
 }
 
