@@ -1,4 +1,27 @@
 //! The event bus over a busrt broker: in process or over a UNIX socket.
+//!
+//! busrt moves frames between clients quickly and loses them silently. This crate adds what a bus
+//! needs: a session that keeps order and loses nothing between connected peers (credit,
+//! acknowledgements), a broker whose shutdown is real, and a front door of its own. What travels
+//! is specified in `docs/wire-format.md`.
+//!
+//! Payloads that arrive share the memory of the frame they came in (128 KiB at most, or one larger
+//! event): an application that keeps small payloads for long should copy them.
 
+#[cfg(windows)]
+compile_error!("busrt does not build on Windows; use the `crossbeam` phase there");
+
+mod broker;
+mod bus;
+mod home;
+mod options;
+mod runtime;
+mod session;
 pub mod topics;
+mod transport;
 pub mod wire;
+
+pub use broker::SocketError;
+pub use bus::BusrtBus;
+pub use home::open;
+pub use options::{Address, BrokerMode, OpenError, Options};

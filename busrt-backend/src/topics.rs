@@ -20,7 +20,12 @@ pub const PREFIX: &str = "eb/";
 pub fn to_broker(topic: &Topic) -> String {
     let mut out = String::with_capacity(PREFIX.len() + topic.as_str().len());
     out.push_str(PREFIX);
-    out.extend(topic.as_str().chars().map(|c| if c == '.' { '/' } else { c }));
+    out.extend(
+        topic
+            .as_str()
+            .chars()
+            .map(|c| if c == '.' { '/' } else { c }),
+    );
     out
 }
 

@@ -132,21 +132,36 @@ impl Control {
             Self::Join | Self::Leave | Self::Probe => {}
             Self::Members(members) => {
                 put_count(&mut out, members.len());
-                members.iter().take(MAX_COUNT).for_each(|m| put_text(&mut out, &m.client));
+                members
+                    .iter()
+                    .take(MAX_COUNT)
+                    .for_each(|m| put_text(&mut out, &m.client));
             }
             Self::Left(member) => put_text(&mut out, &member.client),
             Self::JoinRefused(refusal) => out.push(refusal.code()),
             Self::Hello { publisher } => out.extend_from_slice(&publisher.0),
-            Self::Welcome { publisher, subscriptions } => {
+            Self::Welcome {
+                publisher,
+                subscriptions,
+            } => {
                 out.extend_from_slice(&publisher.0);
                 put_count(&mut out, subscriptions.len());
-                subscriptions.iter().take(MAX_COUNT).for_each(|s| s.write(&mut out));
+                subscriptions
+                    .iter()
+                    .take(MAX_COUNT)
+                    .for_each(|s| s.write(&mut out));
             }
             Self::Open(subscription) => subscription.write(&mut out),
-            Self::Opened { subscription, first } => {
+            Self::Opened {
+                subscription,
+                first,
+            } => {
                 put_u64s(&mut out, &[*subscription, *first]);
             }
-            Self::OpenRefused { subscription, refusal } => {
+            Self::OpenRefused {
+                subscription,
+                refusal,
+            } => {
                 put_u64s(&mut out, &[*subscription]);
                 out.push(refusal.code());
             }
@@ -155,12 +170,18 @@ impl Control {
             Self::Ack(entries) => {
                 put_count(&mut out, entries.len());
                 for e in entries.iter().take(MAX_COUNT) {
-                    put_u64s(&mut out, &[e.subscription, e.received, e.credit, e.credit_bytes]);
+                    put_u64s(
+                        &mut out,
+                        &[e.subscription, e.received, e.credit, e.credit_bytes],
+                    );
                 }
             }
             Self::Status(entries) => {
                 put_count(&mut out, entries.len());
-                entries.iter().take(MAX_COUNT).for_each(|e| e.write(&mut out));
+                entries
+                    .iter()
+                    .take(MAX_COUNT)
+                    .for_each(|e| e.write(&mut out));
             }
         }
         out
@@ -178,7 +199,10 @@ impl Control {
         r.array::<4>("magic")?;
         let version = r.u8("version")?;
         if version != VERSION {
-            return Err(WireError::Version { version, known: VERSION });
+            return Err(WireError::Version {
+                version,
+                known: VERSION,
+            });
         }
         let message = Self::read_body(r.u8("tag")?, &mut r)?;
         r.end()?;
@@ -196,29 +220,48 @@ impl Control {
             3 => Self::Leave,
             4 => Self::Left(member(r)?),
             5 => Self::Probe,
-            6 => Self::Hello { publisher: PublisherId(r.array("publisher")?) },
+            6 => Self::Hello {
+                publisher: PublisherId(r.array("publisher")?),
+            },
             7 => {
                 let publisher = PublisherId(r.array("publisher")?);
                 let count = r.count("subscriptions", SubscriptionInfo::MIN)?;
-                let subscriptions =
-                    (0..count).map(|_| SubscriptionInfo::read(r)).collect::<Result<_, _>>()?;
-                Self::Welcome { publisher, subscriptions }
+                let subscriptions = (0..count)
+                    .map(|_| SubscriptionInfo::read(r))
+                    .collect::<Result<_, _>>()?;
+                Self::Welcome {
+                    publisher,
+                    subscriptions,
+                }
             }
             8 => Self::Open(SubscriptionInfo::read(r)?),
-            9 => Self::Opened { subscription: r.u64("subscription")?, first: r.u64("first")? },
+            9 => Self::Opened {
+                subscription: r.u64("subscription")?,
+                first: r.u64("first")?,
+            },
             10 => Self::OpenRefused {
                 subscription: r.u64("subscription")?,
                 refusal: Refusal::read(r)?,
             },
-            11 => Self::Close { subscription: r.u64("subscription")? },
+            11 => Self::Close {
+                subscription: r.u64("subscription")?,
+            },
             12 => Self::Closed(StatusEntry::read(r)?),
             13 => {
                 let count = r.count("acknowledgements", 32)?;
-                Self::Ack((0..count).map(|_| AckEntry::read(r)).collect::<Result<_, _>>()?)
+                Self::Ack(
+                    (0..count)
+                        .map(|_| AckEntry::read(r))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             14 => {
                 let count = r.count("statuses", 24)?;
-                Self::Status((0..count).map(|_| StatusEntry::read(r)).collect::<Result<_, _>>()?)
+                Self::Status(
+                    (0..count)
+                        .map(|_| StatusEntry::read(r))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             _ => return Err(WireError::Invalid { field: "tag" }),
         })
@@ -260,7 +303,9 @@ fn put_u64s(out: &mut Vec<u8>, values: &[u64]) {
 }
 
 fn member(r: &mut Reader<'_>) -> Result<Member, WireError> {
-    Ok(Member { client: r.text("member")?.to_owned() })
+    Ok(Member {
+        client: r.text("member")?.to_owned(),
+    })
 }
 
 impl Refusal {
@@ -287,7 +332,10 @@ impl SubscriptionInfo {
         put_u64s(out, &[self.id, self.credit, self.credit_bytes]);
         put_text(out, &self.name);
         put_count(out, self.filters.len());
-        self.filters.iter().take(MAX_COUNT).for_each(|f| put_text(out, f.as_str()));
+        self.filters
+            .iter()
+            .take(MAX_COUNT)
+            .for_each(|f| put_text(out, f.as_str()));
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -302,7 +350,13 @@ impl SubscriptionInfo {
                     .map_err(|_| WireError::Invalid { field: "filter" })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { id, name, filters, credit, credit_bytes })
+        Ok(Self {
+            id,
+            name,
+            filters,
+            credit,
+            credit_bytes,
+        })
     }
 }
 
@@ -338,16 +392,30 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Control> {
-        let member = Member { client: "eb-1".into() };
+        let member = Member {
+            client: "eb-1".into(),
+        };
         let info = SubscriptionInfo {
             id: 9,
             name: "näme".into(),
-            filters: vec![TopicFilter::new("a.*.#").unwrap(), TopicFilter::new("#").unwrap()],
+            filters: vec![
+                TopicFilter::new("a.*.#").unwrap(),
+                TopicFilter::new("#").unwrap(),
+            ],
             credit: 4096,
             credit_bytes: 1 << 40,
         };
-        let status = StatusEntry { subscription: 9, next: u64::MAX, dropped: 3 };
-        let ack = AckEntry { subscription: 9, received: 1, credit: 2, credit_bytes: 3 };
+        let status = StatusEntry {
+            subscription: 9,
+            next: u64::MAX,
+            dropped: 3,
+        };
+        let ack = AckEntry {
+            subscription: 9,
+            received: 1,
+            credit: 2,
+            credit_bytes: 3,
+        };
         let publisher = PublisherId([5; 16]);
         vec![
             Control::Join,
@@ -357,10 +425,19 @@ mod tests {
             Control::Left(member),
             Control::Probe,
             Control::Hello { publisher },
-            Control::Welcome { publisher, subscriptions: vec![info.clone()] },
+            Control::Welcome {
+                publisher,
+                subscriptions: vec![info.clone()],
+            },
             Control::Open(info),
-            Control::Opened { subscription: 9, first: 1 },
-            Control::OpenRefused { subscription: 9, refusal: Refusal::NameInUse },
+            Control::Opened {
+                subscription: 9,
+                first: 1,
+            },
+            Control::OpenRefused {
+                subscription: 9,
+                refusal: Refusal::NameInUse,
+            },
             Control::Close { subscription: 9 },
             Control::Closed(status),
             Control::Ack(vec![ack, ack]),
@@ -374,7 +451,10 @@ mod tests {
             let bytes = Bytes::from(message.write());
             assert_eq!(Control::read(&bytes), Ok(Some(message.clone())));
             for cut in 4..bytes.len() {
-                assert!(Control::read(&bytes.slice(..cut)).is_err(), "{message:?} cut at {cut}");
+                assert!(
+                    Control::read(&bytes.slice(..cut)).is_err(),
+                    "{message:?} cut at {cut}"
+                );
             }
         }
         assert_eq!(Control::read(&Bytes::from_static(b"{}")), Ok(None));

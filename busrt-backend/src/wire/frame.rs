@@ -109,7 +109,9 @@ impl FrameWriter {
         if event.get_delivery() == Delivery::AtMostOnce {
             flags |= AT_MOST_ONCE;
         }
-        let origin = event.origin().filter(|o| o.publisher != own || o.epoch != epoch);
+        let origin = event
+            .origin()
+            .filter(|o| o.publisher != own || o.epoch != epoch);
         if origin.is_some() {
             flags |= GIVEN_ORIGIN;
         }
@@ -154,7 +156,10 @@ impl FrameWriter {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "events are limited to far less than 4 GiB")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "events are limited to far less than 4 GiB"
+)]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
@@ -167,7 +172,11 @@ fn meta(event: &Event) -> Option<Vec<u8>> {
         return None;
     }
     // A map of strings has no value that JSON lacks.
-    serde_json::to_vec(&Meta { headers, correlation }).ok()
+    serde_json::to_vec(&Meta {
+        headers,
+        correlation,
+    })
+    .ok()
 }
 
 impl EventFrame {
@@ -182,7 +191,10 @@ impl EventFrame {
         }
         let version = reader.u8("version")?;
         if version != VERSION {
-            return Err(WireError::Version { version, known: VERSION });
+            return Err(WireError::Version {
+                version,
+                known: VERSION,
+            });
         }
         let publisher = PublisherId(reader.array("publisher")?);
         let epoch = reader.u64("epoch")?;
@@ -200,7 +212,11 @@ impl EventFrame {
             events.push(read_event(&mut reader, topic, publisher, epoch)?);
         }
         reader.end()?;
-        Ok(Self { publisher, links, events })
+        Ok(Self {
+            publisher,
+            links,
+            events,
+        })
     }
 }
 
@@ -225,7 +241,11 @@ fn read_event(
 ) -> Result<Event, WireError> {
     let flags = reader.u8("flags")?;
     let sequence = reader.u64("sequence")?;
-    let mut origin = Origin { publisher, epoch, sequence };
+    let mut origin = Origin {
+        publisher,
+        epoch,
+        sequence,
+    };
     if flags & GIVEN_ORIGIN != 0 {
         origin.publisher = PublisherId(reader.array("origin")?);
         origin.epoch = reader.u64("origin epoch")?;
@@ -273,7 +293,11 @@ mod tests {
     }
 
     fn stamped(mut event: Event, publisher: PublisherId, sequence: u64) -> Event {
-        event.accept(|| Origin { publisher, epoch: 3, sequence });
+        event.accept(|| Origin {
+            publisher,
+            epoch: 3,
+            sequence,
+        });
         event
     }
 
@@ -284,8 +308,16 @@ mod tests {
         let other = ContentType::Other("text/x-log".into());
         let events = [
             stamped(on(Payload::raw(Bytes::new())), OWN, 0),
-            stamped(on(Payload::new(&b"{}"[..], ContentType::Json)).header("h", "\0"), OWN, 1),
-            stamped(on(Payload::new(vec![0xFF, 0, 1], other)), PublisherId([9; 16]), 77),
+            stamped(
+                on(Payload::new(&b"{}"[..], ContentType::Json)).header("h", "\0"),
+                OWN,
+                1,
+            ),
+            stamped(
+                on(Payload::new(vec![0xFF, 0, 1], other)),
+                PublisherId([9; 16]),
+                77,
+            ),
             stamped(
                 on(Payload::new(&b"p"[..], ContentType::Protobuf))
                     .correlation(Correlation::new("c").tag("k", "v"))
@@ -295,11 +327,26 @@ mod tests {
             ),
         ];
         let links = [
-            LinkEntry { subscription: 1, first: 10, dropped: 0 },
-            LinkEntry { subscription: u64::MAX, first: 20, dropped: 5 },
+            LinkEntry {
+                subscription: 1,
+                first: 10,
+                dropped: 0,
+            },
+            LinkEntry {
+                subscription: u64::MAX,
+                first: 20,
+                dropped: 5,
+            },
         ];
         let read = EventFrame::read(&topic, &frame(&links, &events)).unwrap();
-        assert_eq!(read, EventFrame { publisher: OWN, links: links.into(), events: events.into() });
+        assert_eq!(
+            read,
+            EventFrame {
+                publisher: OWN,
+                links: links.into(),
+                events: events.into()
+            }
+        );
     }
 
     #[test]
@@ -309,7 +356,10 @@ mod tests {
         bytes[COUNT_AT..COUNT_AT + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(
             EventFrame::read(&topic, &bytes.into()),
-            Err(WireError::Truncated { field: "events", .. })
+            Err(WireError::Truncated {
+                field: "events",
+                ..
+            })
         ));
     }
 

@@ -55,7 +55,11 @@ impl<'a> Reader<'a> {
     fn take(&mut self, field: &'static str, needed: usize) -> Result<&'a [u8], WireError> {
         let left = self.left();
         if needed > left {
-            return Err(WireError::Truncated { field, needed, left });
+            return Err(WireError::Truncated {
+                field,
+                needed,
+                left,
+            });
         }
         let out = &self.whole[self.at..self.at + needed];
         self.at += needed;
@@ -101,15 +105,15 @@ impl<'a> Reader<'a> {
     }
 
     /// A 16-bit count of things that take at least `each` bytes.
-    pub(crate) fn count(
-        &mut self,
-        field: &'static str,
-        each: usize,
-    ) -> Result<usize, WireError> {
+    pub(crate) fn count(&mut self, field: &'static str, each: usize) -> Result<usize, WireError> {
         let count = usize::from(self.u16(field)?);
         let needed = count * each;
         if needed > self.left() {
-            return Err(WireError::Truncated { field, needed, left: self.left() });
+            return Err(WireError::Truncated {
+                field,
+                needed,
+                left: self.left(),
+            });
         }
         Ok(count)
     }

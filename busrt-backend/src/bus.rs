@@ -1,0 +1,440 @@
+//! The bus handle: callers' side of a node.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use eventbus_trait::{
+    BatchRefused, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
+    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
+    Topic, TryPublishError, count,
+};
+use futures_timer::Delay;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::home::Home;
+use crate::session::link::Link;
+use crate::session::node::{Gone, Node};
+use crate::session::outbox::{Accepted, Offer, Route};
+use crate::session::receipt::Pending;
+use crate::session::writer::Command;
+
+/// A handle of a bus over busrt; made by [`open`](crate::open) and
+/// [`connect`](EventBus::connect).
+///
+/// Dropping a handle shuts it down in the background: what was accepted is still sent.
+pub struct BusrtBus {
+    node: Arc<Node>,
+    /// Runtime and broker, shared with the handles made by `connect`; empty once shut down.
+    home: Mutex<Option<Arc<Home>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    backend: &'static str,
+    finished: tokio::sync::Mutex<Option<Result<(), ShutdownError>>>,
+}
+
+impl BusrtBus {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        home: Arc<Home>,
+        tasks: Vec<JoinHandle<()>>,
+        backend: &'static str,
+    ) -> Self {
+        Self {
+            node,
+            home: Mutex::new(Some(home)),
+            tasks: Mutex::new(tasks),
+            backend,
+            finished: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    fn home(&self) -> Option<Arc<Home>> {
+        self.home.lock().clone()
+    }
+}
+
+impl Node {
+    /// Encodes and measures an event; what is wrong with it no waiting mends.
+    fn offer_of(&self, event: Event) -> Result<Offer, Refused> {
+        let payload = match event.bytes() {
+            Ok(payload) => payload,
+            Err(reason) => return Err(self.refuse(event, reason.into())),
+        };
+        let size = payload.len() + event.meta_size();
+        let limit = self.limits.max_event_size;
+        if size > limit {
+            return Err(self.refuse(event, PublishError::TooLarge { size, limit }));
+        }
+        Ok(Offer { event, payload })
+    }
+
+    fn refuse<E: fmt::Debug>(&self, event: Event, reason: E) -> Refused<E> {
+        count(&self.refused, 1);
+        debug!(topic = %event.topic(), publisher = %self.publisher, ?reason, "event refused");
+        Refused::new(event, reason)
+    }
+
+    fn closed(&self) -> PublishError {
+        match self.gone() {
+            Some(Gone::Lost { reason }) => PublishError::Disconnected { reason },
+            _ => PublishError::Closed,
+        }
+    }
+
+    fn try_publish_on(
+        &self,
+        event: Event,
+        cached: &mut Option<Arc<Route>>,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        let offer = self
+            .offer_of(event)
+            .map_err(|refused| refused.map(Into::into))?;
+        let mut offer = Some(offer);
+        let reason = match self.outbox.accept(&mut offer, cached) {
+            Accepted::Queued(links) => return Ok(receipt(links)),
+            Accepted::NoCredit(link) => TryPublishError::Full {
+                subscription: link.name.clone(),
+            },
+            Accepted::QueueFull => TryPublishError::Full {
+                subscription: CONNECTION.to_owned(),
+            },
+            Accepted::Closed => self.closed().into(),
+        };
+        match offer {
+            Some(offer) => Err(self.refuse(offer.event, reason)),
+            // Only an accepted offer is taken.
+            None => Ok(Receipt::ready(0)),
+        }
+    }
+
+    async fn publish_on(
+        &self,
+        event: Event,
+        cached: &mut Option<Arc<Route>>,
+    ) -> Result<Receipt, Refused> {
+        let mut offer = Some(self.offer_of(event)?);
+        let links = self
+            .accept_within(&mut offer, cached, self.limits.publish_deadline)
+            .await;
+        match (links, offer) {
+            (Ok(links), _) => Ok(receipt(links)),
+            (Err(reason), Some(offer)) => Err(self.refuse(offer.event, reason)),
+            (Err(_), None) => Ok(Receipt::ready(0)),
+        }
+    }
+
+    /// Offers until it is accepted or the deadline passes. Cancelling it leaves the event either
+    /// accepted or not: accepting is one step that does not await.
+    async fn accept_within(
+        &self,
+        offer: &mut Option<Offer>,
+        cached: &mut Option<Arc<Route>>,
+        deadline: Duration,
+    ) -> Result<Vec<(Arc<Link>, u64)>, PublishError> {
+        let mut full = match self.outbox.accept(offer, cached) {
+            Accepted::Queued(links) => return Ok(links),
+            Accepted::Closed => return Err(self.closed()),
+            Accepted::NoCredit(link) => Some(link),
+            Accepted::QueueFull => None,
+        };
+        let started = Instant::now();
+        let mut timer = Delay::new(deadline);
+        loop {
+            let link = full.clone();
+            let room: &Notify = link
+                .as_ref()
+                .map_or(&self.outbox.room, |link| &link.progress);
+            let room = room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            // Once more, now that no wake-up can be missed.
+            let next = match self.outbox.accept(offer, cached) {
+                Accepted::Queued(links) => return Ok(links),
+                Accepted::Closed => return Err(self.closed()),
+                Accepted::NoCredit(link) => Some(link),
+                Accepted::QueueFull => None,
+            };
+            let same = match (&next, &full) {
+                (Some(next), Some(full)) => Arc::ptr_eq(next, full),
+                (next, full) => next.is_none() && full.is_none(),
+            };
+            if same {
+                tokio::select! {
+                    biased;
+                    () = &mut room => {}
+                    () = &mut timer => {
+                        let subscription = next.map_or(CONNECTION.to_owned(), |l| l.name.clone());
+                        let waited = started.elapsed();
+                        return Err(PublishError::Backpressure { subscription, waited });
+                    }
+                }
+            } else {
+                full = next;
+            }
+        }
+    }
+}
+
+/// What is named when the connection itself does not keep up.
+const CONNECTION: &str = "(connection to the broker)";
+
+fn receipt(links: Vec<(Arc<Link>, u64)>) -> Receipt {
+    if links.is_empty() {
+        return Receipt::ready(0);
+    }
+    let deliveries = links.len() as u64;
+    Receipt::pending(Box::new(Pending { links, deliveries }))
+}
+
+#[async_trait]
+impl EventBus for BusrtBus {
+    fn backend(&self) -> &str {
+        self.backend
+    }
+
+    fn publisher_id(&self) -> PublisherId {
+        self.node.publisher
+    }
+
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        self.node.publish_on(event, &mut None).await
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        self.node.try_publish_on(event, &mut None)
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
+        let deadline = self.node.limits.publish_deadline;
+        let mut pending = Pending {
+            links: Vec::new(),
+            deliveries: 0,
+        };
+        let mut cached: Option<Arc<Route>> = None;
+        let mut topic: Option<Topic> = None;
+        let mut events = events.into_iter();
+        let mut accepted = 0;
+        while let Some(event) = events.next() {
+            if topic.as_ref() != Some(event.topic()) {
+                topic = Some(event.topic().clone());
+                cached = None;
+            }
+            let offer = match self.node.offer_of(event) {
+                Ok(offer) => offer,
+                Err(refused) => {
+                    let (event, reason) = refused.into_parts();
+                    return Err(batch_refused(accepted, event, events, reason));
+                }
+            };
+            let mut offer = Some(offer);
+            match (
+                self.node
+                    .accept_within(&mut offer, &mut cached, deadline)
+                    .await,
+                offer,
+            ) {
+                (Ok(links), _) => pending.add(links),
+                (Err(reason), Some(offer)) => {
+                    let event = self.node.refuse(offer.event, ()).into_event();
+                    return Err(batch_refused(accepted, event, events, reason));
+                }
+                (Err(_), None) => {}
+            }
+            accepted += 1;
+        }
+        if pending.links.is_empty() {
+            return Ok(Receipt::ready(0));
+        }
+        Ok(Receipt::pending(Box::new(pending)))
+    }
+
+    fn publisher(&self, topic: Topic) -> Publisher {
+        let node = Arc::clone(&self.node);
+        Publisher::new(
+            topic,
+            Arc::new(TopicPublisher {
+                node,
+                cached: Mutex::new(None),
+            }),
+        )
+    }
+
+    async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        let Some(home) = self.home() else {
+            return Err(SubscribeError::Closed);
+        };
+        self.node
+            .subscribe(subscribe, home.options.connect_timeout)
+            .await
+    }
+
+    async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
+        let Some(home) = self.home() else {
+            return Err(ConnectError::Closed);
+        };
+        let bus: Arc<dyn EventBus> = Arc::new(home.connect(name).await?);
+        Ok(bus)
+    }
+
+    fn stats(&self) -> Stats {
+        let node = &self.node;
+        Stats {
+            backend: self.backend.to_owned(),
+            published: node.outbox.published(),
+            refused: node.refused.load(Ordering::Relaxed),
+            dropped: node.outbox.dropped(),
+            malformed: node.malformed.load(Ordering::Relaxed),
+            reconnects: 0,
+            resends: 0,
+            families: node.outbox.families().collect(),
+            subscriptions: node.subscription_stats(),
+        }
+    }
+
+    async fn shutdown(&self) -> Result<(), ShutdownError> {
+        let mut finished = self.finished.lock().await;
+        if let Some(result) = &*finished {
+            return result.clone();
+        }
+        let result = self.node.finish(self.node.limits.publish_deadline).await;
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            let _ = task.await;
+        }
+        let home = self.home.lock().take();
+        if let Some(home) = home.and_then(Arc::into_inner) {
+            home.stop().await;
+        }
+        *finished = Some(result.clone());
+        result
+    }
+}
+
+fn batch_refused(
+    accepted: usize,
+    event: Event,
+    rest: impl Iterator<Item = Event>,
+    reason: PublishError,
+) -> BatchRefused {
+    BatchRefused {
+        accepted,
+        events: std::iter::once(event).chain(rest).collect(),
+        reason,
+    }
+}
+
+impl Node {
+    /// Delivers what was accepted, ends the subscriptions once all that is for them is there, and
+    /// leaves.
+    pub(crate) async fn finish(&self, deadline: Duration) -> Result<(), ShutdownError> {
+        let started = Instant::now();
+        let left = || deadline.saturating_sub(started.elapsed());
+        self.state.lock().closing = true;
+        self.changed.notify_waiters();
+        self.outbox.close();
+        let result = self.confirm_all(deadline).await;
+        self.drain_subscriptions(left()).await;
+        self.outbox.send_urgent(
+            &crate::broker::DIRECTORY.into(),
+            crate::wire::Control::Leave,
+        );
+        // Fails only if the writer has ended already.
+        let _ = self.commands.send(Command::Stop).await;
+        result
+    }
+
+    async fn confirm_all(&self, deadline: Duration) -> Result<(), ShutdownError> {
+        let started = Instant::now();
+        let mut timer = Delay::new(deadline);
+        loop {
+            let Some((link, _)) = self.outbox.unconfirmed().into_iter().next() else {
+                return Ok(());
+            };
+            let progress = link.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            let rest = self.outbox.unconfirmed();
+            if !rest.iter().any(|(other, _)| Arc::ptr_eq(other, &link)) {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = &mut progress => {}
+                () = &mut timer => {
+                    let subscriptions = rest.iter().map(|(link, _)| link.name.clone()).collect();
+                    let unconfirmed = rest.iter().map(|(_, missing)| missing).sum();
+                    warn!(client = %self.name, unconfirmed, ?subscriptions, "closed unconfirmed");
+                    let waited = started.elapsed();
+                    return Err(ShutdownError::Unconfirmed { unconfirmed, subscriptions, waited });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for BusrtBus {
+    fn drop(&mut self) {
+        let Some(home) = self.home.lock().take() else {
+            return;
+        };
+        let node = Arc::clone(&self.node);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        home.finish_in_background(async move {
+            let _ = node.finish(node.limits.publish_deadline).await;
+            for task in tasks {
+                let _ = task.await;
+            }
+        });
+    }
+}
+
+impl fmt::Debug for BusrtBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusrtBus")
+            .field("backend", &self.backend)
+            .field("client", &self.node.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A publisher of one topic, which keeps its route.
+struct TopicPublisher {
+    node: Arc<Node>,
+    cached: Mutex<Option<Arc<Route>>>,
+}
+
+impl TopicPublisher {
+    fn cached(&self) -> Option<Arc<Route>> {
+        self.cached.lock().clone()
+    }
+
+    fn keep(&self, before: Option<&Arc<Route>>, after: Option<Arc<Route>>) {
+        if after.as_ref().map(Arc::as_ptr) != before.map(Arc::as_ptr) {
+            *self.cached.lock() = after;
+        }
+    }
+}
+
+#[async_trait]
+impl PublishTopic for TopicPublisher {
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        let before = self.cached();
+        let mut cached = before.clone();
+        let result = self.node.publish_on(event, &mut cached).await;
+        self.keep(before.as_ref(), cached);
+        result
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        let before = self.cached();
+        let mut cached = before.clone();
+        let result = self.node.try_publish_on(event, &mut cached);
+        self.keep(before.as_ref(), cached);
+        result
+    }
+}

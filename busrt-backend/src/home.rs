@@ -1,0 +1,223 @@
+//! What the handles of one `open` share: a runtime for their tasks and, perhaps, the broker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use eventbus_trait::{ConnectError, PublisherId};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::broker::{self, BrokerOptions, Claim, EmbeddedBroker};
+use crate::bus::BusrtBus;
+use crate::options::{Address, BrokerMode, OpenError, Options, check_name};
+use crate::session::node::Node;
+use crate::session::{incoming, writer};
+use crate::{runtime, transport};
+
+/// Commands that may wait for a writer.
+const COMMANDS: usize = 1_024;
+
+pub(crate) struct Home {
+    pub(crate) options: Options,
+    broker: Option<EmbeddedBroker>,
+    runtime: Option<Runtime>,
+}
+
+/// Opens a bus over busrt: starts the broker if this process is to run it, and connects.
+///
+/// It may be called from any executor; the bus brings its own threads.
+///
+/// # Errors
+/// [`OpenError`]: the socket cannot be had, nothing answers, or the name is in use.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use busrt_backend::{Address, Options, open};
+/// use eventbus_trait::{Event, EventBus, Subscribe};
+/// let bus = open(Options::new(Address::InProcess)).await?;
+/// let mut events = bus.subscribe(Subscribe::to("events.#")?).await?;
+/// bus.publish(Event::new("events.process.new", "pid 1")?).await?;
+/// assert_eq!(events.recv().await.unwrap().bytes()?, "pid 1");
+/// bus.shutdown().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
+    if let Some(name) = &options.name {
+        check_name(name)?;
+    }
+    let broker = start_broker(&options).await?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("eventbus-session")
+        .enable_all()
+        .build()
+        .map_err(|e| OpenError::Runtime {
+            reason: e.to_string(),
+        });
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            if let Some(broker) = broker {
+                broker.stop().await;
+            }
+            return Err(e);
+        }
+    };
+    let name = options.name.clone();
+    let home = Arc::new(Home {
+        options,
+        broker,
+        runtime: Some(runtime),
+    });
+    match home.connect(name.as_deref()).await {
+        Ok(bus) => Ok(Arc::new(bus)),
+        Err(reason) => {
+            if let Some(home) = Arc::into_inner(home) {
+                home.stop().await;
+            }
+            Err(reason.into())
+        }
+    }
+}
+
+async fn start_broker(options: &Options) -> Result<Option<EmbeddedBroker>, OpenError> {
+    let mut broker_options = BrokerOptions {
+        socket: None,
+        keepalive: options.keepalive,
+        max_connections: options.max_connections,
+    };
+    let Address::Unix(path) = &options.address else {
+        return Ok(Some(EmbeddedBroker::start(broker_options, None).await?));
+    };
+    if options.broker == BrokerMode::External {
+        return Ok(None);
+    }
+    match broker::claim(path)? {
+        Claim::Ours(lock) => {
+            info!(socket = %path.display(), "this process is the broker");
+            broker_options.socket = Some(path.clone());
+            Ok(Some(
+                EmbeddedBroker::start(broker_options, Some(lock)).await?,
+            ))
+        }
+        Claim::Theirs if options.broker == BrokerMode::Embedded => {
+            Err(broker::SocketError::InUse { path: path.clone() }.into())
+        }
+        Claim::Theirs => Ok(None),
+    }
+}
+
+impl Home {
+    /// Another handle: a connection, a node, its tasks.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        name: Option<&str>,
+    ) -> Result<BusrtBus, ConnectError> {
+        let publisher = PublisherId::random();
+        let name = name.map_or_else(|| format!("eb-{publisher}"), str::to_owned);
+        check_name(&name).map_err(|e| ConnectError::Refused {
+            address: self.address(),
+            reason: e.to_string(),
+        })?;
+        let Some(runtime) = &self.runtime else {
+            return Err(ConnectError::Closed);
+        };
+        let started = Instant::now();
+        let deadline = self.options.connect_timeout;
+        // In a task of our own runtime, because a busrt client lives where it was made.
+        let making = {
+            let (home, name) = (Arc::clone(self), name.clone());
+            runtime.spawn(async move {
+                let made = tokio::time::timeout(deadline, home.client(&name)).await;
+                made.unwrap_or_else(|_| Err(home.timed_out(started)))
+            })
+        };
+        let mut client = making.await.map_err(|_| ConnectError::Closed)??;
+        let Some(frames) = client.take_event_channel() else {
+            return Err(ConnectError::Closed);
+        };
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let limits = self.options.limits.clone();
+        let node = Arc::new(Node::new(name.as_str().into(), publisher, limits, commands));
+        let tasks = vec![
+            runtime.spawn(incoming::run(Arc::clone(&node), frames)),
+            runtime.spawn(writer::run(
+                Arc::clone(&node),
+                client,
+                receiver,
+                self.options.keepalive,
+            )),
+        ];
+        let bus = BusrtBus::new(Arc::clone(&node), Arc::clone(self), tasks, self.backend());
+        // From here on, dropping `bus` undoes everything.
+        node.join(&self.address(), deadline.saturating_sub(started.elapsed()))
+            .await?;
+        Ok(bus)
+    }
+
+    async fn client(&self, name: &str) -> Result<transport::Client, ConnectError> {
+        match (&self.options.address, &self.broker) {
+            (Address::InProcess, Some(broker)) => transport::in_process(broker, name).await,
+            (Address::InProcess, None) => Err(ConnectError::Closed),
+            (Address::Unix(path), _) => transport::unix(path, name, self.options.keepalive).await,
+        }
+    }
+
+    fn timed_out(&self, started: Instant) -> ConnectError {
+        ConnectError::Timeout {
+            address: self.address(),
+            waited: started.elapsed(),
+        }
+    }
+
+    fn backend(&self) -> &'static str {
+        match self.options.address {
+            Address::InProcess => "in-process",
+            Address::Unix(_) => "unix",
+        }
+    }
+
+    fn address(&self) -> String {
+        match &self.options.address {
+            Address::InProcess => "in-process".to_owned(),
+            Address::Unix(path) => format!("unix://{}", path.display()),
+        }
+    }
+
+    /// Ends the threads, then the broker.
+    pub(crate) async fn stop(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime::stop(runtime).await;
+        }
+        if let Some(broker) = self.broker.take() {
+            broker.stop().await;
+        }
+    }
+
+    /// Runs `last` on a thread of its own and lets go of everything afterwards.
+    pub(crate) fn finish_in_background(
+        self: Arc<Self>,
+        last: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let finish = move || {
+            if let Some(runtime) = &self.runtime {
+                runtime.block_on(last);
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name("eventbus-finish".to_owned())
+            .spawn(finish);
+        if let Err(reason) = spawned {
+            warn!(%reason, "handle dropped without being finished");
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a busrt bus is told when it is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eventbus_trait::{ConnectError, Limits};
+
+use crate::broker::SocketError;
+
+/// Where the broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// In this process.
+    InProcess,
+    /// At a UNIX socket.
+    Unix(PathBuf),
+}
+
+/// Who runs the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum BrokerMode {
+    /// This process, unless another one does already.
+    #[default]
+    Auto,
+    /// This process; it is an error if another one does already.
+    Embedded,
+    /// Another process.
+    External,
+}
+
+/// Options of [`open`](crate::open).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where the broker is.
+    pub address: Address,
+    /// Who runs it. In process it is always this process.
+    pub broker: BrokerMode,
+    /// Client name on the broker: 1 to 64 of `A-Z a-z 0-9 _ -`. Without it a random one.
+    pub name: Option<String>,
+    /// Limits of the bus.
+    pub limits: Limits,
+    /// How long connecting, and every exchange with a peer, may take: 5 s.
+    pub connect_timeout: Duration,
+    /// How long the broker puts up with a silent client: 30 s. Clients ping often enough.
+    pub keepalive: Duration,
+    /// Most sessions on a broker that this process runs: 100.
+    pub max_connections: usize,
+}
+
+impl Options {
+    /// The defaults for an address.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            broker: BrokerMode::default(),
+            name: None,
+            limits: Limits::default(),
+            connect_timeout: Duration::from_secs(5),
+            keepalive: Duration::from_secs(30),
+            max_connections: 100,
+        }
+    }
+}
+
+/// Why a busrt bus was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// This process cannot be the broker.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// This process cannot be a client.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The client name is not one.
+    #[error("client name `{name}` is not 1 to 64 of A-Z a-z 0-9 _ -")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The session's runtime could not be started.
+    #[error("cannot start threads: {reason}")]
+    Runtime {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Checks a client name. A dot in a name costs the broker time and memory exponentially, a NUL
+/// forges a sender, `%%` takes over another client's name.
+pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
+    let fits = (1..=64).contains(&name.len());
+    if fits
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    {
+        Ok(())
+    } else {
+        Err(OpenError::Name {
+            name: name.to_owned(),
+        })
+    }
+}

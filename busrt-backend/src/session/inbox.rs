@@ -1,0 +1,349 @@
+//! The inbox: a subscription's queue between the drain task and the application.
+//!
+//! The drain hands over whole chunks and never waits: for a `Wait` subscription credit has set the
+//! room aside, for the others something is dropped. The receiver takes chunks too, so that a lock
+//! is taken once per frame, not once per event; where events may be dropped it takes them one by
+//! one, because what it has taken can no longer make room.
+//!
+//! Invariant: `queued` is the number of events in chunks, here or in the receiver's hand.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::vec;
+
+use async_trait::async_trait;
+use eventbus_trait::{
+    Event, EventSource, Item, Overflow, Signal, SubscriptionCounters, TryRecvError, count,
+};
+use parking_lot::Mutex;
+
+use super::acks::InLink;
+use super::node::Node;
+use super::outbox::event_cost;
+
+/// Events that arrived together on one link.
+struct Chunk {
+    /// `None` for events of foreign clients, which have no link.
+    link: Option<Arc<InLink>>,
+    events: vec::IntoIter<Event>,
+    /// Events dropped at this place, before the chunk's first.
+    lagged: u64,
+}
+
+#[derive(Default)]
+struct State {
+    chunks: VecDeque<Chunk>,
+    len: u64,
+    /// Events dropped after everything queued.
+    lagged: u64,
+    ended: bool,
+}
+
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    signal: Signal,
+    queued: AtomicU64,
+    capacity: u64,
+    overflow: Overflow,
+    pub(crate) counters: Arc<SubscriptionCounters>,
+}
+
+impl Inbox {
+    pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
+        Self {
+            state: Mutex::default(),
+            signal: Signal::new(),
+            queued: AtomicU64::new(0),
+            capacity: capacity as u64,
+            overflow,
+            counters: Arc::default(),
+        }
+    }
+
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Acquire)
+    }
+
+    /// Queues what arrived on `link`, after `lagged` events that its publisher dropped.
+    pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Vec<Event>, lagged: u64) {
+        let arrived = events.len() as u64;
+        {
+            let mut state = self.state.lock();
+            if state.ended {
+                return;
+            }
+            count(&self.counters.matched, arrived + lagged);
+            count(&self.counters.dropped, lagged);
+            state.lagged += lagged;
+            let bounded = link.is_none() || self.overflow != Overflow::Wait;
+            if bounded {
+                self.push_bounded(&mut state, link, events);
+            } else {
+                self.push_chunk(&mut state, link, events);
+            }
+        }
+        self.signal.notify();
+    }
+
+    fn push_chunk(&self, state: &mut State, link: Option<&Arc<InLink>>, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let len = events.len() as u64;
+        let lagged = std::mem::take(&mut state.lagged);
+        state.chunks.push_back(Chunk {
+            link: link.cloned(),
+            events: events.into_iter(),
+            lagged,
+        });
+        state.len += len;
+        self.queued.fetch_add(len, Ordering::AcqRel);
+    }
+
+    fn push_bounded(&self, state: &mut State, link: Option<&Arc<InLink>>, mut events: Vec<Event>) {
+        let arrived = events.len() as u64;
+        let room = self.capacity.saturating_sub(state.len);
+        if self.overflow == Overflow::DropOldest {
+            let keep = arrived.min(self.capacity);
+            let make = (keep.saturating_sub(room)).min(state.len);
+            for _ in 0..make {
+                self.drop_oldest(state);
+            }
+            // Of a chunk larger than the whole queue, the oldest have no place either.
+            let skip = arrived - keep;
+            self.note_dropped(state, skip);
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+            self.push_chunk(state, link, events.split_off(skip));
+        } else {
+            let keep = usize::try_from(room.min(arrived)).unwrap_or(usize::MAX);
+            let dropped = arrived - keep as u64;
+            events.truncate(keep);
+            self.push_chunk(state, link, events);
+            self.note_dropped(state, dropped);
+        }
+    }
+
+    fn note_dropped(&self, state: &mut State, dropped: u64) {
+        count(&self.counters.dropped, dropped);
+        state.lagged += dropped;
+    }
+
+    fn drop_oldest(&self, state: &mut State) {
+        while let Some(mut chunk) = state.chunks.pop_front() {
+            let dropped = chunk.events.next().is_some();
+            let lagged = chunk.lagged + u64::from(dropped);
+            if chunk.events.len() > 0 {
+                chunk.lagged = lagged;
+                state.chunks.push_front(chunk);
+            } else if let Some(next) = state.chunks.front_mut() {
+                next.lagged += lagged;
+            } else {
+                state.lagged += lagged;
+            }
+            if dropped {
+                state.len -= 1;
+                self.queued.fetch_sub(1, Ordering::AcqRel);
+                count(&self.counters.dropped, 1);
+                return;
+            }
+        }
+    }
+
+    /// Nothing comes any more; what is queued can still be read.
+    pub(crate) fn end(&self) {
+        self.state.lock().ended = true;
+        self.signal.notify();
+    }
+
+    /// Nothing comes any more and nothing is read any more.
+    pub(crate) fn close(&self) {
+        {
+            let mut state = self.state.lock();
+            state.ended = true;
+            state.chunks.clear();
+            state.lagged = 0;
+        }
+        self.signal.notify();
+    }
+
+    /// Takes the next chunk, or one event of it where events may be dropped.
+    fn take(&self) -> Result<Chunk, TryRecvError> {
+        let mut state = self.state.lock();
+        let one_by_one = self.overflow != Overflow::Wait;
+        let Some(mut chunk) = state.chunks.pop_front() else {
+            let lagged = std::mem::take(&mut state.lagged);
+            if lagged > 0 {
+                return Ok(Chunk {
+                    link: None,
+                    events: Vec::new().into_iter(),
+                    lagged,
+                });
+            }
+            return Err(if state.ended {
+                TryRecvError::Closed
+            } else {
+                TryRecvError::Empty
+            });
+        };
+        if one_by_one && chunk.events.len() > 1 {
+            let first: Vec<Event> = chunk.events.next().into_iter().collect();
+            let link = chunk.link.clone();
+            let lagged = std::mem::take(&mut chunk.lagged);
+            state.chunks.push_front(chunk);
+            state.len -= 1;
+            return Ok(Chunk {
+                link,
+                events: first.into_iter(),
+                lagged,
+            });
+        }
+        state.len -= chunk.events.len() as u64;
+        Ok(chunk)
+    }
+}
+
+/// The receiving end of an inbox.
+pub(crate) struct InboxSource {
+    node: Arc<Node>,
+    id: u64,
+    inbox: Arc<Inbox>,
+    hand: Option<Chunk>,
+    closed: bool,
+}
+
+impl InboxSource {
+    pub(crate) fn new(node: Arc<Node>, id: u64, inbox: Arc<Inbox>) -> Self {
+        Self {
+            node,
+            id,
+            inbox,
+            hand: None,
+            closed: false,
+        }
+    }
+
+    fn next_in_hand(&mut self) -> Option<Item> {
+        let chunk = self.hand.as_mut()?;
+        if chunk.lagged > 0 {
+            return Some(Item::Lagged(std::mem::take(&mut chunk.lagged)));
+        }
+        let Some(event) = chunk.events.next() else {
+            self.hand = None;
+            return None;
+        };
+        self.inbox.queued.fetch_sub(1, Ordering::AcqRel);
+        if let Some(link) = &chunk.link {
+            link.take(event_cost(&event));
+            self.node.acks.note(link, &self.node.outbox.wake);
+        }
+        Some(Item::Event(event))
+    }
+}
+
+#[async_trait]
+impl EventSource for InboxSource {
+    fn try_next(&mut self) -> Result<Item, TryRecvError> {
+        loop {
+            if self.closed {
+                return Err(TryRecvError::Closed);
+            }
+            if let Some(item) = self.next_in_hand() {
+                return Ok(item);
+            }
+            self.hand = Some(self.inbox.take()?);
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        match self.try_next() {
+            Ok(item) => return Poll::Ready(Some(item)),
+            Err(TryRecvError::Closed) => return Poll::Ready(None),
+            Err(TryRecvError::Empty) => self.inbox.signal.register(cx.waker()),
+        }
+        match self.try_next() {
+            Ok(item) => Poll::Ready(Some(item)),
+            Err(TryRecvError::Closed) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => Poll::Pending,
+        }
+    }
+
+    fn queued(&self) -> u64 {
+        self.inbox.queued()
+    }
+
+    async fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.hand = None;
+            self.node.end_subscription(self.id);
+        }
+    }
+}
+
+impl Drop for InboxSource {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.node.end_subscription(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(range: std::ops::Range<u32>) -> Vec<Event> {
+        range
+            .map(|n| Event::new("a", n.to_string().into_bytes()).unwrap())
+            .collect()
+    }
+
+    fn read(inbox: &Inbox) -> Vec<String> {
+        let mut out = Vec::new();
+        while let Ok(chunk) = inbox.take() {
+            if chunk.lagged > 0 {
+                out.push(format!("lagged {}", chunk.lagged));
+            }
+            for event in chunk.events {
+                inbox.queued.fetch_sub(1, Ordering::Relaxed);
+                out.push(String::from_utf8(event.bytes().unwrap().to_vec()).unwrap());
+            }
+        }
+        out
+    }
+
+    fn conserved(inbox: &Inbox, delivered: u64) {
+        inbox.counters.delivered.store(delivered, Ordering::Relaxed);
+        let stats = inbox.counters.snapshot("s", inbox.queued());
+        assert!(stats.is_conserved(), "{stats:?}");
+    }
+
+    #[test]
+    fn drop_oldest_tells_the_loss_where_it_is() {
+        let inbox = Inbox::new(3, Overflow::DropOldest);
+        inbox.push(None, events(0..2), 0);
+        inbox.push(None, events(2..5), 0);
+        conserved(&inbox, 0);
+        assert_eq!(read(&inbox), ["lagged 2", "2", "3", "4"]);
+        inbox.push(None, events(0..10), 0);
+        assert_eq!(read(&inbox), ["lagged 7", "7", "8", "9"]);
+        conserved(&inbox, 6);
+    }
+
+    #[test]
+    fn drop_newest_tells_the_loss_after_what_was_kept() {
+        let inbox = Inbox::new(3, Overflow::DropNewest);
+        inbox.push(None, events(0..2), 0);
+        inbox.push(None, events(2..5), 0);
+        conserved(&inbox, 0);
+        assert_eq!(read(&inbox), ["0", "1", "2", "lagged 2"]);
+        inbox.push(None, events(5..6), 4);
+        assert_eq!(read(&inbox), ["lagged 4", "5"]);
+        conserved(&inbox, 4);
+    }
+}

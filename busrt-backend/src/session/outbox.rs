@@ -1,0 +1,485 @@
+//! The outbox: what this node has accepted and not yet sent.
+//!
+//! Accepting an event is one short critical section: find the links that match, see that each has
+//! credit, take it, stamp the event, queue it. So a publish enters all links or none, the origin's
+//! sequence is dense and in queue order, and per-publisher order holds from here on.
+//!
+//! Invariant: for each link, events in the queue follow `written` without a gap: the n-th event
+//! that was accepted for the link is the n-th that the writer puts into a frame for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, Topic};
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::EVENT_OVERHEAD;
+use super::link::{Link, LinkState, Window};
+use crate::topics;
+use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
+
+/// Events that may wait for the writer.
+const MAX_QUEUED: usize = 16_384;
+/// Bytes that may wait for the writer.
+const MAX_QUEUED_BYTES: u64 = 32 << 20;
+/// Topics whose routes are kept.
+const MAX_ROUTES: usize = 65_536;
+/// Topic families that are counted apart; the rest share one counter.
+const MAX_FAMILIES: usize = 1_024;
+
+/// What the writer sends next, in order.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Event(Queued),
+    /// A message that has its place in the order of events.
+    Control(Arc<str>, Control),
+}
+
+/// An accepted event.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) event: Event,
+    pub(crate) payload: Bytes,
+    pub(crate) route: Arc<Route>,
+}
+
+/// Where events of one topic go.
+#[derive(Debug)]
+pub(crate) struct Route {
+    generation: u64,
+    pub(crate) broker_topic: Arc<str>,
+    pub(crate) links: Vec<(usize, Arc<Link>)>,
+    family: Arc<Family>,
+}
+
+#[derive(Debug, Default)]
+struct Family {
+    published: AtomicU64,
+    deliveries: AtomicU64,
+}
+
+/// What became of an offer.
+pub(crate) enum Accepted {
+    /// Queued; the link sequences are those that a receipt waits for.
+    Queued(Vec<(Arc<Link>, u64)>),
+    /// No credit on this link.
+    NoCredit(Arc<Link>),
+    /// The connection does not keep up.
+    QueueFull,
+    /// The node takes nothing any more.
+    Closed,
+}
+
+pub(crate) struct Outbox {
+    publisher: PublisherId,
+    epoch: u64,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    pub(crate) wake: Notify,
+    /// Told when the queue has been taken.
+    pub(crate) room: Notify,
+    published: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    windows: Slab<Window>,
+    links: Vec<(usize, Arc<Link>)>,
+    generation: u64,
+    routes: HashMap<Topic, Arc<Route>>,
+    families: HashMap<String, Arc<Family>>,
+    queue: VecDeque<Item>,
+    queued_bytes: u64,
+    urgent: VecDeque<(Arc<str>, Control)>,
+    next_sequence: u64,
+    writer_sleeps: bool,
+    closed: bool,
+}
+
+/// An event that asks to be accepted, with its encoded payload.
+pub(crate) struct Offer {
+    pub(crate) event: Event,
+    pub(crate) payload: Bytes,
+}
+
+impl Outbox {
+    pub(crate) fn new(publisher: PublisherId, epoch: u64) -> Self {
+        Self {
+            publisher,
+            epoch,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            room: Notify::new(),
+            published: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Accepts the event or leaves it in `offer`. `cached` saves the route's look-up.
+    pub(crate) fn accept(
+        &self,
+        offer: &mut Option<Offer>,
+        cached: &mut Option<Arc<Route>>,
+    ) -> Accepted {
+        let Some(Offer { event, .. }) = offer.as_ref() else {
+            return Accepted::Closed;
+        };
+        let cost = event_cost(event);
+        let at_most_once = event.get_delivery() == Delivery::AtMostOnce;
+        let mut state = self.state.lock();
+        if state.closed {
+            return Accepted::Closed;
+        }
+        let route = state.route(event.topic(), cached);
+        if state.queue.len() >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES {
+            if !at_most_once {
+                return Accepted::QueueFull;
+            }
+            return self.drop_everywhere(state, offer, &route);
+        }
+        let route = if route.links.iter().all(|(at, _)| state.has_room(*at)) {
+            route
+        } else if at_most_once {
+            self.without_full(&state, &route)
+        } else {
+            let full = route.links.iter().find(|(at, _)| !state.has_room(*at));
+            return full.map_or(Accepted::Closed, |(_, l)| Accepted::NoCredit(Arc::clone(l)));
+        };
+        let Some(Offer { mut event, payload }) = offer.take() else {
+            return Accepted::Closed;
+        };
+        let sequences = state.take_credit(&route, cost);
+        let State { next_sequence, .. } = &mut *state;
+        event.accept(|| {
+            let sequence = *next_sequence;
+            *next_sequence += 1;
+            Origin {
+                publisher: self.publisher,
+                epoch: self.epoch,
+                sequence,
+            }
+        });
+        self.count(&route);
+        state.queued_bytes += cost;
+        state.queue.push_back(Item::Event(Queued {
+            event,
+            payload,
+            route,
+        }));
+        self.wake_writer(state);
+        Accepted::Queued(sequences)
+    }
+
+    /// An `AtMostOnce` event that finds the queue full is dropped for everybody.
+    fn drop_everywhere(
+        &self,
+        state: parking_lot::MutexGuard<'_, State>,
+        offer: &mut Option<Offer>,
+        route: &Route,
+    ) -> Accepted {
+        offer.take();
+        for (_, link) in &route.links {
+            link.drop_one();
+        }
+        self.dropped
+            .fetch_add(route.links.len().max(1) as u64, Ordering::Relaxed);
+        drop(state);
+        self.published.fetch_add(1, Ordering::Relaxed);
+        Accepted::Queued(Vec::new())
+    }
+
+    /// The route less the links that have no credit, on which the event is dropped.
+    fn without_full(&self, state: &State, route: &Route) -> Arc<Route> {
+        let (open, full): (Vec<_>, Vec<_>) = route
+            .links
+            .iter()
+            .cloned()
+            .partition(|(at, _)| state.has_room(*at));
+        for (_, link) in &full {
+            link.drop_one();
+        }
+        self.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
+        Arc::new(Route {
+            generation: route.generation,
+            broker_topic: Arc::clone(&route.broker_topic),
+            links: open,
+            family: Arc::clone(&route.family),
+        })
+    }
+
+    fn count(&self, route: &Route) {
+        self.published.fetch_add(1, Ordering::Relaxed);
+        route.family.published.fetch_add(1, Ordering::Relaxed);
+        route
+            .family
+            .deliveries
+            .fetch_add(route.links.len() as u64, Ordering::Relaxed);
+    }
+
+    fn wake_writer(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        if std::mem::take(&mut state.writer_sleeps) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sends a message ahead of all events.
+    pub(crate) fn send_urgent(&self, to: &Arc<str>, message: Control) {
+        let mut state = self.state.lock();
+        state.urgent.push_back((Arc::clone(to), message));
+        self.wake_writer(state);
+    }
+
+    /// Opens a link: every event accepted from now on that it matches is on it. `answer`, told
+    /// that the first sequence is 0, is sent in its place in the order of events.
+    pub(crate) fn open_link(
+        &self,
+        peer: &Arc<str>,
+        info: SubscriptionInfo,
+        answer: Option<Control>,
+    ) {
+        let mut state = self.state.lock();
+        let known = |(_, l): &(usize, Arc<Link>)| l.subscription == info.id && l.peer == *peer;
+        if !state.links.iter().any(known) {
+            let at = state
+                .windows
+                .insert(Window::new(info.credit, info.credit_bytes));
+            state
+                .links
+                .push((at, Arc::new(Link::new(Arc::clone(peer), info))));
+            state.forget_routes();
+        }
+        if let Some(answer) = answer {
+            state
+                .queue
+                .push_back(Item::Control(Arc::clone(peer), answer));
+            self.wake_writer(state);
+        }
+    }
+
+    /// Ends the links that `which` picks. Publishers that wait for their credit go on without
+    /// them. A link that closed of its own accord is told so in the order of events.
+    pub(crate) fn end_links(&self, end: LinkState, which: impl Fn(&Link) -> bool) -> usize {
+        let mut state = self.state.lock();
+        let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.links)
+            .into_iter()
+            .partition(|(_, link)| which(link));
+        state.links = kept;
+        for (at, link) in &ended {
+            let next = state.windows.remove(*at).next();
+            if end == LinkState::Closed {
+                let status = StatusEntry {
+                    subscription: link.subscription,
+                    next,
+                    dropped: link.dropped(),
+                };
+                state.queue.push_back(Item::Control(
+                    Arc::clone(&link.peer),
+                    Control::Closed(status),
+                ));
+            }
+        }
+        state.forget_routes();
+        self.wake_writer(state);
+        for (_, link) in &ended {
+            link.end(end);
+        }
+        ended.len()
+    }
+
+    /// Takes in what a subscriber says of its links.
+    pub(crate) fn acknowledge(&self, peer: &str, acks: &[AckEntry]) {
+        let mut progressed = Vec::with_capacity(acks.len());
+        {
+            let mut state = self.state.lock();
+            let State { links, windows, .. } = &mut *state;
+            for ack in acks {
+                let found = links
+                    .iter()
+                    .find(|(_, l)| l.subscription == ack.subscription && *l.peer == *peer);
+                if let Some((at, link)) = found
+                    && let Some(window) = windows.get_mut(*at)
+                {
+                    window.grant(ack);
+                    link.acknowledge(ack.received.min(window.next()));
+                    progressed.push(Arc::clone(link));
+                }
+            }
+        }
+        for link in progressed {
+            link.progress.notify_waiters();
+        }
+    }
+
+    /// Takes everything that is to be sent; if there is nothing, the writer is woken by the next
+    /// thing that comes.
+    pub(crate) fn take(
+        &self,
+        urgent: &mut VecDeque<(Arc<str>, Control)>,
+        items: &mut VecDeque<Item>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.urgent.is_empty() && state.queue.is_empty() {
+            state.writer_sleeps = true;
+            return false;
+        }
+        std::mem::swap(&mut state.urgent, urgent);
+        std::mem::swap(&mut state.queue, items);
+        let was_full = items.len() >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
+        state.queued_bytes = 0;
+        drop(state);
+        if was_full {
+            self.room.notify_waiters();
+        }
+        true
+    }
+
+    /// Links with drops that their subscribers do not know of, with their next sequence.
+    pub(crate) fn untold_drops(&self) -> Vec<(Arc<str>, StatusEntry)> {
+        let state = self.state.lock();
+        let untold = state.links.iter().filter(|(_, link)| link.has_untold());
+        untold
+            .filter_map(|(at, link)| {
+                let entry = StatusEntry {
+                    subscription: link.subscription,
+                    next: state.windows.get(*at)?.next(),
+                    dropped: link.tell_dropped(),
+                };
+                Some((Arc::clone(&link.peer), entry))
+            })
+            .collect()
+    }
+
+    /// Links that have not acknowledged everything, with how much is missing.
+    pub(crate) fn unconfirmed(&self) -> Vec<(Arc<Link>, u64)> {
+        let state = self.state.lock();
+        let links = state.links.iter();
+        links
+            .filter_map(|(at, link)| {
+                let missing = state.windows.get(*at)?.next() - link.received();
+                (missing > 0).then(|| (Arc::clone(link), missing))
+            })
+            .collect()
+    }
+
+    /// Takes nothing any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.wake_writer(state);
+        self.room.notify_waiters();
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn families(&self) -> impl Iterator<Item = (String, FamilyStats)> {
+        let families: Vec<_> = self
+            .state
+            .lock()
+            .families
+            .iter()
+            .map(|(k, v)| (k.clone(), Arc::clone(v)))
+            .collect();
+        families.into_iter().map(|(name, family)| {
+            let published = family.published.load(Ordering::Relaxed);
+            let deliveries = family.deliveries.load(Ordering::Relaxed);
+            (
+                name,
+                FamilyStats {
+                    published,
+                    deliveries,
+                },
+            )
+        })
+    }
+}
+
+/// What an event costs in bytes of credit; both ends of a link count alike.
+///
+/// The payload's bytes exist on both: it was encoded before it was offered, or came off a wire.
+pub(crate) fn event_cost(event: &Event) -> u64 {
+    event.known_size().unwrap_or_default() as u64 + EVENT_OVERHEAD
+}
+
+impl State {
+    fn has_room(&self, at: usize) -> bool {
+        self.windows.get(at).is_none_or(Window::has_room)
+    }
+
+    fn take_credit(&mut self, route: &Route, cost: u64) -> Vec<(Arc<Link>, u64)> {
+        let mut sequences = Vec::with_capacity(route.links.len());
+        for (at, link) in &route.links {
+            if let Some(window) = self.windows.get_mut(*at) {
+                sequences.push((Arc::clone(link), window.take(cost)));
+            }
+        }
+        sequences
+    }
+
+    fn forget_routes(&mut self) {
+        self.generation += 1;
+        self.routes.clear();
+    }
+
+    fn route(&mut self, topic: &Topic, cached: &mut Option<Arc<Route>>) -> Arc<Route> {
+        if let Some(route) = cached
+            && route.generation == self.generation
+        {
+            return Arc::clone(route);
+        }
+        let route = match self.routes.get(topic) {
+            Some(route) => Arc::clone(route),
+            None => self.make_route(topic),
+        };
+        *cached = Some(Arc::clone(&route));
+        route
+    }
+
+    fn make_route(&mut self, topic: &Topic) -> Arc<Route> {
+        let takes = |link: &Link| link.filters.iter().any(|filter| filter.matches(topic));
+        let links = self
+            .links
+            .iter()
+            .filter(|(_, link)| takes(link))
+            .cloned()
+            .collect();
+        let family = self.family(topic.family());
+        let route = Arc::new(Route {
+            generation: self.generation,
+            broker_topic: topics::to_broker(topic).into(),
+            links,
+            family,
+        });
+        if self.routes.len() >= MAX_ROUTES {
+            self.routes.clear();
+        }
+        self.routes.insert(topic.clone(), Arc::clone(&route));
+        route
+    }
+
+    fn family(&mut self, name: &str) -> Arc<Family> {
+        if let Some(family) = self.families.get(name) {
+            return Arc::clone(family);
+        }
+        let name = if self.families.len() < MAX_FAMILIES {
+            name
+        } else {
+            "(others)"
+        };
+        Arc::clone(self.families.entry(name.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests;

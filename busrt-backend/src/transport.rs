@@ -1,0 +1,70 @@
+//! Getting a busrt client: inside this process, or over a UNIX socket.
+
+use std::path::Path;
+use std::time::Duration;
+
+use busrt::ErrorKind;
+use busrt::client::AsyncClient;
+use eventbus_trait::ConnectError;
+use tokio::net::UnixStream;
+
+use crate::broker::EmbeddedBroker;
+
+/// Buffers of a connection, each way, in bytes.
+pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A connected client, whatever it is connected by.
+pub(crate) type Client = Box<dyn AsyncClient>;
+
+/// A client inside the broker's process.
+pub(crate) async fn in_process(
+    broker: &EmbeddedBroker,
+    name: &str,
+) -> Result<Client, ConnectError> {
+    match broker.register(name).await {
+        Ok(client) => Ok(Box::new(client)),
+        Err(reason) => Err(refused("in-process", name, &reason)),
+    }
+}
+
+/// A client over a UNIX socket.
+pub(crate) async fn unix(
+    path: &Path,
+    name: &str,
+    keepalive: Duration,
+) -> Result<Client, ConnectError> {
+    let address = path.display().to_string();
+    let stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        Err(e) => {
+            return Err(ConnectError::Unreachable {
+                address,
+                reason: e.to_string(),
+            });
+        }
+    };
+    // busrt takes our stream only if the path looks like a socket's; the path itself is not used.
+    let config = busrt::ipc::Config::new("/tunnel", name)
+        .timeout(keepalive)
+        .buf_size(BUFFER_BYTES)
+        .queue_size(CLIENT_QUEUE_FRAMES);
+    match busrt::ipc::Client::connect_stream(stream, &config).await {
+        Ok(client) => Ok(Box::new(client)),
+        Err(reason) => Err(refused(&address, name, &reason)),
+    }
+}
+
+/// Frames between busrt's reader and our drain, which never waits.
+const CLIENT_QUEUE_FRAMES: usize = 1024;
+
+fn refused(address: &str, name: &str, reason: &busrt::Error) -> ConnectError {
+    match reason.kind() {
+        ErrorKind::Busy => ConnectError::NameInUse {
+            name: name.to_owned(),
+        },
+        _ => ConnectError::Refused {
+            address: address.to_owned(),
+            reason: reason.to_string(),
+        },
+    }
+}
