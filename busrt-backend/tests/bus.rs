@@ -469,7 +469,6 @@ fn a_lost_broker_is_told_to_everybody_who_waits() {
     run(async {
         let dir = directory();
         let path = dir.path().join("bus.sock");
-        // A broker that can be taken away: a thread accepts for busrt and is dropped with it.
         let host = opened(&Address::Unix(path.clone())).await;
         let mut options = Options::new(Address::Unix(path));
         options.broker = BrokerMode::External;
@@ -479,7 +478,8 @@ fn a_lost_broker_is_told_to_everybody_who_waits() {
             .subscribe(Subscribe::to("a").unwrap().capacity(1))
             .await
             .unwrap();
-        guest.publish(event("a", 0)).await.unwrap();
+        let first = guest.publish(event("a", 0)).await.unwrap();
+        first.confirmed(Duration::from_secs(30)).await.unwrap();
         let blocked = {
             let guest = Arc::clone(&guest);
             tokio::spawn(async move { guest.publish(event("a", 1)).await })
