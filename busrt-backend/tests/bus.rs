@@ -465,6 +465,25 @@ fn refusals_of_a_broker_are_clear() {
 }
 
 #[test]
+fn a_second_life_under_the_same_name_frees_the_publishers_of_the_first() {
+    run(async {
+        for (address, _dir) in addresses() {
+            let bus = opened(&address).await;
+            for _ in 0..10 {
+                let guest = bus.connect(Some("guest")).await.unwrap();
+                let subscribe = Subscribe::to("a").unwrap().named("guests").capacity(1);
+                let subscription = guest.subscribe(subscribe).await.unwrap();
+                while bus.try_publish(event("a", 0)).is_ok() {}
+                let (ended, published) = tokio::join!(guest.shutdown(), bus.publish(event("a", 1)));
+                ended.unwrap();
+                published.unwrap();
+                drop(subscription);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_lost_broker_is_told_to_everybody_who_waits() {
     run(async {
         let dir = directory();

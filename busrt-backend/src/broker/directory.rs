@@ -70,11 +70,14 @@ impl Directory {
     }
 
     async fn join(&mut self, sender: &str) {
-        if self.members.len() >= self.max_members && !self.members.contains(sender) {
+        // A second life under the same name: the others must let go of the first before they hear
+        // of the second.
+        self.gone(vec![sender.to_owned()]).await;
+        if self.members.len() >= self.max_members {
             // Room may be held by sessions that are gone already.
             self.probe().await;
         }
-        let answer = if self.members.len() >= self.max_members && !self.members.contains(sender) {
+        let answer = if self.members.len() >= self.max_members {
             warn!(
                 sender,
                 limit = self.max_members,

@@ -16,6 +16,7 @@ use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, Topic};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
+use tracing::error;
 
 use super::EVENT_OVERHEAD;
 use super::link::{Link, LinkState, Window};
@@ -26,6 +27,9 @@ use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 const MAX_QUEUED: usize = 16_384;
 /// Bytes that may wait for the writer.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
+/// Control messages that may wait for the writer: more than all subscriptions of a full broker
+/// need, so only a peer that floods us gets there.
+const MAX_URGENT: usize = 65_536;
 /// Topics whose routes are kept.
 const MAX_ROUTES: usize = 65_536;
 /// Topic families that are counted apart; the rest share one counter.
@@ -231,6 +235,11 @@ impl Outbox {
     /// Sends a message ahead of all events.
     pub(crate) fn send_urgent(&self, to: &Arc<str>, message: Control) {
         let mut state = self.state.lock();
+        if state.urgent.len() >= MAX_URGENT {
+            drop(state);
+            error!(%to, ?message, "too many messages wait; this one is dropped");
+            return;
+        }
         state.urgent.push_back((Arc::clone(to), message));
         self.wake_writer(state);
     }
