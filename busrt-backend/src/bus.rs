@@ -20,8 +20,9 @@ use tracing::{debug, warn};
 use crate::home::Home;
 use crate::session::link::Link;
 use crate::session::node::{Gone, Node};
-use crate::session::outbox::{Accepted, Offer, Route};
+use crate::session::outbox::{Accepted, Offer};
 use crate::session::receipt::Pending;
+use crate::session::routes::Route;
 use crate::session::writer::Command;
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
@@ -291,7 +292,7 @@ impl EventBus for BusrtBus {
             malformed: node.malformed.load(Ordering::Relaxed),
             reconnects: 0,
             resends: 0,
-            families: node.outbox.families().collect(),
+            families: node.outbox.families(),
             subscriptions: node.subscription_stats(),
         }
     }

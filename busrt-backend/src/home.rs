@@ -1,11 +1,12 @@
 //! What the handles of one `open` share: a runtime for their tasks and, perhaps, the broker.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventbus_trait::{ConnectError, PublisherId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::interval;
 use tracing::{info, warn};
 
 use crate::broker::{self, BrokerOptions, Claim, EmbeddedBroker};
@@ -15,6 +16,9 @@ use crate::session::node::Node;
 use crate::session::{incoming, writer};
 use crate::{runtime, transport};
 
+/// How long a client name that is in use is tried again, and how often.
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
+const NAME_RETRY: Duration = Duration::from_millis(20);
 /// Commands that may wait for a writer.
 const COMMANDS: usize = 1_024;
 
@@ -156,7 +160,21 @@ impl Home {
         Ok(bus)
     }
 
+    /// A client, tried again for a moment while its name is in use: it may be that of a peer whose
+    /// end the broker has not seen yet.
     async fn client(&self, name: &str) -> Result<transport::Client, ConnectError> {
+        let patience = Instant::now() + NAME_PATIENCE;
+        let mut again = interval(NAME_RETRY);
+        loop {
+            again.tick().await;
+            match self.try_client(name).await {
+                Err(ConnectError::NameInUse { .. }) if Instant::now() < patience => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_client(&self, name: &str) -> Result<transport::Client, ConnectError> {
         match (&self.options.address, &self.broker) {
             (Address::InProcess, Some(broker)) => transport::in_process(broker, name).await,
             (Address::InProcess, None) => Err(ConnectError::Closed),

@@ -17,6 +17,7 @@ pub(crate) mod membership;
 pub(crate) mod node;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
+pub(crate) mod routes;
 pub(crate) mod subscriptions;
 pub(crate) mod writer;
 

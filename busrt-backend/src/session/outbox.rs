@@ -7,20 +7,19 @@
 //! Invariant: for each link, events in the queue follow `written` without a gap: the n-th event
 //! that was accepted for the link is the n-th that the writer puts into a frame for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, Topic};
+use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId};
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::sync::Notify;
 use tracing::error;
 
 use super::EVENT_OVERHEAD;
-use super::link::{Link, LinkState, Window};
-use crate::topics;
+use super::link::{Link, LinkState};
+use super::routes::{Route, Routes};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
 /// Events that may wait for the writer.
@@ -30,10 +29,6 @@ const MAX_QUEUED_BYTES: u64 = 32 << 20;
 /// Control messages that may wait for the writer: more than all subscriptions of a full broker
 /// need, so only a peer that floods us gets there.
 const MAX_URGENT: usize = 65_536;
-/// Topics whose routes are kept.
-const MAX_ROUTES: usize = 65_536;
-/// Topic families that are counted apart; the rest share one counter.
-const MAX_FAMILIES: usize = 1_024;
 
 /// What the writer sends next, in order.
 #[derive(Debug)]
@@ -49,21 +44,6 @@ pub(crate) struct Queued {
     pub(crate) event: Event,
     pub(crate) payload: Bytes,
     pub(crate) route: Arc<Route>,
-}
-
-/// Where events of one topic go.
-#[derive(Debug)]
-pub(crate) struct Route {
-    generation: u64,
-    pub(crate) broker_topic: Arc<str>,
-    pub(crate) links: Vec<(usize, Arc<Link>)>,
-    family: Arc<Family>,
-}
-
-#[derive(Debug, Default)]
-struct Family {
-    published: AtomicU64,
-    deliveries: AtomicU64,
 }
 
 /// What became of an offer.
@@ -92,11 +72,7 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    windows: Slab<Window>,
-    links: Vec<(usize, Arc<Link>)>,
-    generation: u64,
-    routes: HashMap<Topic, Arc<Route>>,
-    families: HashMap<String, Arc<Family>>,
+    routes: Routes,
     queue: VecDeque<Item>,
     queued_bytes: u64,
     urgent: VecDeque<(Arc<str>, Control)>,
@@ -139,25 +115,28 @@ impl Outbox {
         if state.closed {
             return Accepted::Closed;
         }
-        let route = state.route(event.topic(), cached);
+        let route = state.routes.find(event.topic(), cached);
         if state.queue.len() >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES {
             if !at_most_once {
                 return Accepted::QueueFull;
             }
             return self.drop_everywhere(state, offer, &route);
         }
-        let route = if route.links.iter().all(|(at, _)| state.has_room(*at)) {
+        let route = if route.links.iter().all(|(at, _)| state.routes.has_room(*at)) {
             route
         } else if at_most_once {
             self.without_full(&state, &route)
         } else {
-            let full = route.links.iter().find(|(at, _)| !state.has_room(*at));
+            let full = route
+                .links
+                .iter()
+                .find(|(at, _)| !state.routes.has_room(*at));
             return full.map_or(Accepted::Closed, |(_, l)| Accepted::NoCredit(Arc::clone(l)));
         };
         let Some(Offer { mut event, payload }) = offer.take() else {
             return Accepted::Closed;
         };
-        let sequences = state.take_credit(&route, cost);
+        let sequences = state.routes.take_credit(&route, cost);
         let State { next_sequence, .. } = &mut *state;
         event.accept(|| {
             let sequence = *next_sequence;
@@ -203,26 +182,17 @@ impl Outbox {
             .links
             .iter()
             .cloned()
-            .partition(|(at, _)| state.has_room(*at));
+            .partition(|(at, _)| state.routes.has_room(*at));
         for (_, link) in &full {
             link.drop_one();
         }
         self.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
-        Arc::new(Route {
-            generation: route.generation,
-            broker_topic: Arc::clone(&route.broker_topic),
-            links: open,
-            family: Arc::clone(&route.family),
-        })
+        Arc::new(route.only(open))
     }
 
     fn count(&self, route: &Route) {
         self.published.fetch_add(1, Ordering::Relaxed);
-        route.family.published.fetch_add(1, Ordering::Relaxed);
-        route
-            .family
-            .deliveries
-            .fetch_add(route.links.len() as u64, Ordering::Relaxed);
+        route.count();
     }
 
     fn wake_writer(&self, mut state: parking_lot::MutexGuard<'_, State>) {
@@ -253,16 +223,7 @@ impl Outbox {
         answer: Option<Control>,
     ) {
         let mut state = self.state.lock();
-        let known = |(_, l): &(usize, Arc<Link>)| l.subscription == info.id && l.peer == *peer;
-        if !state.links.iter().any(known) {
-            let at = state
-                .windows
-                .insert(Window::new(info.credit, info.credit_bytes));
-            state
-                .links
-                .push((at, Arc::new(Link::new(Arc::clone(peer), info))));
-            state.forget_routes();
-        }
+        state.routes.open(peer, info);
         if let Some(answer) = answer {
             state
                 .queue
@@ -275,16 +236,12 @@ impl Outbox {
     /// them. A link that closed of its own accord is told so in the order of events.
     pub(crate) fn end_links(&self, end: LinkState, which: impl Fn(&Link) -> bool) -> usize {
         let mut state = self.state.lock();
-        let (ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.links)
-            .into_iter()
-            .partition(|(_, link)| which(link));
-        state.links = kept;
-        for (at, link) in &ended {
-            let next = state.windows.remove(*at).next();
+        let ended = state.routes.end(which);
+        for (link, next) in &ended {
             if end == LinkState::Closed {
                 let status = StatusEntry {
                     subscription: link.subscription,
-                    next,
+                    next: *next,
                     dropped: link.dropped(),
                 };
                 state.queue.push_back(Item::Control(
@@ -293,9 +250,8 @@ impl Outbox {
                 ));
             }
         }
-        state.forget_routes();
         self.wake_writer(state);
-        for (_, link) in &ended {
+        for (link, _) in &ended {
             link.end(end);
         }
         ended.len()
@@ -303,23 +259,7 @@ impl Outbox {
 
     /// Takes in what a subscriber says of its links.
     pub(crate) fn acknowledge(&self, peer: &str, acks: &[AckEntry]) {
-        let mut progressed = Vec::with_capacity(acks.len());
-        {
-            let mut state = self.state.lock();
-            let State { links, windows, .. } = &mut *state;
-            for ack in acks {
-                let found = links
-                    .iter()
-                    .find(|(_, l)| l.subscription == ack.subscription && *l.peer == *peer);
-                if let Some((at, link)) = found
-                    && let Some(window) = windows.get_mut(*at)
-                {
-                    window.grant(ack);
-                    link.acknowledge(ack.received.min(window.next()));
-                    progressed.push(Arc::clone(link));
-                }
-            }
-        }
+        let progressed = self.state.lock().routes.acknowledge(peer, acks);
         for link in progressed {
             link.progress.notify_waiters();
         }
@@ -351,15 +291,15 @@ impl Outbox {
     /// Links with drops that their subscribers do not know of, with their next sequence.
     pub(crate) fn untold_drops(&self) -> Vec<(Arc<str>, StatusEntry)> {
         let state = self.state.lock();
-        let untold = state.links.iter().filter(|(_, link)| link.has_untold());
+        let untold = state.routes.links().filter(|(link, _)| link.has_untold());
         untold
-            .filter_map(|(at, link)| {
+            .map(|(link, next)| {
                 let entry = StatusEntry {
                     subscription: link.subscription,
-                    next: state.windows.get(*at)?.next(),
+                    next,
                     dropped: link.tell_dropped(),
                 };
-                Some((Arc::clone(&link.peer), entry))
+                (Arc::clone(&link.peer), entry)
             })
             .collect()
     }
@@ -367,12 +307,10 @@ impl Outbox {
     /// Links that have not acknowledged everything, with how much is missing.
     pub(crate) fn unconfirmed(&self) -> Vec<(Arc<Link>, u64)> {
         let state = self.state.lock();
-        let links = state.links.iter();
+        let links = state.routes.links();
         links
-            .filter_map(|(at, link)| {
-                let missing = state.windows.get(*at)?.next() - link.received();
-                (missing > 0).then(|| (Arc::clone(link), missing))
-            })
+            .map(|(link, next)| (Arc::clone(link), next - link.received()))
+            .filter(|(_, missing)| *missing > 0)
             .collect()
     }
 
@@ -392,25 +330,8 @@ impl Outbox {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn families(&self) -> impl Iterator<Item = (String, FamilyStats)> {
-        let families: Vec<_> = self
-            .state
-            .lock()
-            .families
-            .iter()
-            .map(|(k, v)| (k.clone(), Arc::clone(v)))
-            .collect();
-        families.into_iter().map(|(name, family)| {
-            let published = family.published.load(Ordering::Relaxed);
-            let deliveries = family.deliveries.load(Ordering::Relaxed);
-            (
-                name,
-                FamilyStats {
-                    published,
-                    deliveries,
-                },
-            )
-        })
+    pub(crate) fn families(&self) -> BTreeMap<String, FamilyStats> {
+        self.state.lock().routes.families()
     }
 }
 
@@ -419,75 +340,6 @@ impl Outbox {
 /// The payload's bytes exist on both: it was encoded before it was offered, or came off a wire.
 pub(crate) fn event_cost(event: &Event) -> u64 {
     event.known_size().unwrap_or_default() as u64 + EVENT_OVERHEAD
-}
-
-impl State {
-    fn has_room(&self, at: usize) -> bool {
-        self.windows.get(at).is_none_or(Window::has_room)
-    }
-
-    fn take_credit(&mut self, route: &Route, cost: u64) -> Vec<(Arc<Link>, u64)> {
-        let mut sequences = Vec::with_capacity(route.links.len());
-        for (at, link) in &route.links {
-            if let Some(window) = self.windows.get_mut(*at) {
-                sequences.push((Arc::clone(link), window.take(cost)));
-            }
-        }
-        sequences
-    }
-
-    fn forget_routes(&mut self) {
-        self.generation += 1;
-        self.routes.clear();
-    }
-
-    fn route(&mut self, topic: &Topic, cached: &mut Option<Arc<Route>>) -> Arc<Route> {
-        if let Some(route) = cached
-            && route.generation == self.generation
-        {
-            return Arc::clone(route);
-        }
-        let route = match self.routes.get(topic) {
-            Some(route) => Arc::clone(route),
-            None => self.make_route(topic),
-        };
-        *cached = Some(Arc::clone(&route));
-        route
-    }
-
-    fn make_route(&mut self, topic: &Topic) -> Arc<Route> {
-        let takes = |link: &Link| link.filters.iter().any(|filter| filter.matches(topic));
-        let links = self
-            .links
-            .iter()
-            .filter(|(_, link)| takes(link))
-            .cloned()
-            .collect();
-        let family = self.family(topic.family());
-        let route = Arc::new(Route {
-            generation: self.generation,
-            broker_topic: topics::to_broker(topic).into(),
-            links,
-            family,
-        });
-        if self.routes.len() >= MAX_ROUTES {
-            self.routes.clear();
-        }
-        self.routes.insert(topic.clone(), Arc::clone(&route));
-        route
-    }
-
-    fn family(&mut self, name: &str) -> Arc<Family> {
-        if let Some(family) = self.families.get(name) {
-            return Arc::clone(family);
-        }
-        let name = if self.families.len() < MAX_FAMILIES {
-            name
-        } else {
-            "(others)"
-        };
-        Arc::clone(self.families.entry(name.to_owned()).or_default())
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use tracing::debug;
 
 use super::link::LinkState;
 use super::node::Node;
-use super::outbox::{Item, Queued, Route};
+use super::outbox::{Item, Queued};
+use super::routes::Route;
 use crate::transport::Client;
 use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry};
 
