@@ -1,0 +1,245 @@
+//! `signal`, explored by loom: no interleaving of senders and receiver loses a wake-up.
+//!
+//! The module is compiled here a second time, with loom's primitives. Each mutant below has one
+//! step of it wrong, and the same model must find that out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test may panic and has no documentation"
+)]
+
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering, fence};
+    pub(crate) use loom::sync::{Mutex, MutexGuard as Guard};
+}
+
+#[path = "../src/signal.rs"]
+mod signal;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize as Counter, Ordering as Count};
+use std::task::{Wake, Waker};
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::sync::{Mutex, MutexGuard, Notify};
+use loom::thread;
+use signal::Signal;
+
+/// Waking one receiver, right or wrong.
+trait Bell: Default + Send + Sync + 'static {
+    /// A sender has filled the queue.
+    fn ring(&self);
+    /// The receiver is about to wait; whether the last look at the queue says that it must not.
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool;
+}
+
+impl Bell for Signal {
+    fn ring(&self) {
+        self.notify();
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        self.register(waker);
+        look()
+    }
+}
+
+/// The same, with senders that take the waker and call it later, as under a lock.
+#[derive(Default)]
+struct Deferred(Signal);
+
+impl Bell for Deferred {
+    fn ring(&self) {
+        let waker = self.0.take();
+        thread::yield_now();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        self.0.last_look(waker, look)
+    }
+}
+
+/// Mutant: the receiver raises the flag after its last look.
+#[derive(Default)]
+struct RaisedLate(Signal);
+
+impl Bell for RaisedLate {
+    fn ring(&self) {
+        self.0.notify();
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        let seen = look();
+        self.0.register(waker);
+        seen
+    }
+}
+
+/// The parts of a signal, for mutants of its inside.
+#[derive(Default)]
+struct Parts {
+    armed: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Parts {
+    fn slot(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap()
+    }
+    fn wake(&self) {
+        let waker = {
+            let mut slot = self.slot();
+            self.armed.store(false, Ordering::Relaxed);
+            slot.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Mutant: nothing orders filling the queue and looking at the flag.
+#[derive(Default)]
+struct Unfenced(Parts);
+
+impl Bell for Unfenced {
+    fn ring(&self) {
+        if self.0.armed.load(Ordering::Relaxed) {
+            self.0.wake();
+        }
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        {
+            let mut slot = self.0.slot();
+            *slot = Some(waker.clone());
+            self.0.armed.store(true, Ordering::Relaxed);
+        }
+        look()
+    }
+}
+
+/// Mutant: the flag is up before the waker is there.
+#[derive(Default)]
+struct ArmedEmpty(Parts);
+
+impl Bell for ArmedEmpty {
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.armed.load(Ordering::Relaxed) {
+            self.0.wake();
+        }
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        self.0.armed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let seen = look();
+        *self.0.slot() = Some(waker.clone());
+        seen
+    }
+}
+
+/// What the receiver sleeps on. Not `park`: loom lets an `unpark` end a `join` as well.
+#[derive(Default)]
+struct Bed(Notify);
+
+impl Wake for Bed {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// `senders` put one item each; the receiver sleeps until it has them all, one after another. A
+/// lost wake-up leaves it asleep for ever, which loom calls a deadlock.
+fn all_arrive<B: Bell>(senders: usize) {
+    let bell = Arc::new(B::default());
+    let queued = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..senders)
+        .map(|_| {
+            let (bell, queued) = (Arc::clone(&bell), Arc::clone(&queued));
+            thread::spawn(move || {
+                // Relaxed: the wake-up must not rely on the queue for its order.
+                queued.fetch_add(1, Ordering::Relaxed);
+                bell.ring();
+            })
+        })
+        .collect();
+    let bed = Arc::new(Bed::default());
+    let waker = Waker::from(Arc::clone(&bed));
+    for wanted in 1..=senders {
+        let look = || queued.load(Ordering::Relaxed) >= wanted;
+        while !look() && !bell.last_look(&waker, look) {
+            bed.0.wait();
+        }
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// Explores `model` and returns the number of executions.
+fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
+    let executions = Arc::new(Counter::new(0));
+    let seen = Arc::clone(&executions);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(move || {
+        seen.fetch_add(1, Count::Relaxed);
+        model();
+    });
+    executions.load(Count::Relaxed)
+}
+
+/// Explores a mutant and expects a receiver that sleeps for ever.
+fn must_deadlock(model: impl Fn() + Send + Sync + 'static) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| explore(3, model)));
+    let panic = outcome.expect_err("the model sees the mutant's bug");
+    let message = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_default();
+    assert!(message.contains("deadlock"), "{message}");
+}
+
+/// Covers `Signal::notify` and `Signal::register`: the flag is raised before the last look.
+#[test]
+fn one_sender_wakes_the_receiver() {
+    let executions = explore(3, || all_arrive::<Signal>(1));
+    println!("{executions} executions");
+    assert!(executions >= 40);
+}
+
+/// Covers `Signal::notify` by several senders at once.
+#[test]
+fn two_senders_wake_the_receiver_for_each_item() {
+    let executions = explore(2, || all_arrive::<Signal>(2));
+    println!("{executions} executions");
+    assert!(executions >= 2_000);
+}
+
+/// Covers `Signal::take`: the waker is called later, when another sender may be at it.
+#[test]
+fn a_waker_called_later_is_not_lost() {
+    let executions = explore(2, || all_arrive::<Deferred>(2));
+    println!("{executions} executions");
+    assert!(executions >= 2_000);
+}
+
+#[test]
+fn the_model_sees_a_flag_raised_after_the_last_look() {
+    must_deadlock(|| all_arrive::<RaisedLate>(1));
+}
+
+#[test]
+fn the_model_sees_a_missing_fence() {
+    must_deadlock(|| all_arrive::<Unfenced>(1));
+}
+
+#[test]
+fn the_model_sees_a_flag_raised_before_the_waker_is_there() {
+    must_deadlock(|| all_arrive::<ArmedEmpty>(1));
+}
