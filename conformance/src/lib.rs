@@ -1,1 +1,38 @@
-//! Under construction.
+//! The event bus contract as tests that any backend can run.
+//!
+//! `docs/contract.md` says what a bus promises, clause by clause. This crate checks it, for every
+//! backend alike, through the [`EventBus`](eventbus_trait::EventBus) trait alone. To run it on a
+//! backend, implement [`Harness`], give the test `harness = false` in `Cargo.toml`, and write
+//!
+//! ```text
+//! fn main() -> std::process::ExitCode {
+//!     conformance::run(vec![Arc::new(MyHarness)])
+//! }
+//! ```
+//!
+//! Each clause becomes a test named `phase::clause`, the arguments are those of any Rust test, and
+//! the run ends with a table. A clause that a backend does not hold yet is waived with a reason and
+//! shown as waived; a clause that never came to exercise its subject is inconclusive and fails the
+//! run. Nothing asserts how fast a bus is.
+//!
+//! From the bottom up: a [`history`] is what happened; [`check`] names what is wrong with one;
+//! [`stage`] has authors and readers who write one; the clauses stage what they are about and check
+//! its history; [`mutants`] are buses with one defect each, which show that the clauses can fail.
+
+pub mod check;
+mod clause;
+mod clauses;
+mod harness;
+pub mod history;
+pub mod mutants;
+mod report;
+mod runner;
+pub mod stage;
+mod verdict;
+
+pub use clause::{Clause, Level, Run, Unchecked};
+pub use clauses::{CLAUSES, UNCHECKED, clause_of};
+pub use harness::{Capability, Comparison, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
+pub use runner::{run, run_clause, run_clause_within, run_with};
+pub use stage::{Context, Patience};
+pub use verdict::{Checked, Unmet, Verdict};

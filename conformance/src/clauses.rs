@@ -1,0 +1,272 @@
+//! The clauses, by family.
+
+mod del;
+mod flw;
+mod lif;
+mod mig;
+mod obs;
+mod ord;
+mod sub;
+mod top;
+
+use crate::clause::{Clause, Unchecked, clause};
+use crate::harness::Capability::{SeveralHandles, Shadow};
+
+/// Every clause that is checked, in the contract's order.
+pub static CLAUSES: &[Clause] = &[
+    clause!(
+        "TOP-001",
+        top::top_001_topics_are_checked,
+        "what a topic may be"
+    ),
+    clause!(
+        "TOP-002",
+        top::top_002_one_segment,
+        "`*` and `+` match one segment"
+    ),
+    clause!(
+        "TOP-003",
+        top::top_003_any_segments,
+        "`#` matches zero or more segments"
+    ),
+    clause!(
+        "TOP-004",
+        top::top_004_whole_segments,
+        "a wildcard is a whole segment"
+    ),
+    clause!(
+        "TOP-005",
+        top::top_005_agrees_with_the_definition,
+        "filters match by definition"
+    ),
+    clause!("DEL-001", del::del_001_reaches_every_subscription, "accepted is delivered",
+        needs: &[SeveralHandles]),
+    clause!(
+        "DEL-002",
+        del::del_002_no_phantom,
+        "nothing that nobody published"
+    ),
+    clause!("DEL-003", del::del_003_no_duplicate, "never twice"),
+    clause!(
+        "DEL-004",
+        del::del_004_refused_is_never_delivered,
+        "refused is never delivered"
+    ),
+    clause!(
+        "DEL-005",
+        del::del_005_cancelled_at_most_once,
+        "cancelled comes once at most"
+    ),
+    clause!(
+        "DEL-006",
+        del::del_006_unaltered,
+        "everything arrives unaltered"
+    ),
+    clause!(
+        "DEL-007",
+        del::del_007_too_large,
+        "an event over the limit is refused"
+    ),
+    clause!(
+        "DEL-008",
+        del::del_008_conservation,
+        "every event is in one counter"
+    ),
+    clause!(
+        "DEL-009",
+        del::del_009_at_most_once_never_waits,
+        "`AtMostOnce` never waits"
+    ),
+    clause!(
+        "DEL-010",
+        del::del_010_receipt,
+        "a receipt says that all have it"
+    ),
+    clause!(
+        "ORD-001",
+        ord::ord_001_order_within_a_topic,
+        "publish order within a topic"
+    ),
+    clause!(
+        "ORD-002",
+        ord::ord_002_order_across_topics,
+        "publish order across topics"
+    ),
+    clause!(
+        "ORD-003",
+        ord::ord_003_two_tasks_one_handle,
+        "each task's own order"
+    ),
+    clause!("SUB-001", sub::sub_001_barrier, "what comes after `subscribe` is seen",
+        needs: &[SeveralHandles]),
+    clause!(
+        "SUB-002",
+        sub::sub_002_nothing_after_unsubscribe,
+        "nothing after the end"
+    ),
+    clause!(
+        "SUB-003",
+        sub::sub_003_one_copy,
+        "overlapping filters, one copy"
+    ),
+    clause!(
+        "SUB-004",
+        sub::sub_004_a_copy_each,
+        "a copy for each subscription"
+    ),
+    clause!("SUB-005", sub::sub_005_names_are_unique, "a name is used once on a bus",
+        needs: &[SeveralHandles]),
+    clause!(
+        "SUB-006",
+        sub::sub_006_subscriptions_are_limited,
+        "subscriptions are limited"
+    ),
+    clause!("SUB-008", sub::sub_008_a_stall_is_local, "a stalled subscription is alone",
+        needs: &[SeveralHandles]),
+    clause!(
+        "SUB-009",
+        sub::sub_009_gates_decide_alike,
+        "predicate and correlation filter"
+    ),
+    clause!(
+        "FLW-001",
+        flw::flw_001_room_in_all_or_none,
+        "room in all before any is entered"
+    ),
+    clause!(
+        "FLW-002",
+        flw::flw_002_losses_are_told_in_band,
+        "losses are told in band"
+    ),
+    clause!(
+        "FLW-003",
+        flw::flw_003_handlers_may_publish,
+        "no deadlock in a handler"
+    ),
+    clause!("FLW-004", flw::flw_004_no_lost_wake_up, "no lost wake-up"),
+    clause!("LIF-001", lif::lif_001_shutdown_is_idempotent, "shutdown, then `Closed`",
+        needs: &[SeveralHandles]),
+    clause!("LIF-002", lif::lif_002_shutdown_drains, "shutdown drains",
+        needs: &[SeveralHandles]),
+    clause!(
+        "LIF-003",
+        lif::lif_003_recv_is_cancel_safe,
+        "`recv` is cancel-safe"
+    ),
+    clause!("LIF-004", lif::lif_004_nothing_is_left_behind, "nothing is left behind",
+        needs: &[], alone: true),
+    clause!(
+        "LIF-005",
+        lif::lif_005_handles_cross_threads,
+        "handles cross threads"
+    ),
+    clause!(
+        "OBS-001",
+        obs::obs_001_counters,
+        "counters tell what happened"
+    ),
+    clause!("MIG-001", mig::mig_001_the_primary_alone, "the application sees the primary",
+        needs: &[Shadow]),
+    clause!("MIG-002", mig::mig_002_divergences_are_classified, "divergences are classified",
+        needs: &[Shadow]),
+];
+
+const NO_RPC: &str = "not built: no backend serves calls";
+const NO_FAULTS: &str = "not built: there is no reconnection that a fault could test";
+const NO_TCP: &str = "not built: there is no TCP transport";
+const NO_CUTOVER: &str = "not built: there is no cutover";
+
+/// The clauses of the contract that no function here checks.
+pub static UNCHECKED: &[Unchecked] = &[
+    unchecked("ORD-004", NO_RPC),
+    unchecked(
+        "ORD-005",
+        "not checked: no phase promises causal order between publishers yet",
+    ),
+    unchecked("SUB-007", "not built: there is no reconnection"),
+    unchecked("FLW-005", "not built: there is no rate limit"),
+    unchecked(
+        "FLW-006",
+        "not checked here: memory under a stalled subscriber is measured by the \
+        stall benchmark",
+    ),
+    unchecked("RPC-001", NO_RPC),
+    unchecked("RPC-002", NO_RPC),
+    unchecked("RPC-003", NO_RPC),
+    unchecked("RPC-004", NO_RPC),
+    unchecked("RPC-005", NO_RPC),
+    unchecked("RPC-006", NO_RPC),
+    unchecked("RPC-007", NO_RPC),
+    unchecked("RPC-008", NO_RPC),
+    unchecked("RPC-009", NO_RPC),
+    unchecked(
+        "LIF-006",
+        "not checked here: only phases with a broker have client names; \
+        no retry is built",
+    ),
+    unchecked(
+        "LIF-007",
+        "not checked here: it takes a peer that stops answering",
+    ),
+    unchecked(
+        "LIF-008",
+        "not checked here: it takes an address where nobody answers; \
+        no waiting with backoff is built",
+    ),
+    unchecked(
+        "SEC-001",
+        "not checked here: the tests of `busrt-backend` check it for UNIX",
+    ),
+    unchecked("SEC-002", NO_TCP),
+    unchecked("SEC-003", NO_TCP),
+    unchecked("SEC-004", "not built: there are no access control lists"),
+    unchecked(
+        "SEC-005",
+        "not built: frames are not checked before the broker sees them",
+    ),
+    unchecked(
+        "SEC-006",
+        "not checked here: only phases with a broker of ours count connections",
+    ),
+    unchecked(
+        "SEC-007",
+        "not checked here: it takes the process's last file descriptor",
+    ),
+    unchecked("FLT-001", NO_FAULTS),
+    unchecked("FLT-002", NO_FAULTS),
+    unchecked("FLT-003", NO_FAULTS),
+    unchecked("FLT-004", NO_FAULTS),
+    unchecked("FLT-005", NO_FAULTS),
+    unchecked("FLT-006", NO_FAULTS),
+    unchecked("FLT-007", NO_FAULTS),
+    unchecked("MIG-003", NO_CUTOVER),
+    unchecked("MIG-004", NO_CUTOVER),
+    unchecked(
+        "MIG-005",
+        "not built: errors are compared clause by clause, not phase by phase",
+    ),
+    unchecked("OBS-002", "not built: no clause reads logs"),
+];
+
+const fn unchecked(id: &'static str, reason: &'static str) -> Unchecked {
+    Unchecked { id, reason }
+}
+
+/// The clause with this id.
+#[must_use]
+pub fn clause_of(id: &str) -> Option<&'static Clause> {
+    CLAUSES.iter().find(|clause| clause.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_begins_with_its_id() {
+        for clause in CLAUSES {
+            let prefix = clause.id.to_lowercase().replace('-', "_") + "_";
+            assert!(clause.name.starts_with(&prefix), "{}", clause.name);
+        }
+    }
+}

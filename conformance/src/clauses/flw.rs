@@ -1,0 +1,221 @@
+//! FLW: flow control. Queues are bounded, and what a full one does is what the contract says.
+
+mod handlers;
+
+pub(super) use handlers::flw_003_handlers_may_publish;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus_trait::{
+    Limits, Overflow, PublishError, Refused, Subscribe, Subscription, Topic, TryPublishError,
+};
+
+use crate::check;
+use crate::stage::{Author, Context, Reader};
+use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
+
+/// FLW-001: with one of two matching subscriptions full, a publish waits until its deadline, names
+/// the full one, and the other gets nothing of it; once there is room, publishing goes on.
+pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
+    let deadline = Duration::from_millis(50);
+    let limits = Limits {
+        publish_deadline: deadline,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let bus = stage.bus();
+    let author = stage.author(&bus);
+    // Ample ones on both sides, so that whichever order the phase enters queues in, one of them
+    // would get an event that another has no room for.
+    let first = stage.reader(&bus, "a.#").await?;
+    let small = stage
+        .read(&bus, Subscribe::to("*.b")?.named("small").capacity(8))
+        .await?;
+    let mut readers = vec![first, small, stage.reader(&bus, "a.b").await?];
+
+    for _ in 0..3 {
+        let (_, full) = author.fill("a.b").await?;
+        ensure_eq!(
+            full,
+            TryPublishError::Full {
+                subscription: "small".into()
+            },
+            "try_publish"
+        );
+        backpressure(&author, deadline).await?;
+        let publisher = bus.publisher(Topic::new("a.b")?);
+        let refused = publisher.try_publish(publisher.event("unmarked"));
+        ensure!(
+            refused.is_err(),
+            "a publisher went past a full subscription"
+        );
+        batch_is_refused(&author).await?;
+        // Other topics have room.
+        author.publish("a.c").await?;
+        let topic = Topic::new("a.b")?;
+        let (sent, drained) = futures_util::future::join(
+            author.insist(author.event(&topic)),
+            stage.drain(&mut readers, &[Arc::clone(&author)]),
+        )
+        .await;
+        sent?;
+        drained?;
+    }
+    stage.drain(&mut readers, &[author]).await?;
+    let history = stage.history();
+    check::refused(&history).verdict()?;
+    check::phantoms(&history).verdict()?;
+    check::lost(&history).verdict()
+}
+
+async fn backpressure(author: &Author, deadline: Duration) -> Checked {
+    let event = author.event(&Topic::new("a.b")?);
+    match author.send(event).await.map_err(Refused::into_parts) {
+        Ok(_) => Err(Unmet::broken("a publish went past a full subscription")),
+        Err((
+            _,
+            PublishError::Backpressure {
+                subscription,
+                waited,
+            },
+        )) => {
+            ensure_eq!(subscription, "small", "subscription named");
+            ensure!(
+                waited >= deadline,
+                "gave up after {waited:?}, before {deadline:?}"
+            );
+            Ok(())
+        }
+        Err((_, reason)) => Err(Unmet::broken(format_args!("refused because {reason}"))),
+    }
+}
+
+async fn batch_is_refused(author: &Author) -> Checked {
+    let (fits, full) = (Topic::new("a.c")?, Topic::new("a.b")?);
+    let batch = vec![
+        author.event(&fits),
+        author.event(&full),
+        author.event(&fits),
+    ];
+    match author.send_batch(batch).await {
+        Ok(_) => Err(Unmet::broken("a batch went past a full subscription")),
+        Err(refused) => {
+            ensure!(
+                matches!(refused.reason, PublishError::Backpressure { .. }),
+                "refused because {}",
+                refused.reason
+            );
+            ensure_eq!(refused.accepted, 1, "events of the batch taken");
+            ensure_eq!(refused.events.len(), 2, "events of the batch handed back");
+            Ok(())
+        }
+    }
+}
+
+/// FLW-002: a subscription that may lose events never holds a publisher up, keeps the oldest or
+/// the newest as it asked, and is told of each gap where it is.
+pub(crate) async fn flw_002_losses_are_told_in_band(context: Context) -> Checked {
+    const EVENTS: u64 = 500;
+    let stage = context.stage().await?;
+    let bus = stage.bus();
+    let author = stage.author(&bus);
+    let small = |overflow| Ok::<_, Unmet>(Subscribe::to("a.#")?.capacity(8).overflow(overflow));
+    let mut readers = vec![
+        stage.read(&bus, small(Overflow::DropOldest)?).await?,
+        stage.read(&bus, small(Overflow::DropNewest)?).await?,
+    ];
+    let mut published = 0;
+    for turn in 0..4 {
+        author
+            .publish_over(&["a.b", "a.c"], EVENTS as usize)
+            .await?;
+        published += EVENTS;
+        for reader in &mut readers {
+            reader.read_until_matched(published).await?;
+        }
+        let history = stage.history();
+        let ends: Vec<_> = readers.iter().map(|r| history.marks_of(r.name())).collect();
+        let last = ends[0].last().copied().flatten().map(|mark| mark.sequence);
+        ensure_eq!(
+            last,
+            Some(published - 1),
+            "newest event kept by `DropOldest`, turn {turn}"
+        );
+        let first = ends[1].first().copied().flatten().map(|mark| mark.sequence);
+        ensure_eq!(first, Some(0), "oldest event kept by `DropNewest`");
+    }
+    // A loss at the very end is told with whatever comes next.
+    author.publish("a.b").await?;
+    for reader in &mut readers {
+        reader.read_until_matched(published + 1).await?;
+        ensure_eq!(
+            reader.stats().dropped,
+            reader.lagged(),
+            "losses counted and told"
+        );
+        if reader.lagged() == 0 {
+            return Err(Unmet::unexercised("nothing was dropped"));
+        }
+    }
+    let history = stage.history();
+    check::uncounted(&history).verdict()?;
+    check::phantoms(&history).verdict()
+}
+
+/// FLW-004: neither a publisher that waits for room nor a receiver that waits for an event is
+/// left asleep, on an executor or on a plain thread.
+pub(crate) async fn flw_004_no_lost_wake_up(context: Context) -> Checked {
+    const EVENTS: usize = 1500;
+    // A publisher that is not woken is seen as refused, long after any healthy one has gone on.
+    let limits = Limits {
+        publish_deadline: context.patience() / 2,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let bus = stage.bus();
+    let one = || Ok::<_, Unmet>(Subscribe::to("a.#")?.capacity(1));
+    let mut readers = vec![
+        stage.read(&bus, one()?).await?,
+        stage.read(&bus, one()?).await?,
+    ];
+    let thread = bus.subscribe(one()?.named("thread")).await?;
+    let counting = tokio::task::spawn_blocking(move || count_on_a_thread(thread, EVENTS * 2));
+    let authors = [stage.author(&bus), stage.author(&bus)];
+    let publishing = authors.clone().map(|author| {
+        tokio::spawn(async move { author.publish_over(&["a.b", "a.c"], EVENTS).await })
+    });
+    let reading = readers
+        .iter_mut()
+        .map(|reader| read_exactly(reader, EVENTS * 2));
+    let reading = futures_util::future::try_join_all(reading).await;
+    for publishing in publishing {
+        stage
+            .wait("the publishers", publishing)
+            .await?
+            .map_err(Unmet::broken)??;
+    }
+    reading?;
+    let counted = stage
+        .wait("the thread", counting)
+        .await?
+        .map_err(Unmet::broken)?;
+    ensure_eq!(counted, EVENTS * 2, "events received on a plain thread");
+    stage.drain(&mut readers, &authors).await?;
+    check::lost(&stage.history()).verdict()
+}
+
+async fn read_exactly(reader: &mut Reader, events: usize) -> Checked {
+    for _ in 0..events {
+        reader.expect().await?;
+    }
+    Ok(())
+}
+
+fn count_on_a_thread(mut subscription: Subscription, events: usize) -> usize {
+    let mut counted = 0;
+    while counted < events && subscription.recv_blocking().is_some() {
+        counted += 1;
+    }
+    counted
+}

@@ -1,0 +1,113 @@
+//! OBS: what a bus tells of itself. Counters are checked; latency histograms are not built, and
+//! reconnects and resends are checked to be none where nothing was disturbed.
+
+use eventbus_trait::{Delivery, FamilyStats, Limits, Subscribe, Topic};
+
+use crate::stage::Context;
+use crate::verdict::{Checked, ensure, ensure_eq};
+
+/// OBS-001: counters by topic family and by subscription, queue depth, refusals and losses are
+/// those of what happened.
+pub(crate) async fn obs_001_counters(context: Context) -> Checked {
+    let limits = Limits {
+        max_event_size: 4096,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let bus = stage.bus();
+    let author = stage.author(&bus);
+    let before = bus.stats();
+    ensure_eq!(before.backend, bus.backend(), "backend in the statistics");
+    ensure_eq!(before.published, 0, "events published on a new bus");
+
+    let mut all = stage.reader(&bus, "events.#").await?;
+    let mut some = stage
+        .read(&bus, Subscribe::to("events.process.*")?.named("some"))
+        .await?;
+    author
+        .publish_over(&["events.process.new", "events.process.exit"], 30)
+        .await?;
+    author.publish_over(&["events.network.connect"], 20).await?;
+    author.publish_over(&["alone"], 10).await?;
+    let topic = Topic::new("events.process.new")?;
+    author
+        .send_batch((0..5).map(|_| author.event(&topic)).collect())
+        .await?;
+    author
+        .send(author.event(&topic).delivery(Delivery::AtMostOnce))
+        .await?;
+    let large = || author.event(&topic).header("large", "x".repeat(4096));
+    ensure!(
+        author.send(large()).await.is_err(),
+        "a large event was taken"
+    );
+    ensure!(author.try_send(large()).is_err(), "a large event was taken");
+
+    all.counted(|stats| stats.queued == 56).await?;
+    some.counted(|stats| stats.queued == 36).await?;
+    let stats = bus.stats();
+    ensure_eq!(stats.published, 66, "events published, of {stats:?}");
+    ensure_eq!(stats.refused, 2, "events refused, of {stats:?}");
+    ensure_eq!(stats.dropped, 0, "copies dropped, of {stats:?}");
+    let family = |name: &str| stats.families.get(name).cloned().unwrap_or_default();
+    for (name, published, deliveries) in [
+        ("events.process", 36, 72),
+        ("events.network", 20, 20),
+        ("alone", 10, 0),
+    ] {
+        ensure_eq!(
+            family(name),
+            FamilyStats {
+                published,
+                deliveries
+            },
+            "family `{name}`"
+        );
+    }
+    for _ in 0..10 {
+        all.expect().await?;
+    }
+    let depth = |name: &str| {
+        let subscriptions = bus.stats().subscriptions;
+        subscriptions
+            .into_iter()
+            .find(|stats| stats.name == name)
+            .map(|s| (s.delivered, s.queued))
+    };
+    ensure_eq!(
+        depth(all.name()),
+        Some((10, 46)),
+        "delivered and queued after ten were read"
+    );
+    ensure_eq!(
+        depth("some"),
+        Some((0, 36)),
+        "delivered and queued of an unread subscription"
+    );
+    let undisturbed = (stats.malformed, stats.reconnects, stats.resends);
+    ensure_eq!(
+        undisturbed,
+        (0, 0, 0),
+        "malformed, reconnects and resends undisturbed"
+    );
+    refusals_for_room(&context).await
+}
+
+/// A full queue is seen in the depth, and what was turned away in the refusals.
+async fn refusals_for_room(context: &Context) -> Checked {
+    let stage = context.stage().await?;
+    let bus = stage.bus();
+    let author = stage.author(&bus);
+    let mut reader = stage.read(&bus, Subscribe::to("a.b")?.capacity(4)).await?;
+    let (taken, _) = author.fill("a.b").await?;
+    let taken = taken as u64;
+    reader.counted(|stats| stats.queued == taken).await?;
+    let stats = bus.stats();
+    let refused = stage.history().refused();
+    ensure_eq!(stats.published, taken, "events published");
+    ensure_eq!(stats.refused, refused as u64, "events refused");
+    reader.read_until_matched(taken).await?;
+    ensure_eq!(reader.stats().delivered, taken, "deliveries");
+    ensure_eq!(reader.stats().dropped, 0, "losses");
+    Ok(())
+}

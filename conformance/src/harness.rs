@@ -1,0 +1,163 @@
+//! What a backend supplies so that the clauses can run on it.
+//!
+//! The clauses know the bus by its trait alone. Everything that differs from backend to backend
+//! (how a bus is started, what it cannot do, what it does not hold yet) is said here, by the
+//! backend's author, and shown in the table.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventbus_trait::{EventBus, Limits};
+
+/// A clause that a phase does not hold yet, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiver {
+    /// The clause's id, such as `SUB-007`.
+    pub id: &'static str,
+    /// Why, in words that a reader of the table would accept.
+    pub reason: &'static str,
+}
+
+/// What a clause may need and a phase may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// Several handles of one bus, by [`EventBus::connect`].
+    SeveralHandles,
+    /// Two buses behind one, compared: [`Harness::shadow`].
+    Shadow,
+}
+
+impl Capability {
+    /// What is missing in a phase that lacks it.
+    #[must_use]
+    pub fn lack(self) -> &'static str {
+        match self {
+            Self::SeveralHandles => "the phase has one handle only",
+            Self::Shadow => "the phase doubles nothing",
+        }
+    }
+}
+
+/// A phase under test: starts buses of one backend.
+///
+/// Put one in `main` of a test with `harness = false` and give it to [`run`](crate::run).
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// The phase: the first half of each test's name.
+    fn name(&self) -> &str;
+
+    /// Starts a bus that shares nothing with any other one, and keeps `limits`.
+    ///
+    /// # Errors
+    /// In words, why no bus could be started; the clause fails with them.
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String>;
+
+    /// Whether the phase has `capability`. A clause that needs one that is missing is not
+    /// applicable.
+    fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::SeveralHandles => true,
+            Capability::Shadow => self.shadow().is_some(),
+        }
+    }
+
+    /// The clauses that the phase does not hold yet.
+    fn waivers(&self) -> Vec<Waiver> {
+        Vec::new()
+    }
+
+    /// The phase as a doubling one, for the MIG clauses.
+    fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        None
+    }
+}
+
+/// A started bus, with what the harness keeps alive for it.
+#[async_trait]
+pub trait Rig: Send + Sync {
+    /// The first handle. Clauses get more by [`EventBus::connect`].
+    fn bus(&self) -> Arc<dyn EventBus>;
+
+    /// Waits until nothing is on its way any more, where the phase can tell. Clauses do not rely
+    /// on it: they send fences through the bus and wait for those.
+    async fn quiesce(&self) {}
+
+    /// What the phase itself finds wrong at the end of a clause: a shadow's divergences.
+    ///
+    /// # Errors
+    /// In words, what is wrong; the clause fails with them.
+    async fn judge(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Paths that must be gone once every handle is shut down (LIF-004).
+    fn paths(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// Puts another bus around the candidate of a shadow.
+pub type Wrap = Box<dyn FnOnce(Arc<dyn EventBus>) -> Arc<dyn EventBus> + Send>;
+
+/// A phase that doubles traffic to a candidate.
+#[async_trait]
+pub trait ShadowHarness: Send + Sync {
+    /// Starts a shadow as [`Harness::start`] does, with `wrap` around its candidate.
+    ///
+    /// # Errors
+    /// In words, why no bus could be started.
+    async fn start_shadow(&self, limits: Limits, wrap: Wrap) -> Result<Box<dyn ShadowRig>, String>;
+}
+
+/// A started shadow.
+#[async_trait]
+pub trait ShadowRig: Rig {
+    /// Waits until every delivery has been classified, or for `patience` at most, and counts.
+    async fn compare(&self, patience: std::time::Duration) -> Comparison;
+}
+
+/// What a shadow counted. The terminal classes of expected deliveries are disjoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Comparison {
+    /// Deliveries of the primary that the candidate had to match.
+    pub expected: u64,
+    /// Delivered by both, alike.
+    pub matched: u64,
+    /// Left out of the comparison on purpose.
+    pub ignored: u64,
+    /// Never delivered by the candidate.
+    pub missing: u64,
+    /// Delivered by both with different content.
+    pub differs: u64,
+    /// Not compared, for want of room or time.
+    pub unverified: u64,
+    /// Not classified yet.
+    pub in_flight: u64,
+    /// Copies that the candidate delivered again.
+    pub duplicate: u64,
+    /// Deliveries of the candidate that were overtaken.
+    pub reordered: u64,
+    /// Deliveries of the candidate that nobody published.
+    pub phantom: u64,
+}
+
+impl Comparison {
+    /// Divergences, of all kinds.
+    #[must_use]
+    pub fn divergences(&self) -> u64 {
+        self.missing + self.differs + self.duplicate + self.reordered + self.phantom
+    }
+
+    /// Whether every expected delivery is in exactly one class.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        self.expected
+            == self.matched
+                + self.ignored
+                + self.missing
+                + self.differs
+                + self.unverified
+                + self.in_flight
+    }
+}

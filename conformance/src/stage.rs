@@ -1,0 +1,271 @@
+//! What a clause stands on: a started bus, its handles, authors who publish and readers who
+//! receive, all of them writing one history.
+//!
+//! A clause says what happens; waiting is done here, always for a condition and always with an
+//! end, so that a bus that hangs breaks the clause that was waiting and no other.
+//!
+//! Invariant: nothing here sleeps for a time and then hopes. [`Stage::drain`] sends fences behind
+//! everything published and reads until they have come.
+
+mod author;
+mod context;
+mod patience;
+mod reader;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use eventbus_trait::{Event, EventBus, Subscribe};
+use futures_util::future::{Either, join_all, select, try_join, try_join_all};
+use parking_lot::Mutex;
+
+pub use author::Author;
+pub use context::{Context, Shadowed};
+pub use patience::Patience;
+pub use reader::{Fence, Reader, is_fence};
+
+use crate::harness::Rig;
+use crate::history::{History, Recorder};
+use crate::verdict::{Checked, Unmet};
+
+/// A started bus. Clones share it.
+#[derive(Clone)]
+pub struct Stage(Arc<Inner>);
+
+struct Inner {
+    patience: Patience,
+    rig: Arc<dyn Rig>,
+    handles: Mutex<Vec<Arc<dyn EventBus>>>,
+    recorder: Recorder,
+    authors: AtomicU32,
+    readers: AtomicU32,
+    fences: AtomicU64,
+    unjudged: AtomicBool,
+    waiting: Mutex<&'static str>,
+}
+
+impl Stage {
+    fn new(rig: Arc<dyn Rig>, patience: Patience) -> Self {
+        let bus = rig.bus();
+        Self(Arc::new(Inner {
+            patience,
+            rig,
+            handles: Mutex::new(vec![bus]),
+            recorder: Recorder::default(),
+            authors: AtomicU32::new(0),
+            readers: AtomicU32::new(0),
+            fences: AtomicU64::new(0),
+            unjudged: AtomicBool::new(false),
+            waiting: Mutex::new("nothing"),
+        }))
+    }
+
+    /// The first handle.
+    #[must_use]
+    pub fn bus(&self) -> Arc<dyn EventBus> {
+        self.0.rig.bus()
+    }
+
+    /// A further handle of the same bus.
+    ///
+    /// # Errors
+    /// Broken, if there is none.
+    pub async fn connect(&self) -> Checked<Arc<dyn EventBus>> {
+        let handle = self
+            .wait("a handle", async { self.bus().connect(None).await })
+            .await??;
+        self.0.handles.lock().push(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    /// Somebody who publishes through `bus`, one event after the other.
+    #[must_use]
+    pub fn author(&self, bus: &Arc<dyn EventBus>) -> Arc<Author> {
+        let number = self.0.authors.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Author::new(
+            Arc::clone(bus),
+            number,
+            self.0.recorder.clone(),
+            self.0.patience,
+        ))
+    }
+
+    /// Somebody who subscribes on `bus` to everything that `filter` takes.
+    ///
+    /// # Errors
+    /// Broken, if the filter or the subscription is refused.
+    pub async fn reader(&self, bus: &Arc<dyn EventBus>, filter: &str) -> Checked<Reader> {
+        self.read(bus, Subscribe::to(filter)?).await
+    }
+
+    /// Somebody who subscribes on `bus`; the subscription gets a filter for fences of its own.
+    ///
+    /// # Errors
+    /// Broken, if the subscription is refused.
+    pub async fn read(&self, bus: &Arc<dyn EventBus>, subscribe: Subscribe) -> Checked<Reader> {
+        let number = self.0.readers.fetch_add(1, Ordering::Relaxed);
+        let subscribe = subscribe.and(reader::fence_topic(number))?;
+        let recorded = subscribe.clone();
+        let subscribing = async { bus.subscribe(subscribe).await };
+        let subscription = self.wait("a subscription", subscribing).await??;
+        let recorder = self.0.recorder.clone();
+        let name = subscription.name().into();
+        recorder.subscribed(&name, &recorded, bus.publisher_id());
+        Ok(Reader::new(number, subscription, recorder, self.0.patience))
+    }
+
+    /// How long this stage waits for anything.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.0.patience.0
+    }
+
+    /// What has happened up to now.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.0.recorder.history()
+    }
+
+    /// Where to write what happens.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// Does `work` while every reader reads: a phase may hold as little as it likes for those who
+    /// do not.
+    ///
+    /// # Errors
+    /// As `work`, or broken, if it does not come to its end.
+    pub async fn while_reading<T>(
+        &self,
+        readers: &mut [Reader],
+        work: impl Future<Output = Checked<T>>,
+    ) -> Checked<T> {
+        let reading = join_all(readers.iter_mut().map(|reader| async move {
+            while reader.next().await.is_some() {}
+            // The stream has ended, the work has not.
+            std::future::pending::<()>().await;
+        }));
+        let (work, reading) = (pin!(work), pin!(reading));
+        let both = select(work, reading);
+        match self.wait("the work to be done", both).await? {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Unmet::broken("nobody reads")),
+        }
+    }
+
+    /// Reads until nothing that `authors` have published can be on its way: each author sends a
+    /// fence to each reader, twice, and every reader reads until it has got them all.
+    ///
+    /// # Errors
+    /// Broken, if a fence is refused or does not come.
+    pub async fn drain(&self, readers: &mut [Reader], authors: &[Arc<Author>]) -> Checked {
+        for _ in 0..2 {
+            self.fence_round(readers, authors).await?;
+            self.wait("quiescence", self.0.rig.quiesce()).await?;
+        }
+        for reader in readers {
+            reader.take();
+            reader.note_drained();
+        }
+        Ok(())
+    }
+
+    async fn fence_round(&self, readers: &mut [Reader], authors: &[Arc<Author>]) -> Checked {
+        let mut fences: Vec<(Arc<Author>, Event)> = Vec::new();
+        let mut awaited: Vec<Vec<Fence>> = Vec::new();
+        for reader in readers.iter() {
+            let mut own = Vec::new();
+            for author in authors {
+                let fence = Fence(self.0.fences.fetch_add(1, Ordering::Relaxed));
+                fences.push((Arc::clone(author), reader.fence_event(fence)?));
+                own.push(fence);
+            }
+            awaited.push(own);
+        }
+        let sending = async {
+            for (author, event) in fences {
+                author.insist_unrecorded(event).await?;
+            }
+            Ok(())
+        };
+        let reading = try_join_all(
+            readers
+                .iter_mut()
+                .zip(awaited)
+                .map(|(reader, fences)| reader.read_until(fences)),
+        );
+        self.wait("fences", try_join(sending, reading))
+            .await?
+            .map(|_| ())
+    }
+
+    /// Waits for `future`, with an end.
+    ///
+    /// # Errors
+    /// Broken, naming `what` never came.
+    pub async fn wait<T>(&self, what: &'static str, future: impl Future<Output = T>) -> Checked<T> {
+        *self.0.waiting.lock() = what;
+        let result = self.0.patience.wait(what, future).await;
+        *self.0.waiting.lock() = "nothing";
+        result
+    }
+
+    /// Waits until `condition` holds, with an end.
+    ///
+    /// # Errors
+    /// Broken, naming `what` never came.
+    pub async fn until(&self, what: &'static str, mut condition: impl FnMut() -> bool) -> Checked {
+        self.wait(what, async {
+            let mut beat = tokio::time::interval(Duration::from_millis(1));
+            while !condition() {
+                beat.tick().await;
+            }
+        })
+        .await
+    }
+
+    /// Shuts every handle down, the last one first.
+    ///
+    /// # Errors
+    /// Broken, if one of them does not shut down.
+    pub async fn shut_down(&self) -> Checked {
+        let handles = std::mem::take(&mut *self.0.handles.lock());
+        let mut result = Ok(());
+        for handle in handles.into_iter().rev() {
+            let ended = self.0.patience.wait("shutdown", handle.shutdown()).await;
+            result = result.and(ended.and_then(|ended| ended.map_err(Unmet::from)));
+        }
+        result
+    }
+
+    /// Paths that must be gone after [`shut_down`](Self::shut_down).
+    #[must_use]
+    pub fn paths(&self) -> Vec<std::path::PathBuf> {
+        self.0.rig.paths()
+    }
+
+    async fn judge(&self) -> Checked {
+        if self.0.unjudged.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.0
+            .patience
+            .wait("the phase's own judgement", self.0.rig.judge())
+            .await?
+            .map_err(Unmet::Broken)
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage")
+            .field("bus", &self.0.rig.bus())
+            .finish_non_exhaustive()
+    }
+}

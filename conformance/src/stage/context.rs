@@ -1,0 +1,172 @@
+//! The context of one run of one clause: the phase, and what has to be ended after it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use eventbus_trait::Limits;
+use parking_lot::Mutex;
+
+use super::{Patience, Stage};
+use crate::harness::{Capability, Comparison, Harness, Rig, ShadowRig, Wrap};
+use crate::verdict::{Checked, Unmet};
+
+/// What a clause is given: the phase, and what to clean up after it.
+#[derive(Clone)]
+pub struct Context {
+    harness: Arc<dyn Harness>,
+    patience: Patience,
+    stages: Arc<Mutex<Vec<Stage>>>,
+}
+
+impl Context {
+    /// A context for one run of one clause.
+    #[must_use]
+    pub fn new(harness: Arc<dyn Harness>, patience: Patience) -> Self {
+        Self {
+            harness,
+            patience,
+            stages: Arc::default(),
+        }
+    }
+
+    /// Starts a bus with default limits.
+    ///
+    /// # Errors
+    /// Broken, if it does not start.
+    pub async fn stage(&self) -> Checked<Stage> {
+        self.stage_with(Limits::default()).await
+    }
+
+    /// Starts a bus.
+    ///
+    /// # Errors
+    /// Broken, if it does not start.
+    pub async fn stage_with(&self, limits: Limits) -> Checked<Stage> {
+        let rig = self
+            .patience
+            .wait("the bus to start", self.harness.start(limits))
+            .await?;
+        Ok(self.enter(Arc::from(rig.map_err(Unmet::Broken)?)))
+    }
+
+    /// Starts a shadow with `wrap` around its candidate.
+    ///
+    /// # Errors
+    /// Broken, if it does not start; not applicable, if the phase doubles nothing.
+    pub async fn shadow_stage(&self, wrap: Wrap) -> Checked<Shadowed> {
+        let Some(shadow) = self.harness.shadow() else {
+            return Err(Unmet::NotApplicable("the phase doubles nothing".into()));
+        };
+        let starting = shadow.start_shadow(Limits::default(), wrap);
+        let rig = self
+            .patience
+            .wait("the shadow to start", starting)
+            .await?
+            .map_err(Unmet::Broken)?;
+        let rig: Arc<dyn ShadowRig> = Arc::from(rig);
+        let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
+        stage.0.unjudged.store(true, Ordering::Relaxed);
+        Ok(Shadowed { stage, rig })
+    }
+
+    /// Shuts a stage down before the clause ends, and lets go of everything it held.
+    ///
+    /// # Errors
+    /// Broken, if a handle does not shut down.
+    pub async fn close(&self, stage: Stage) -> Checked {
+        self.stages
+            .lock()
+            .retain(|other| !Arc::ptr_eq(&other.0, &stage.0));
+        stage.shut_down().await
+    }
+
+    /// Ends every stage that was entered, whatever became of the clause, and asks those of a
+    /// clause that passed what they have found themselves.
+    ///
+    /// # Errors
+    /// Broken, if a phase found something wrong.
+    pub async fn leave(&self, checked: Checked) -> Checked {
+        let stages = std::mem::take(&mut *self.stages.lock());
+        let mut result = checked;
+        for stage in stages {
+            if result.is_ok() {
+                result = stage.judge().await;
+            }
+            // A bus that cannot be shut down breaks LIF-001 and LIF-004, which look at it.
+            let _ = stage.shut_down().await;
+        }
+        result
+    }
+
+    /// What the clause was last seen to do, for a watchdog to tell.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        let stages = self.stages.lock();
+        match stages.last() {
+            None => "before any bus was started".to_owned(),
+            Some(stage) => format!(
+                "after {} entries of history, waiting for {}",
+                stage.0.recorder.history().entries.len(),
+                stage.0.waiting.lock(),
+            ),
+        }
+    }
+
+    /// How long anything is waited for.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience.0
+    }
+
+    /// Waits for `future`, with an end.
+    ///
+    /// # Errors
+    /// Broken, naming `what` never came.
+    pub async fn wait<T>(&self, what: &str, future: impl Future<Output = T>) -> Checked<T> {
+        self.patience.wait(what, future).await
+    }
+
+    /// Whether the phase has `capability`.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        self.harness.has(capability)
+    }
+
+    fn enter(&self, rig: Arc<dyn Rig>) -> Stage {
+        let stage = Stage::new(rig, self.patience);
+        self.stages.lock().push(stage.clone());
+        stage
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("phase", &self.harness.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A started shadow and the way to its counts.
+pub struct Shadowed {
+    /// The application's side.
+    pub stage: Stage,
+    rig: Arc<dyn ShadowRig>,
+}
+
+impl Shadowed {
+    /// Waits until everything has been classified, and counts.
+    pub async fn compare(&self) -> Comparison {
+        self.rig.compare(self.stage.patience()).await
+    }
+}
+
+impl fmt::Debug for Shadowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shadowed")
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! The phases of this project as harnesses.
+#![allow(dead_code, reason = "each test binary uses some of them")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use busrt_backend::{Address, Options};
+use conformance::{Harness, Rig};
+use crossbeam_backend::CrossbeamBus;
+use eventbus_trait::{EventBus, Limits};
+use tempfile::TempDir;
+
+/// All phases, in the order of the migration.
+pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
+    vec![Arc::new(Crossbeam), Arc::new(InProcess), Arc::new(Unix)]
+}
+
+/// Channels in this process.
+#[derive(Debug)]
+pub(crate) struct Crossbeam;
+
+#[async_trait]
+impl Harness for Crossbeam {
+    fn name(&self) -> &str {
+        "crossbeam"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        Ok(Started::boxed(CrossbeamBus::new(limits)))
+    }
+}
+
+/// A busrt broker in this process.
+#[derive(Debug)]
+pub(crate) struct InProcess;
+
+#[async_trait]
+impl Harness for InProcess {
+    fn name(&self) -> &str {
+        "in-process"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        Ok(Started::boxed(open(Address::InProcess, limits).await?))
+    }
+}
+
+/// A busrt broker behind a UNIX socket of its own.
+#[derive(Debug)]
+pub(crate) struct Unix;
+
+#[async_trait]
+impl Harness for Unix {
+    fn name(&self) -> &str {
+        "unix"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().permissions(private).tempdir();
+        let directory = directory.map_err(|error| error.to_string())?;
+        let socket = directory.path().join("bus.sock");
+        let bus = open(Address::Unix(socket.clone()), limits).await?;
+        Ok(Box::new(Started {
+            bus,
+            paths: vec![socket],
+            _directory: Some(directory),
+        }))
+    }
+}
+
+async fn open(address: Address, limits: Limits) -> Result<Arc<dyn EventBus>, String> {
+    let mut options = Options::new(address);
+    options.limits = limits;
+    match busrt_backend::open(options).await {
+        Ok(bus) => Ok(bus),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+struct Started {
+    bus: Arc<dyn EventBus>,
+    paths: Vec<PathBuf>,
+    _directory: Option<TempDir>,
+}
+
+impl Started {
+    fn boxed(bus: Arc<dyn EventBus>) -> Box<dyn Rig> {
+        Box::new(Self {
+            bus,
+            paths: Vec::new(),
+            _directory: None,
+        })
+    }
+}
+
+impl Rig for Started {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.paths.clone()
+    }
+}
