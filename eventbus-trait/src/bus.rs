@@ -214,6 +214,18 @@ impl Publisher {
         }
     }
 
+    /// As `try_publish`, but as the first step of a publish that goes on to wait, as
+    /// [`PublishTopic::first_try`]: for layers above a bus.
+    ///
+    /// # Errors
+    /// The event comes back.
+    pub fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        match self.own(event) {
+            Ok(event) => self.backend.first_try(event),
+            Err(refused) => Err(refused.map(TryPublishError::from)),
+        }
+    }
+
     fn own(&self, event: Event) -> Result<Event, Refused> {
         if *event.topic() == self.topic {
             return Ok(event);

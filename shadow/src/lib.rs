@@ -1,1 +1,81 @@
-//! Under construction.
+//! Doubles live traffic to a second bus and compares delivery and ordering.
+//!
+//! A [`ShadowBus`] is an [`EventBus`](eventbus_trait::EventBus) made of two: the application sees
+//! the *primary* alone, the *candidate* gets the same traffic on the side, and each delivery of
+//! one is held against the same delivery of the other: is it there, once, in order, unaltered?
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use eventbus_trait::{Event, EventBus, Subscribe};
+//! use shadow::{ShadowBus, ShadowOptions, Verdict};
+//!
+//! # async fn example(
+//! #     old: Arc<dyn EventBus>,
+//! #     new: Arc<dyn EventBus>,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let bus = ShadowBus::new(old, new, ShadowOptions::default());
+//! let mut events = bus.subscribe(Subscribe::to("events.#")?).await?;
+//! bus.publish(Event::json("events.process.new", &7)?).await?;
+//! events.recv().await;
+//! bus.settle(Duration::from_secs(10)).await;
+//! assert_eq!(bus.report().verdict, Verdict::Match);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is compared
+//!
+//! Each event, as it is accepted by the primary, is one *expected delivery* for each subscription
+//! of this shadow that takes it. It ends in exactly one class, which the [`Report`] counts:
+//! matched, ignored, missing, late, reordered, differs, or unverified for a [`Reason`]. What a
+//! side delivers beyond that is a duplicate or a phantom. Order is compared within a stream: the
+//! events of one publisher and topic, for one subscription. How streams interleave is nobody's
+//! promise and not compared.
+//!
+//! An event is *reordered* if it comes after a later one of its stream had come: one event held
+//! back is one divergence. It is *missing* once a later one has come instead and the grace time is
+//! over, or at once when a marker has come through; if it still comes it is *late*.
+//!
+//! The report is plain data: it is written to and read from JSON under the names of its fields,
+//! and [`Report::table`] shows it to people.
+//!
+//! # What it costs
+//!
+//! The application's threads stamp and count each event and look at each delivery; the rest is
+//! done on the candidate's thread. Memory is bounded by [`ShadowOptions`]. While the comparison
+//! runs, the candidate's other subscribers see its markers: empty events with the header
+//! `eventbus-shadow-marker`, on topics that events went to before.
+//!
+//! # What it does not do
+//!
+//! Calls (RPC) are not doubled: they have effects. Events that others publish, past this shadow,
+//! are not compared: on the primary they are counted as foreign, on the candidate they are
+//! phantoms.
+
+mod bus;
+mod candidate;
+mod class;
+mod comparator;
+mod digest;
+mod drain;
+mod latency;
+mod link;
+mod marker;
+mod options;
+mod queue;
+mod report;
+mod route;
+pub mod sabotage;
+mod sender;
+mod settle;
+mod source;
+mod sub;
+mod table;
+mod track;
+
+pub use bus::ShadowBus;
+pub use class::{Reason, Side};
+pub use latency::LatencyDifference;
+pub use options::{Ignore, ShadowOptions, WhenFull};
+pub use report::{Divergence, DivergenceClass, Report, Verdict};

@@ -1,0 +1,355 @@
+//! The candidate's own thread: it does what is in the queue, one thing after the other, and drains
+//! the candidate's subscriptions all the time.
+//!
+//! Everything that touches the candidate happens here, on a runtime of its own: its panics are
+//! caught here, its hangs hold up the queue and nothing else, its errors are counted.
+//!
+//! Invariant: when the thread ends, for whatever reason, the queue is closed and the comparison
+//! knows that nothing more will come.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::{Debug, Display};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use eventbus_trait::{
+    Event, EventBus, Origin, Overflow, Refused, SubscribeError, Subscription, TryPublishError,
+};
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tracing::{debug, error};
+
+use crate::class::{Reason, Side};
+use crate::comparator::Comparator;
+use crate::drain::drain;
+use crate::link::Link;
+use crate::marker;
+use crate::queue::{Command, Offer};
+use crate::sub::{Key, Sub};
+
+/// Most commands taken from the queue at once; the drains get a turn in between.
+const BATCH: usize = 64;
+/// How long a new subscription waits for an ended one to give its name back.
+const NAME_WAIT: Duration = Duration::from_secs(5);
+
+/// Starts the thread; `first` is the candidate's first handle.
+pub(crate) fn spawn(comparator: &Arc<Comparator>, first: &Arc<Link>) {
+    let link = Arc::clone(first);
+    let started = std::thread::Builder::new()
+        .name("shadow-candidate".to_owned())
+        .spawn({
+            // Made here, so that it says so as well if there is no thread.
+            let end = End(Arc::clone(comparator));
+            move || run(&end.0, link)
+        });
+    match started {
+        Ok(thread) => *comparator.life.thread.lock() = Some(thread),
+        Err(reason) => {
+            error!(%reason, "no thread for the candidate: nothing will be compared");
+            comparator.error("thread", "spawn", &reason);
+        }
+    }
+}
+
+/// Says that the thread has ended when it is dropped, also by a panic.
+struct End(Arc<Comparator>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        self.0.candidate_gone(Reason::Unavailable);
+        self.0.life.ended.store(true, Ordering::Release);
+    }
+}
+
+fn run(comparator: &Arc<Comparator>, first: Arc<Link>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(reason) => {
+            error!(%reason, "no runtime for the candidate: nothing will be compared");
+            comparator.error("thread", "runtime", &reason);
+            return;
+        }
+    };
+    let mut worker = Worker {
+        comparator: Arc::clone(comparator),
+        links: vec![first],
+        drains: HashMap::new(),
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            () = worker.work() => {}
+            () = patience(comparator) => debug!("candidate did not finish in time"),
+        }
+    });
+    comparator.queue.close();
+    comparator.candidate_gone(Reason::Shutdown);
+    // Whatever is left of the candidate goes here and not in a thread of the application.
+    let _ = catch_unwind(AssertUnwindSafe(move || {
+        for link in &worker.links {
+            drop(link.take());
+        }
+        drop(worker);
+        runtime.shutdown_background();
+    }));
+}
+
+/// Waits until the last handle is gone, and then as long as the candidate may still take.
+async fn patience(comparator: &Comparator) {
+    comparator.life.finishing.notified().await;
+    let wait = comparator.options.shutdown_wait;
+    let _ = tokio::time::timeout(wait, std::future::pending::<()>()).await;
+}
+
+struct Worker {
+    comparator: Arc<Comparator>,
+    links: Vec<Arc<Link>>,
+    drains: HashMap<u64, Drain>,
+}
+
+struct Drain {
+    sub: Arc<Sub>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    async fn work(&mut self) {
+        let mut batch = VecDeque::with_capacity(BATCH);
+        loop {
+            self.comparator.queue.next(&mut batch, BATCH).await;
+            while let Some(command) = batch.pop_front() {
+                if matches!(command, Command::Finish) {
+                    return;
+                }
+                self.obey(command).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Publish(offer) => self.publish(offer).await,
+            Command::Subscribe(sub, link) => self.subscribe(sub, &link).await,
+            Command::Unsubscribe(sub) => self.unsubscribe(&sub).await,
+            Command::Connect { from, to, name } => self.connect(&from, to, name).await,
+            Command::Disconnect(link) => self.disconnect(&link).await,
+            Command::Mark => self.mark().await,
+            Command::Finish => {}
+        }
+    }
+
+    async fn publish(&self, offer: Offer) {
+        let comparator = &self.comparator;
+        let failed = match offer.route.link.bus() {
+            None => Some(Reason::Unavailable),
+            Some(bus) => {
+                offer.route.offered(comparator, offer.sequence);
+                let published = self.guard("publish", publish(&*bus, offer.event)).await;
+                match published {
+                    Some(Ok(())) => None,
+                    Some(Err(refused)) => {
+                        comparator.error("publish", &kind(refused.reason()), refused.reason());
+                        Some(Reason::Refused)
+                    }
+                    None => Some(Reason::Refused),
+                }
+            }
+        };
+        if let Some(reason) = failed {
+            offer.route.give_up(comparator, offer.sequence, reason);
+        }
+        comparator.queue.given(offer.units);
+    }
+
+    async fn subscribe(&mut self, sub: Arc<Sub>, link: &Arc<Link>) {
+        self.drains.retain(|_, drain| !drain.task.is_finished());
+        self.free_name(&sub).await;
+        let subscribe = sub
+            .subscribe
+            .clone()
+            .capacity(self.comparator.options.candidate_capacity)
+            .overflow(Overflow::Wait);
+        let subscribed = match link.bus() {
+            None => None,
+            Some(bus) => {
+                let attempt = async { bus.subscribe(subscribe).await };
+                self.guard("subscribe", attempt).await
+            }
+        };
+        match subscribed {
+            Some(Ok(subscription)) => self.drain(&sub, subscription),
+            failed => {
+                if let Some(Err(reason)) = failed {
+                    let kind = kind::<SubscribeError>(&reason);
+                    self.comparator.error("subscribe", &kind, &reason);
+                }
+                sub.close(&self.comparator, Side::Candidate, Reason::Unavailable);
+            }
+        }
+        sub.standing.notify_one();
+    }
+
+    fn drain(&mut self, sub: &Arc<Sub>, subscription: Subscription) {
+        let task = drain(Arc::clone(&self.comparator), Arc::clone(sub), subscription);
+        let drain = Drain {
+            sub: Arc::clone(sub),
+            task: tokio::spawn(task),
+        };
+        self.drains.insert(sub.id, drain);
+    }
+
+    /// Waits until an ended subscription of the same name is gone from the candidate.
+    async fn free_name(&mut self, sub: &Sub) {
+        let Some(name) = sub.subscribe.name() else {
+            return;
+        };
+        let same = |drain: &Drain| drain.sub.subscribe.name() == Some(name);
+        let Some(id) = self
+            .drains
+            .iter()
+            .find_map(|(id, d)| same(d).then_some(*id))
+        else {
+            return;
+        };
+        if let Some(mut drain) = self.drains.remove(&id)
+            && tokio::time::timeout(NAME_WAIT, &mut drain.task)
+                .await
+                .is_err()
+        {
+            drain.task.abort();
+            self.comparator.retire(&drain.sub);
+        }
+    }
+
+    async fn unsubscribe(&mut self, sub: &Arc<Sub>) {
+        // Everything published before has been given to the candidate: what it still owes comes
+        // before these markers.
+        self.send_marks(std::slice::from_ref(sub)).await;
+        match self.drains.get(&sub.id) {
+            Some(drain) if !drain.task.is_finished() => sub.closing.notify_one(),
+            _ => self.comparator.retire(sub),
+        }
+    }
+
+    async fn connect(&mut self, from: &Link, to: Arc<Link>, name: Option<String>) {
+        let connected = match from.bus() {
+            None => None,
+            Some(bus) => {
+                let attempt = async { bus.connect(name.as_deref()).await };
+                self.guard("connect", attempt).await
+            }
+        };
+        match connected {
+            Some(Ok(bus)) => to.connect(bus),
+            Some(Err(reason)) => self.comparator.error("connect", &kind(&reason), &reason),
+            None => {}
+        }
+        self.links.push(to);
+    }
+
+    async fn disconnect(&mut self, link: &Arc<Link>) {
+        self.links.retain(|other| !Arc::ptr_eq(other, link));
+        let Some(bus) = link.take() else {
+            return;
+        };
+        let ended = self.guard("shutdown", async { bus.shutdown().await }).await;
+        if let Some(Err(reason)) = ended {
+            self.comparator.error("shutdown", &kind(&reason), &reason);
+        }
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(bus)));
+    }
+
+    async fn mark(&mut self) {
+        self.comparator.mark_queued.store(false, Ordering::Release);
+        let subs = self.comparator.subs();
+        self.send_marks(&subs).await;
+    }
+
+    /// Sends a marker on each stream on which the candidate owes something to one of `subs`.
+    async fn send_marks(&self, subs: &[Arc<Sub>]) {
+        let comparator = &self.comparator;
+        let mut wanted: HashMap<Key, (u64, Arc<Link>)> = HashMap::new();
+        for sub in subs {
+            for (stream, cut) in sub.wanted_marks(comparator.now()) {
+                let entry = wanted
+                    .entry(stream.key.clone())
+                    .or_insert_with(|| (cut, Arc::clone(&stream.link)));
+                entry.0 = entry.0.max(cut);
+            }
+        }
+        for (key, (cut, link)) in wanted {
+            let Some(bus) = link.bus() else { continue };
+            let now = comparator.now();
+            for sub in subs {
+                sub.mark(&key, cut, now);
+            }
+            let origin = Origin {
+                publisher: key.publisher,
+                epoch: key.epoch,
+                sequence: cut,
+            };
+            let event = marker::marker(comparator.id, key.topic, origin);
+            let sent = self.guard("marker", publish(&*bus, event)).await;
+            if let Some(Err(refused)) = sent {
+                comparator.error("marker", &kind(refused.reason()), refused.reason());
+            }
+        }
+    }
+
+    /// Runs something of the candidate's; `None` if it panicked, which is counted.
+    async fn guard<T>(&self, operation: &str, run: impl Future<Output = T>) -> Option<T> {
+        match AssertUnwindSafe(run).catch_unwind().await {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                self.comparator.error(operation, "panic", &text_of(&*panic));
+                None
+            }
+        }
+    }
+}
+
+/// Publishes, without boxing a future unless it has to wait.
+async fn publish(bus: &dyn EventBus, event: Event) -> Result<(), Refused> {
+    match bus.try_publish(event) {
+        Ok(_) => Ok(()),
+        Err(refused) => match refused.into_parts() {
+            (event, TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
+            (event, _) => {
+                // A stamp that the attempt has put there must stay.
+                let event = match event.origin().copied() {
+                    Some(origin) => event.given_origin(origin),
+                    None => event,
+                };
+                bus.publish(event).await.map(|_| ())
+            }
+        },
+    }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".to_owned())
+}
+
+/// The name of an error's variant, in snake case.
+fn kind<E: Debug + Display>(error: &E) -> String {
+    let debug = format!("{error:?}");
+    let name = debug.chars().take_while(|c| c.is_ascii_alphanumeric());
+    let mut kind = String::new();
+    for c in name {
+        if c.is_ascii_uppercase() && !kind.is_empty() {
+            kind.push('_');
+        }
+        kind.push(c.to_ascii_lowercase());
+    }
+    kind
+}

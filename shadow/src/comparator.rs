@@ -1,0 +1,388 @@
+//! What all handles of one shadow share: its subscriptions, the queue to the candidate, and the
+//! account of what was found.
+//!
+//! Invariant: the generation moves after every change of a subscription that publishers must know
+//! of, and a publisher looks at it under its own lock. So whoever changes something, moves the
+//! generation and then passes through the publishers' locks has met, or will be seen by, every
+//! publish. Locks are taken in the order publisher, subscriptions, streams, track, account.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use eventbus_trait::{PublisherId, Subscribe};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use crate::class::{Counts, Reason, Side};
+use crate::latency::Latency;
+use crate::options::ShadowOptions;
+use crate::queue::{Command, Queue};
+use crate::report::{Divergence, DivergenceClass, Report, Verdict};
+use crate::route::InFlight;
+use crate::sender::Sender;
+use crate::sub::{Key, Phase, Sub};
+use crate::track::{Context, Finding, Nanos, Rules};
+
+/// Most kinds of candidate errors that are counted apart.
+const MAX_KINDS: usize = 256;
+/// Subscriptions are spread over this many histograms, so that threads seldom meet.
+const SHARDS: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Comparator {
+    pub(crate) options: ShadowOptions,
+    pub(crate) id: u64,
+    pub(crate) queue: Queue,
+    pub(crate) life: Life,
+    names: [String; 2],
+    started: Instant,
+    generation: AtomicU64,
+    subs: RwLock<Vec<Arc<Sub>>>,
+    subs_made: AtomicU64,
+    senders: Mutex<Vec<Weak<Sender>>>,
+    publishers: RwLock<HashSet<PublisherId>>,
+    published: AtomicU64,
+    foreign: AtomicU64,
+    latency: [Mutex<Latency>; SHARDS],
+    account: Mutex<Account>,
+    settled: AtomicU8,
+    pub(crate) mark_queued: AtomicBool,
+}
+
+/// How the candidate's thread and the handles end.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// Handles that have not been shut down or dropped.
+    pub(crate) handles: AtomicUsize,
+    /// Told when the last handle is gone.
+    pub(crate) finishing: Notify,
+    /// Set when the thread is about to end.
+    pub(crate) ended: AtomicBool,
+    pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    /// Counts of subscriptions that have ended.
+    past: Counts,
+    errors: BTreeMap<String, u64>,
+    divergences: Vec<Divergence>,
+}
+
+impl Comparator {
+    pub(crate) fn new(options: ShadowOptions, names: [String; 2]) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Queue::new(options.queue),
+            options,
+            id: rand::random(),
+            life: Life::default(),
+            names,
+            started: Instant::now(),
+            generation: AtomicU64::new(1),
+            subs: RwLock::default(),
+            subs_made: AtomicU64::new(0),
+            senders: Mutex::default(),
+            publishers: RwLock::default(),
+            published: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
+            account: Mutex::default(),
+            settled: AtomicU8::new(0),
+            mark_queued: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            grace: u64::try_from(self.options.grace.as_nanos()).unwrap_or(u64::MAX),
+            window: self.options.window.max(1),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        u64::try_from(self.started.elapsed().as_nanos()).map_or(u64::MAX, |n| n.saturating_add(1))
+    }
+
+    pub(crate) fn context<'a>(&self, sub: &'a Sub) -> Context<'a> {
+        Context {
+            ended: sub.phase() >= Phase::Ending,
+            ..Context::new(self.now(), &sub.dropped)
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn subs(&self) -> Vec<Arc<Sub>> {
+        self.subs.read().clone()
+    }
+
+    pub(crate) fn knows(&self, publisher: PublisherId) -> bool {
+        self.publishers.read().contains(&publisher)
+    }
+
+    /// Adds a handle.
+    pub(crate) fn join(&self, sender: &Arc<Sender>) {
+        self.life.handles.fetch_add(1, Ordering::AcqRel);
+        self.publishers.write().insert(sender.id);
+        let mut senders = self.senders.lock();
+        senders.retain(|sender| sender.strong_count() > 0);
+        senders.push(Arc::downgrade(sender));
+    }
+
+    /// Forgets a handle that nobody has any more.
+    pub(crate) fn leave(&self, sender: PublisherId) {
+        self.publishers.write().remove(&sender);
+    }
+
+    /// Begins a subscription. Whatever is being published at this moment may come or not.
+    pub(crate) fn open(&self, owner: PublisherId, subscribe: Subscribe) -> Arc<Sub> {
+        let id = self.subs_made.fetch_add(1, Ordering::Relaxed);
+        let sub = Sub::new(id, owner, subscribe);
+        self.subs.write().push(Arc::clone(&sub));
+        self.moved();
+        self.for_each_in_flight(|sender, event| {
+            let route = &event.route;
+            if sub.takes(sender, &route.key.topic) && !route.includes(&sub) {
+                sub.expect_uncertain(self, &event.origin, &route.key.topic, &route.link);
+            }
+        });
+        sub
+    }
+
+    /// The subscription stands on the primary, and the candidate's is in the queue.
+    pub(crate) fn live(&self, sub: &Sub) {
+        sub.set_phase(Phase::Live);
+        self.moved();
+    }
+
+    /// The subscription's handle is being shut down: what is being published may come or not.
+    pub(crate) fn ending(&self, sub: &Sub) {
+        sub.set_phase(Phase::Ending);
+        self.moved();
+        self.for_each_in_flight(|sender, event| {
+            let topic = &event.route.key.topic;
+            if sub.takes(sender, topic) {
+                sub.give_up(self, &event.origin, topic, Reason::Changing);
+            }
+        });
+    }
+
+    /// Nothing that is published from now on is for the subscription.
+    pub(crate) fn ended(&self, sub: &Sub) {
+        sub.set_phase(Phase::Ended);
+        self.moved();
+    }
+
+    /// The application has ended the subscription.
+    pub(crate) fn unsubscribed(&self, sub: &Arc<Sub>) {
+        sub.set_phase(Phase::Gone);
+        self.moved();
+        sub.close(self, Side::Primary, Reason::Unsubscribed);
+        if !self.queue.control(Command::Unsubscribe(Arc::clone(sub))) {
+            sub.closing.notify_one();
+            self.retire(sub);
+        }
+    }
+
+    /// Forgets a subscription that was never made.
+    pub(crate) fn cancel(&self, sub: &Arc<Sub>) {
+        self.ended(sub);
+        self.subs.write().retain(|other| other.id != sub.id);
+        self.subs_made.fetch_sub(1, Ordering::Relaxed);
+        sub.retire(self);
+    }
+
+    /// Forgets a subscription that has ended and keeps its counts.
+    pub(crate) fn retire(&self, sub: &Arc<Sub>) {
+        let mut subs = self.subs.write();
+        let Some(at) = subs.iter().position(|other| other.id == sub.id) else {
+            return;
+        };
+        subs.swap_remove(at);
+        let counts = sub.retire(self);
+        // Still under the lock, so that no report misses the counts or has them twice.
+        self.account.lock().past.add(&counts);
+    }
+
+    /// The candidate will deliver nothing more to anybody.
+    pub(crate) fn candidate_gone(&self, reason: Reason) {
+        for sub in self.subs() {
+            sub.close(self, Side::Candidate, reason);
+            sub.standing.notify_one();
+            if sub.phase() == Phase::Gone {
+                self.retire(&sub);
+            }
+        }
+    }
+
+    pub(crate) fn published(&self, n: u64) {
+        self.published.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn foreign(&self) {
+        self.foreign.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an error of the candidate.
+    pub(crate) fn error(&self, operation: &str, kind: &str, detail: &dyn std::fmt::Display) {
+        let name = format!("{operation}/{kind}");
+        let mut account = self.account.lock();
+        let full = account.errors.len() >= MAX_KINDS;
+        let n = match account.errors.get_mut(&name) {
+            Some(n) => n,
+            None if full => account.errors.entry("other/other".to_owned()).or_default(),
+            None => account.errors.entry(name).or_default(),
+        };
+        *n += 1;
+        if *n == 1 {
+            warn!(operation, kind, %detail, "candidate error, the first of its kind");
+        } else {
+            debug!(operation, kind, %detail, "candidate error");
+        }
+    }
+
+    /// Enters into the account what was found; returns what is new in its list.
+    pub(crate) fn tell(&self, sub: &Sub, key: &Key, cx: &mut Context<'_>) -> Vec<Divergence> {
+        if cx.findings.is_empty() {
+            return Vec::new();
+        }
+        let mut account = self.account.lock();
+        let most = self.options.max_divergences;
+        let findings = cx.findings.drain(..);
+        findings
+            .filter_map(|finding| account.enter(located(sub, key, &finding), &finding, most))
+            .collect()
+    }
+
+    /// Records a latency difference, if one was measured.
+    pub(crate) fn measure(&self, sub: &Sub, cx: &Context<'_>) {
+        if let Some(difference) = cx.latency {
+            let shard = &self.latency[sub.id as usize % SHARDS];
+            shard.lock().record(difference);
+        }
+    }
+
+    /// Decides everything that time alone decides.
+    pub(crate) fn sweep(&self) {
+        for sub in self.subs() {
+            sub.sweep(self);
+        }
+    }
+
+    /// All counts as of now.
+    pub(crate) fn counts(&self) -> Counts {
+        let subs = self.subs.read();
+        let mut sum = self.account.lock().past;
+        for sub in subs.iter() {
+            sum.add(&sub.counts());
+        }
+        sum
+    }
+
+    pub(crate) fn set_settled(&self, settled: bool) {
+        self.settled.store(1 + u8::from(settled), Ordering::Relaxed);
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        self.sweep();
+        // Before the counts, so that an injection counted here is among those found.
+        let injected = self.options.sabotage.as_ref().map(|bus| bus.injected());
+        let counts = self.counts();
+        let mut latency = Latency::new();
+        for shard in &self.latency {
+            latency.add(&shard.lock());
+        }
+        let account = self.account.lock();
+        let [primary, candidate] = self.names.clone();
+        let mut report = Report {
+            verdict: Verdict::Inconclusive,
+            primary,
+            candidate,
+            published: self.published.load(Ordering::Relaxed),
+            subscribers: self.subs_made.load(Ordering::Relaxed),
+            expected: counts.expected,
+            matched: counts.matched,
+            ignored: counts.ignored,
+            missing: counts.missing,
+            late: counts.late,
+            reordered: counts.reordered,
+            differs: counts.differs,
+            unverified: counts.unverified(),
+            in_flight: counts.open,
+            duplicates: counts.duplicates,
+            phantoms: counts.phantoms,
+            unverified_by_reason: counts.by_reason(),
+            foreign: self.foreign.load(Ordering::Relaxed),
+            candidate_errors: account.errors.clone(),
+            divergences: account.divergences.clone(),
+            latency: latency.summary(),
+            queue_high_water: self.queue.high_water(),
+            settled: match self.settled.load(Ordering::Relaxed) {
+                0 => None,
+                n => Some(n == 2),
+            },
+            injected,
+        };
+        report.verdict = report.judge(self.options.unverified_limit);
+        report
+    }
+
+    fn moved(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn for_each_in_flight(&self, mut each: impl FnMut(PublisherId, &InFlight)) {
+        let senders: Vec<_> = {
+            let senders = self.senders.lock();
+            senders.iter().filter_map(Weak::upgrade).collect()
+        };
+        for sender in senders {
+            sender.for_each_in_flight(|event| each(sender.id, event));
+        }
+    }
+}
+
+impl Account {
+    /// Lists a divergence, or puts it in the place of what was said of the same delivery before.
+    fn enter(&mut self, new: Divergence, finding: &Finding, most: usize) -> Option<Divergence> {
+        let same = |old: &&mut Divergence| {
+            old.sequence == new.sequence
+                && old.publisher == new.publisher
+                && old.epoch == new.epoch
+                && old.topic == new.topic
+                && old.subscription == new.subscription
+                && old.class == DivergenceClass::Missing
+        };
+        let listed = &mut self.divergences;
+        if finding.was_missing
+            && let Some(old) = listed.iter_mut().find(same)
+        {
+            old.clone_from(&new);
+        } else if listed.len() < most {
+            listed.push(new.clone());
+        } else {
+            return None;
+        }
+        Some(new)
+    }
+}
+
+#[cold]
+fn located(sub: &Sub, key: &Key, finding: &Finding) -> Divergence {
+    Divergence {
+        class: finding.class,
+        side: finding.side,
+        subscription: sub.name().to_owned(),
+        publisher: key.publisher.to_string(),
+        epoch: key.epoch,
+        topic: key.topic.to_string(),
+        sequence: finding.sequence,
+        detail: finding.detail.clone(),
+    }
+}

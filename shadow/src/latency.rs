@@ -1,0 +1,132 @@
+//! How much later the candidate delivers than the primary.
+//!
+//! A difference has a sign and a histogram has none, so there are two: one for deliveries that the
+//! candidate was slower with, one for those that it was faster with.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Latency of the candidate minus latency of the primary, over all deliveries compared, in
+/// microseconds. Each side's latency runs from the moment at which that side was given the event
+/// until it was read from that side's subscription, so that waiting in the shadow's own queue does
+/// not count. Quantiles are exact to 1 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LatencyDifference {
+    /// Deliveries measured.
+    pub samples: u64,
+    /// Half of them are below or at this.
+    pub p50_us: i64,
+    /// 99 in 100 are below or at this.
+    pub p99_us: i64,
+    /// The largest.
+    pub max_us: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Latency {
+    slower: Histogram<u64>,
+    faster: Histogram<u64>,
+}
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        Self {
+            slower: histogram(),
+            faster: histogram(),
+        }
+    }
+
+    /// Records one difference, in nanoseconds.
+    pub(crate) fn record(&mut self, nanos: i64) {
+        let micros = nanos.unsigned_abs() / 1000;
+        if nanos < 0 && micros > 0 {
+            self.faster.saturating_record(micros);
+        } else {
+            self.slower.saturating_record(micros);
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Both grow as needed, so there is no value that does not fit.
+        let _ = self.slower.add(&other.slower);
+        let _ = self.faster.add(&other.faster);
+    }
+
+    pub(crate) fn summary(&self) -> LatencyDifference {
+        let samples = self.slower.len() + self.faster.len();
+        if samples == 0 {
+            return LatencyDifference::default();
+        }
+        LatencyDifference {
+            samples,
+            p50_us: self.quantile(0.5),
+            p99_us: self.quantile(0.99),
+            max_us: self.quantile(1.0),
+        }
+    }
+
+    fn quantile(&self, quantile: f64) -> i64 {
+        let samples = self.slower.len() + self.faster.len();
+        let rank = ((samples as f64 * quantile).ceil() as u64).clamp(1, samples);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        if rank <= self.faster.len() {
+            // The most negative ones come first.
+            let from_top = self.faster.len() - rank + 1;
+            let share = from_top as f64 / self.faster.len() as f64;
+            -signed(self.faster.value_at_quantile(share))
+        } else {
+            let share = (rank - self.faster.len()) as f64 / self.slower.len() as f64;
+            let value = self.slower.value_at_quantile(share);
+            signed(value.min(self.slower.max()))
+        }
+    }
+}
+
+/// Two significant digits, up to an hour, growing as needed.
+fn histogram() -> Histogram<u64> {
+    let mut histogram = match Histogram::new_with_bounds(1, 3_600_000_000, 2) {
+        Ok(histogram) => histogram,
+        Err(error) => unreachable!("these bounds are valid: {error}"),
+    };
+    histogram.auto(true);
+    histogram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(micros: impl IntoIterator<Item = i64>) -> LatencyDifference {
+        let mut latency = Latency::new();
+        for micros in micros {
+            latency.record(micros * 1000);
+        }
+        latency.summary()
+    }
+
+    #[test]
+    fn nothing_measured_is_nothing() {
+        assert_eq!(summary([]), LatencyDifference::default());
+    }
+
+    #[test]
+    fn quantiles_run_across_zero() {
+        let all = summary(-49..=50);
+        assert_eq!(all.samples, 100);
+        assert_eq!((all.p50_us, all.p99_us, all.max_us), (0, 49, 50));
+        let faster = summary(-100..=-1);
+        assert_eq!((faster.p50_us, faster.p99_us, faster.max_us), (-51, -2, -1));
+    }
+
+    #[test]
+    fn sums_add_up() {
+        let mut sum = Latency::new();
+        for micros in [-5, 5] {
+            let mut one = Latency::new();
+            one.record(micros * 1000);
+            sum.add(&one);
+        }
+        assert_eq!(sum.summary().samples, 2);
+        assert_eq!(sum.summary().max_us, 5);
+    }
+}

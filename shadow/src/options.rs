@@ -1,0 +1,104 @@
+//! What a shadow run may use, and how patient it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus_trait::Event;
+
+use crate::sabotage::SabotageBus;
+
+/// What happens to an event that finds the queue to the candidate full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WhenFull {
+    /// The candidate does not get it and its deliveries are told as unverified. The application
+    /// never waits for the candidate.
+    #[default]
+    Unverified,
+    /// Publishing waits until there is room, so that everything is compared. **The candidate can
+    /// hold the application up**, for ever if it hangs: for test drives, not for production.
+    /// `publish` waits for room, for its turn among the publishers of a topic, and `subscribe`
+    /// for the candidate's subscription; `try_publish` says `Full` instead.
+    Wait,
+}
+
+/// Bounds and patience of a shadow run.
+///
+/// ```
+/// use shadow::{ShadowOptions, WhenFull};
+/// let options = ShadowOptions {
+///     when_full: WhenFull::Wait,
+///     ..ShadowOptions::default()
+/// };
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone)]
+pub struct ShadowOptions {
+    /// Events that may wait for the candidate: 65,536. An event counts once for each KiB that it
+    /// begins, so this bounds the memory as well.
+    pub queue: usize,
+    /// What happens when that queue is full.
+    pub when_full: WhenFull,
+    /// How long an event may take after a later one of its stream came instead: 2 s. After that it
+    /// is missing, or late if it still comes.
+    pub grace: Duration,
+    /// Most deliveries remembered of one stream (publisher, topic, subscription): 131,072.
+    pub window: usize,
+    /// Most streams of one subscription: 65,536.
+    pub max_streams: usize,
+    /// Capacity of the subscriptions on the candidate, which are drained all the time: 65,536.
+    pub candidate_capacity: usize,
+    /// Most divergences that the report lists; all are counted: 100.
+    pub max_divergences: usize,
+    /// Share of the expected deliveries that may be unverified for an unexplained reason in a
+    /// verdict of match: 0.
+    pub unverified_limit: f64,
+    /// How long `shutdown` waits for the candidate, and then again for its thread: 1 s.
+    pub shutdown_wait: Duration,
+    /// Events that the comparison leaves alone; both sides get them.
+    pub ignore: Option<Ignore>,
+    /// The bus that misbehaves on purpose, if the candidate is one: the report then says how many
+    /// divergences it injected.
+    pub sabotage: Option<Arc<SabotageBus>>,
+}
+
+impl Default for ShadowOptions {
+    fn default() -> Self {
+        Self {
+            queue: 65_536,
+            when_full: WhenFull::default(),
+            grace: Duration::from_secs(2),
+            window: 131_072,
+            max_streams: 65_536,
+            candidate_capacity: 65_536,
+            max_divergences: 100,
+            unverified_limit: 0.0,
+            shutdown_wait: Duration::from_secs(1),
+            ignore: None,
+            sabotage: None,
+        }
+    }
+}
+
+/// Says which events the comparison leaves alone. It runs in the publishing task; a panic counts
+/// as no.
+#[derive(Clone)]
+pub struct Ignore(Arc<dyn Fn(&Event) -> bool + Send + Sync>);
+
+impl Ignore {
+    /// Leaves alone what `predicate` says yes to.
+    pub fn when(predicate: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(predicate))
+    }
+
+    pub(crate) fn takes(&self, event: &Event) -> bool {
+        let decide = std::panic::AssertUnwindSafe(|| (self.0)(event));
+        std::panic::catch_unwind(decide).unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for Ignore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ignore")
+    }
+}

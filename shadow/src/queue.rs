@@ -1,0 +1,215 @@
+//! The queue to the candidate: one line for everything that the candidate has to do, in the order
+//! in which the primary accepted it.
+//!
+//! Subscriptions and handles are made by the same line as events, so that a subscription stands on
+//! the candidate exactly between the events that came before it and after it on the primary, and
+//! nobody waits for it.
+//!
+//! Invariant: events hold units of a semaphore from before they enter until the candidate has been
+//! given them, so their number and size are bounded; commands that are no events are bounded by
+//! number.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use eventbus_trait::{Event, Signal};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::link::Link;
+use crate::route::Route;
+use crate::sub::Sub;
+
+/// Most commands other than events.
+const MAX_CONTROL: usize = 8192;
+/// Bytes that one unit stands for.
+const UNIT: usize = 1024;
+
+/// Something for the candidate to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Publish(Offer),
+    Subscribe(Arc<Sub>, Arc<Link>),
+    Unsubscribe(Arc<Sub>),
+    Connect {
+        from: Arc<Link>,
+        to: Arc<Link>,
+        name: Option<String>,
+    },
+    Disconnect(Arc<Link>),
+    Mark,
+    Finish,
+}
+
+/// An event for the candidate.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) route: Arc<Route>,
+    pub(crate) sequence: u64,
+    pub(crate) event: Event,
+    pub(crate) units: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    signal: Signal,
+    room: Semaphore,
+    capacity: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: VecDeque<Command>,
+    control: usize,
+    high_water: usize,
+    closed: bool,
+    /// Whether a batch is being worked on.
+    busy: bool,
+}
+
+impl Queue {
+    /// A queue for `capacity` events.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)) as u32;
+        Self {
+            state: Mutex::default(),
+            signal: Signal::new(),
+            room: Semaphore::new(capacity as usize),
+            capacity,
+        }
+    }
+
+    /// Room for `event`, if there is any.
+    pub(crate) fn try_room(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
+        self.room.try_acquire_many(self.units(event)).ok()
+    }
+
+    /// Waits for room for `events`; `None` if the candidate has gone.
+    pub(crate) async fn room(&self, events: &[Event]) -> Option<SemaphorePermit<'_>> {
+        let units: u32 = events
+            .iter()
+            .map(|event| self.units(event))
+            .fold(0, u32::saturating_add);
+        self.room.acquire_many(units.min(self.capacity)).await.ok()
+    }
+
+    /// Queues an event; says whether it went in. The permit's units are held until
+    /// [`Queue::given`].
+    pub(crate) fn publish(
+        &self,
+        permit: SemaphorePermit<'_>,
+        route: Arc<Route>,
+        sequence: u64,
+        event: Event,
+    ) -> bool {
+        let units = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
+        let command = Command::Publish(Offer {
+            route,
+            sequence,
+            event,
+            units,
+        });
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return false;
+            }
+            state.commands.push_back(command);
+            let waiting = state.commands.len() - state.control;
+            state.high_water = state.high_water.max(waiting);
+        }
+        permit.forget();
+        self.signal.notify();
+        true
+    }
+
+    /// Queues anything else; says whether it went in.
+    pub(crate) fn control(&self, command: Command) -> bool {
+        {
+            let mut state = self.state.lock();
+            // What ends things always fits: there is one of it for each handle.
+            let ends = matches!(command, Command::Finish | Command::Disconnect(_));
+            if state.closed || (state.control >= MAX_CONTROL && !ends) {
+                return false;
+            }
+            state.control += 1;
+            state.commands.push_back(command);
+        }
+        self.signal.notify();
+        true
+    }
+
+    /// Waits for commands and moves up to `most` of them to `batch`. For one consumer.
+    pub(crate) async fn next(&self, batch: &mut VecDeque<Command>, most: usize) {
+        self.state.lock().busy = false;
+        poll_fn(|cx| {
+            if self.take(batch, most) {
+                return Poll::Ready(());
+            }
+            self.signal.register(cx.waker());
+            if self.take(batch, most) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Gives back the room of an event that the candidate was given.
+    pub(crate) fn given(&self, units: u32) {
+        self.room.add_permits(units as usize);
+    }
+
+    /// Takes nothing more, and forgets what is queued.
+    pub(crate) fn close(&self) {
+        self.room.close();
+        let commands = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.busy = false;
+            state.control = 0;
+            std::mem::take(&mut state.commands)
+        };
+        drop(commands);
+    }
+
+    /// Whether the candidate's thread has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.room.is_closed()
+    }
+
+    /// Whether nothing is queued and nothing is being worked on.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.commands.is_empty() && !state.busy
+    }
+
+    /// Most events that ever waited.
+    pub(crate) fn high_water(&self) -> u64 {
+        self.state.lock().high_water as u64
+    }
+
+    fn take(&self, batch: &mut VecDeque<Command>, most: usize) -> bool {
+        let mut state = self.state.lock();
+        let n = state.commands.len().min(most);
+        batch.extend(state.commands.drain(..n));
+        let control = batch
+            .iter()
+            .filter(|c| !matches!(c, Command::Publish(_)))
+            .count();
+        state.control = state.control.saturating_sub(control);
+        state.busy = n > 0;
+        n > 0
+    }
+
+    fn units(&self, event: &Event) -> u32 {
+        let kib = event.known_size().unwrap_or(0) / UNIT;
+        u32::try_from(kib + 1)
+            .unwrap_or(u32::MAX)
+            .min(self.capacity)
+    }
+}

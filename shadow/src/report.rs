@@ -1,0 +1,179 @@
+//! What a shadow run has found: plain data, for people and programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::{Reason, Side};
+use crate::latency::LatencyDifference;
+
+/// What the comparison says as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Something was compared and nothing diverged; nothing is unverified for a reason that the
+    /// application did not give itself.
+    Match,
+    /// At least one delivery diverged.
+    Diverged,
+    /// Nothing diverged, but it cannot be said that all would match: nothing was compared, or an
+    /// error or unverified deliveries stand in the way.
+    Inconclusive,
+}
+
+/// In which way a delivery diverged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DivergenceClass {
+    /// One side delivered it and the other did not.
+    Missing,
+    /// A side delivered it longer after a later event of its stream than the grace time.
+    Late,
+    /// A side delivered it after a later event of its stream.
+    Reordered,
+    /// The sides delivered different contents.
+    Differs,
+    /// A side delivered it more than once.
+    Duplicate,
+    /// A side delivered what nobody published, or not to this subscription.
+    Phantom,
+}
+
+/// One divergence, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// In which way it diverged.
+    pub class: DivergenceClass,
+    /// The side that is to blame.
+    pub side: Side,
+    /// The subscription.
+    pub subscription: String,
+    /// The event's publisher, 32 hexadecimal digits, or empty if the event carries none.
+    pub publisher: String,
+    /// The publisher's epoch.
+    pub epoch: u64,
+    /// The event's topic.
+    pub topic: String,
+    /// The event's sequence.
+    pub sequence: u64,
+    /// What was seen, for people.
+    pub detail: String,
+}
+
+/// The state of a comparison.
+///
+/// At every instant `expected = matched + ignored + missing + late + reordered + differs +
+/// unverified + in_flight`; `duplicates` and `phantoms` are arrivals beyond those.
+///
+/// In JSON the fields have the names that they have here; enums are in snake case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// What the comparison says as a whole: `match`, `diverged`, `inconclusive`.
+    pub verdict: Verdict,
+    /// The primary's backend.
+    pub primary: String,
+    /// The candidate's backend.
+    pub candidate: String,
+    /// Events that the primary accepted.
+    pub published: u64,
+    /// Subscriptions made, those that have ended included.
+    pub subscribers: u64,
+    /// Deliveries due: each event once for each subscription that takes it.
+    pub expected: u64,
+    /// Both sides delivered it, alike and in order.
+    pub matched: u64,
+    /// Left alone because the options say so.
+    pub ignored: u64,
+    /// One side did not deliver it.
+    pub missing: u64,
+    /// Delivered after the grace time.
+    pub late: u64,
+    /// Delivered out of order.
+    pub reordered: u64,
+    /// Delivered with different contents.
+    pub differs: u64,
+    /// Not compared, for the reasons in `unverified_by_reason`.
+    pub unverified: u64,
+    /// Not decided yet.
+    pub in_flight: u64,
+    /// Deliveries beyond the first of the same event.
+    pub duplicates: u64,
+    /// Deliveries of what nobody published, or not to that subscription.
+    pub phantoms: u64,
+    /// Why deliveries were not compared.
+    pub unverified_by_reason: BTreeMap<Reason, u64>,
+    /// Events that the primary delivered and that were not published through this shadow.
+    pub foreign: u64,
+    /// Errors and panics of the candidate by `operation/kind`.
+    pub candidate_errors: BTreeMap<String, u64>,
+    /// The first divergences; `max_divergences` of the options says how many at most.
+    pub divergences: Vec<Divergence>,
+    /// Latency of the candidate minus latency of the primary.
+    pub latency: LatencyDifference,
+    /// Most events that ever waited for the candidate.
+    pub queue_high_water: u64,
+    /// Whether the last `settle` decided everything; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
+    /// Divergences injected on purpose, if the options name a saboteur.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<u64>,
+}
+
+impl Report {
+    /// All divergences counted: missing, late, reordered, differing, duplicate and phantom
+    /// deliveries.
+    #[must_use]
+    pub fn diverged(&self) -> u64 {
+        self.missing + self.late + self.reordered + self.differs + self.duplicates + self.phantoms
+    }
+
+    /// The verdict that the counts give, where `unverified_limit` is the share of deliveries, and
+    /// of errors, that may stay unexplained.
+    pub(crate) fn judge(&self, unverified_limit: f64) -> Verdict {
+        if self.diverged() > 0 {
+            return Verdict::Diverged;
+        }
+        let over = |n: u64, of: u64| n > 0 && n as f64 > of as f64 * unverified_limit;
+        let unexplained = self
+            .unverified_by_reason
+            .iter()
+            .filter(|(reason, _)| !reason.is_explained())
+            .map(|(_, n)| n)
+            .sum();
+        let errors = self.candidate_errors.values().sum();
+        if self.matched == 0
+            || self.settled == Some(false)
+            || over(unexplained, self.expected)
+            || over(errors, self.published)
+        {
+            return Verdict::Inconclusive;
+        }
+        Verdict::Match
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Match => "match",
+            Self::Diverged => "diverged",
+            Self::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+impl fmt::Display for DivergenceClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Late => "late",
+            Self::Reordered => "reordered",
+            Self::Differs => "differs",
+            Self::Duplicate => "duplicate",
+            Self::Phantom => "phantom",
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! The application's side of a shadow subscription: the primary's items, shown to the comparison
+//! as they are taken.
+//!
+//! Invariant: it yields what the primary's subscription yields and nothing else, and waits for
+//! nothing but that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use eventbus_trait::{
+    EventSource, Item, Subscription, SubscriptionCounters, SubscriptionStats, TryRecvError,
+};
+use parking_lot::Mutex;
+
+use crate::class::{Reason, Side};
+use crate::comparator::Comparator;
+use crate::sub::{Stream, Sub};
+
+/// Counters of a handle's subscriptions, by name.
+pub(crate) type CountersByName = Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>;
+
+pub(crate) struct Source {
+    /// The primary's subscription; `None` once it is closed.
+    primary: Option<Subscription>,
+    name: Arc<str>,
+    sub: Arc<Sub>,
+    comparator: Arc<Comparator>,
+    counters: Arc<SubscriptionCounters>,
+    by_name: CountersByName,
+    last: Option<Arc<Stream>>,
+    final_stats: Option<SubscriptionStats>,
+}
+
+impl Source {
+    pub(crate) fn new(
+        primary: Subscription,
+        sub: Arc<Sub>,
+        comparator: Arc<Comparator>,
+        by_name: CountersByName,
+    ) -> Self {
+        let name: Arc<str> = primary.name().into();
+        let counters = Arc::<SubscriptionCounters>::default();
+        by_name
+            .lock()
+            .insert(Arc::clone(&name), Arc::clone(&counters));
+        Self {
+            primary: Some(primary),
+            name,
+            sub,
+            comparator,
+            counters,
+            by_name,
+            last: None,
+            final_stats: None,
+        }
+    }
+
+    /// The counters that the application's subscription shows.
+    pub(crate) fn counters(&self) -> Arc<SubscriptionCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn show(&mut self, item: Option<&Item>) {
+        match item {
+            Some(Item::Event(event)) => {
+                self.sub
+                    .arrived(&self.comparator, Side::Primary, event, &mut self.last);
+            }
+            Some(Item::Lagged(n)) => self.sub.dropped.add(Side::Primary, *n),
+            None => self
+                .sub
+                .close(&self.comparator, Side::Primary, Reason::Shutdown),
+        }
+    }
+
+    /// Copies what the primary alone knows into the counters that the application reads.
+    fn refresh(&self, stats: &SubscriptionStats) {
+        self.counters
+            .matched
+            .store(stats.matched, Ordering::Release);
+        self.counters
+            .dropped
+            .store(stats.dropped, Ordering::Release);
+    }
+
+    fn end(&mut self) {
+        let mut by_name = self.by_name.lock();
+        let own = by_name
+            .get(&self.name)
+            .is_some_and(|counters| Arc::ptr_eq(counters, &self.counters));
+        if own {
+            by_name.remove(&self.name);
+        }
+        drop(by_name);
+        self.comparator.unsubscribed(&self.sub);
+    }
+}
+
+#[async_trait]
+impl EventSource for Source {
+    fn try_next(&mut self) -> Result<Item, TryRecvError> {
+        let Some(primary) = &mut self.primary else {
+            return Err(TryRecvError::Closed);
+        };
+        let next = primary.try_recv_item();
+        match &next {
+            Ok(item) => self.show(Some(item)),
+            Err(TryRecvError::Closed) => self.show(None),
+            Err(TryRecvError::Empty) => self.sub.idle(&self.comparator),
+        }
+        next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let Some(primary) = &mut self.primary else {
+            return Poll::Ready(None);
+        };
+        let next = primary.poll_item(cx);
+        match &next {
+            Poll::Ready(item) => self.show(item.as_ref()),
+            Poll::Pending => self.sub.idle(&self.comparator),
+        }
+        next
+    }
+
+    fn queued(&self) -> u64 {
+        let stats = match (&self.primary, &self.final_stats) {
+            (Some(primary), _) => primary.stats(),
+            (None, Some(stats)) => stats.clone(),
+            (None, None) => return 0,
+        };
+        self.refresh(&stats);
+        stats.queued
+    }
+
+    async fn close(&mut self) {
+        if let Some(primary) = self.primary.take() {
+            self.end();
+            self.final_stats = Some(primary.unsubscribe().await);
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(primary) = self.primary.take() {
+            drop(primary);
+            self.end();
+        }
+    }
+}

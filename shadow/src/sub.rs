@@ -1,0 +1,450 @@
+//! One subscription as the comparison sees it: what is expected of both sides, stream by stream.
+//!
+//! Invariant: a stream that is not in the map is retired, so that no expectation is put where no
+//! arrival looks; a side that is gone is gone for every stream, also for those made later.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use eventbus_trait::{Event, Origin, Overflow, PublisherId, Subscribe, Topic};
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::class::{Class, Counts, Reason, Side};
+use crate::comparator::Comparator;
+use crate::link::Link;
+use crate::report::{Divergence, DivergenceClass};
+use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
+
+/// What tells one stream of a subscription from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) publisher: PublisherId,
+    pub(crate) epoch: u64,
+    pub(crate) topic: Topic,
+}
+
+/// One stream, and the candidate handle that its events are published with.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) key: Key,
+    pub(crate) link: Arc<Link>,
+    pub(crate) track: Mutex<Track>,
+}
+
+/// Where a subscription is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Being made: events published now may come or not.
+    Opening,
+    Live,
+    /// Its handle is being shut down: events published now may come or not.
+    Ending,
+    /// Nothing published now is for it.
+    Ended,
+    /// The application has dropped it.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sub {
+    pub(crate) id: u64,
+    pub(crate) owner: PublisherId,
+    /// What was asked for, without predicate and correlation filter.
+    pub(crate) subscribe: Subscribe,
+    name: OnceLock<Arc<str>>,
+    phase: AtomicU8,
+    streams: RwLock<Streams>,
+    pub(crate) dropped: Dropped,
+    /// When the candidate last delivered anything.
+    heard_at: AtomicU64,
+    /// Since when the application has waited with nothing queued on the primary; 0: it does not.
+    idle_since: AtomicU64,
+    /// Tells the drain that no more is wanted than what is due.
+    pub(crate) closing: Notify,
+    /// Tells that the candidate's subscription stands, or never will.
+    pub(crate) standing: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    by_key: HashMap<Key, Arc<Stream>, RandomState>,
+    gone: [Option<Reason>; 2],
+    /// Counts of streams that were forgotten, and of what belongs to no stream.
+    rest: Counts,
+    /// Whether any stream was forgotten.
+    forgetful: bool,
+}
+
+impl Key {
+    pub(crate) fn of(origin: &Origin, topic: &Topic) -> Self {
+        Self {
+            publisher: origin.publisher,
+            epoch: origin.epoch,
+            topic: topic.clone(),
+        }
+    }
+
+    fn is(&self, origin: &Origin, topic: &Topic) -> bool {
+        self.publisher == origin.publisher && self.epoch == origin.epoch && self.topic == *topic
+    }
+}
+
+impl Sub {
+    pub(crate) fn new(id: u64, owner: PublisherId, subscribe: Subscribe) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            owner,
+            subscribe,
+            name: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Opening as u8),
+            streams: RwLock::default(),
+            dropped: Dropped::default(),
+            heard_at: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            closing: Notify::new(),
+            standing: Notify::new(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.name.get().map_or("", |name| name)
+    }
+
+    pub(crate) fn set_name(&self, name: Arc<str>) {
+        let _ = self.name.set(name);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Opening,
+            1 => Phase::Live,
+            2 => Phase::Ending,
+            3 => Phase::Ended,
+            _ => Phase::Gone,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        // Never back: a subscription that ends while it is made stays ended.
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Whether it takes what the handle `sender` publishes on `topic`.
+    pub(crate) fn takes(&self, sender: PublisherId, topic: &Topic) -> bool {
+        self.subscribe.takes(topic) && !(self.subscribe.excludes_own() && self.owner == sender)
+    }
+
+    /// Whether its primary side may lose events by policy.
+    pub(crate) fn may_drop(&self) -> bool {
+        self.subscribe.get_overflow() != Overflow::Wait
+    }
+
+    /// The stream of `key`, made if there is none; `None` if there are too many.
+    pub(crate) fn stream(
+        &self,
+        comparator: &Comparator,
+        key: &Key,
+        link: &Arc<Link>,
+    ) -> Option<Arc<Stream>> {
+        if let Some(stream) = self.streams.read().by_key.get(key) {
+            return Some(Arc::clone(stream));
+        }
+        let mut streams = self.streams.write();
+        let limit = comparator.options.max_streams;
+        if streams.by_key.len() >= limit && !streams.by_key.contains_key(key) {
+            streams.forget_idle();
+            if streams.by_key.len() >= limit {
+                streams.forgetful = true;
+                return None;
+            }
+        }
+        let gone = streams.gone;
+        let stream = streams.by_key.entry(key.clone()).or_insert_with(|| {
+            let mut track = Track::new(comparator.rules());
+            for side in [Side::Primary, Side::Candidate] {
+                if let Some(reason) = gone[side.at()] {
+                    track.close(side, reason, comparator.now());
+                }
+            }
+            Arc::new(Stream {
+                key: key.clone(),
+                link: Arc::clone(link),
+                track: Mutex::new(track),
+            })
+        });
+        Some(Arc::clone(stream))
+    }
+
+    /// Counts a delivery that no stream has room for.
+    pub(crate) fn expect_untracked(&self, n: i64) {
+        let mut streams = self.streams.write();
+        let class = Class::Unverified(Reason::Streams);
+        let rest = &mut streams.rest;
+        rest.expected = rest.expected.wrapping_add_signed(n);
+        let count = rest.of(class);
+        *count = count.wrapping_add_signed(n);
+    }
+
+    /// Expects a delivery that may come or not, of an event that is already on its way.
+    pub(crate) fn expect_uncertain(
+        &self,
+        comparator: &Comparator,
+        origin: &Origin,
+        topic: &Topic,
+        link: &Arc<Link>,
+    ) {
+        let expect = Expect {
+            sequence: origin.sequence,
+            class: Class::Unverified(Reason::Changing),
+            ordered: false,
+            may_drop: [false; 2],
+        };
+        let key = Key::of(origin, topic);
+        let cx = comparator.context(self);
+        let taken = self
+            .stream(comparator, &key, link)
+            .is_some_and(|stream| stream.track.lock().expect(expect, &cx));
+        if !taken {
+            self.expect_untracked(1);
+        }
+    }
+
+    /// Takes an expectation back that is not in the route of its event.
+    pub(crate) fn withdraw(&self, origin: &Origin, topic: &Topic) {
+        if let Some(stream) = self.find(&Key::of(origin, topic)) {
+            stream.track.lock().withdraw(origin.sequence);
+        }
+    }
+
+    /// Says that a delivery which is under way will not be compared.
+    pub(crate) fn give_up(
+        &self,
+        comparator: &Comparator,
+        origin: &Origin,
+        topic: &Topic,
+        reason: Reason,
+    ) {
+        let stream = self.find(&Key::of(origin, topic));
+        if let Some(stream) = stream {
+            let now = comparator.now();
+            stream.track.lock().give_up(origin.sequence, reason, now);
+        }
+    }
+
+    /// Takes in an event that a side delivered. `last` is the stream of the one before.
+    pub(crate) fn arrived(
+        &self,
+        comparator: &Comparator,
+        side: Side,
+        event: &Event,
+        last: &mut Option<Arc<Stream>>,
+    ) {
+        let delivered = Delivered::new(event);
+        if side == Side::Candidate {
+            self.heard_at.store(comparator.now(), Ordering::Relaxed);
+            // Before the lock is taken, which the application's threads take as well.
+            let _ = delivered.digest();
+        } else if self.idle_since.load(Ordering::Relaxed) != 0 {
+            self.idle_since.store(0, Ordering::Relaxed);
+        }
+        let Some(origin) = event.origin() else {
+            return self.stray(comparator, side, None, event.topic());
+        };
+        if !last
+            .as_ref()
+            .is_some_and(|s| s.key.is(origin, event.topic()))
+        {
+            *last = self.find(&Key::of(origin, event.topic()));
+        }
+        let arrive = |stream: &Stream| {
+            self.on_track(comparator, stream, |track, cx| {
+                track.arrive(side, origin.sequence, &delivered, cx)
+            })
+        };
+        if last.as_deref().is_some_and(arrive) {
+            return;
+        }
+        // The stream may have been forgotten and made anew.
+        *last = self.find(&Key::of(origin, event.topic()));
+        if !last.as_deref().is_some_and(arrive) {
+            self.stray(comparator, side, Some(origin), event.topic());
+        }
+    }
+
+    /// Notes that the application waits with nothing queued on the primary.
+    pub(crate) fn idle(&self, comparator: &Comparator) {
+        if self.idle_since.load(Ordering::Relaxed) == 0 {
+            self.idle_since.store(comparator.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// A marker has come through the candidate.
+    pub(crate) fn marked(&self, comparator: &Comparator, origin: &Origin, topic: &Topic) {
+        if let Some(stream) = self.find(&Key::of(origin, topic)) {
+            self.on_track(comparator, &stream, |track, cx| {
+                track.marked(origin.sequence, cx)
+            });
+        }
+    }
+
+    /// Decides what time alone decides.
+    pub(crate) fn sweep(&self, comparator: &Comparator) {
+        let heard_at = self.heard_at.load(Ordering::Relaxed);
+        let idle_since = Some(self.idle_since.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        for stream in self.all() {
+            self.on_track(comparator, &stream, |track, cx| {
+                track.sweep(heard_at, idle_since, cx);
+            });
+        }
+    }
+
+    /// Says that nothing comes from `side` any more.
+    pub(crate) fn close(&self, comparator: &Comparator, side: Side, reason: Reason) {
+        let mut streams = self.streams.write();
+        streams.gone[side.at()].get_or_insert(reason);
+        let now = comparator.now();
+        for stream in streams.by_key.values() {
+            stream.track.lock().close(side, reason, now);
+        }
+    }
+
+    /// Streams for which a marker should be sent, with the sequence that it goes behind.
+    pub(crate) fn wanted_marks(&self, now: Nanos) -> Vec<(Arc<Stream>, u64)> {
+        self.all()
+            .into_iter()
+            .filter_map(|stream| {
+                let cut = stream.track.lock().wants_mark(now)?;
+                Some((stream, cut))
+            })
+            .collect()
+    }
+
+    /// Notes that a marker is being sent on the stream of `key`.
+    pub(crate) fn mark(&self, key: &Key, cut: u64, now: Nanos) {
+        if let Some(stream) = self.find(key) {
+            stream.track.lock().mark(cut, now);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let streams = self.streams.read();
+        let mut sum = streams.rest;
+        for stream in streams.by_key.values() {
+            sum.add(stream.track.lock().counts());
+        }
+        sum
+    }
+
+    /// Forgets all streams; returns the counts of everything that ever was.
+    pub(crate) fn retire(&self, comparator: &Comparator) -> Counts {
+        self.close(comparator, Side::Primary, Reason::Unsubscribed);
+        self.close(comparator, Side::Candidate, Reason::Unavailable);
+        let mut streams = self.streams.write();
+        streams.forgetful = true;
+        let Streams { by_key, rest, .. } = &mut *streams;
+        for (_, stream) in by_key.drain() {
+            rest.add(&stream.track.lock().retire());
+        }
+        std::mem::take(rest)
+    }
+
+    /// Does something to a track, and puts into the account what comes of it.
+    fn on_track<T>(
+        &self,
+        comparator: &Comparator,
+        stream: &Stream,
+        act: impl FnOnce(&mut Track, &mut Context<'_>) -> T,
+    ) -> T {
+        let mut cx = comparator.context(self);
+        let mut track = stream.track.lock();
+        let result = act(&mut track, &mut cx);
+        // Under the lock, so that what is told later of a delivery is entered later.
+        let told = comparator.tell(self, &stream.key, &mut cx);
+        drop(track);
+        comparator.measure(self, &cx);
+        log(&told);
+        result
+    }
+
+    fn find(&self, key: &Key) -> Option<Arc<Stream>> {
+        self.streams.read().by_key.get(key).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Stream>> {
+        self.streams.read().by_key.values().cloned().collect()
+    }
+
+    /// An event that no stream of this subscription is for.
+    #[cold]
+    fn stray(&self, comparator: &Comparator, side: Side, origin: Option<&Origin>, topic: &Topic) {
+        let known = origin.is_some_and(|origin| comparator.knows(origin.publisher));
+        if side == Side::Primary && !known {
+            comparator.foreign();
+            return;
+        }
+        {
+            let mut streams = self.streams.write();
+            if known && (streams.forgetful || self.phase() >= Phase::Ending) {
+                return;
+            }
+            streams.rest.phantoms += 1;
+        }
+        let detail = if known {
+            "the publisher did not publish this to this subscription"
+        } else {
+            "nobody published this"
+        };
+        let nobody = Origin {
+            publisher: PublisherId([0; 16]),
+            epoch: 0,
+            sequence: 0,
+        };
+        let mut cx = comparator.context(self);
+        cx.findings.push(Finding {
+            class: DivergenceClass::Phantom,
+            side,
+            sequence: origin.map_or(0, |origin| origin.sequence),
+            detail: detail.to_owned(),
+            was_missing: false,
+        });
+        let key = Key::of(origin.unwrap_or(&nobody), topic);
+        log(&comparator.tell(self, &key, &mut cx));
+    }
+}
+
+impl Streams {
+    /// Forgets the streams in which nothing is left to decide.
+    fn forget_idle(&mut self) {
+        let Self { by_key, rest, .. } = self;
+        let before = by_key.len();
+        by_key.retain(|_, stream| {
+            let mut track = stream.track.lock();
+            if track.is_idle() {
+                rest.add(&track.retire());
+                return false;
+            }
+            true
+        });
+        self.forgetful |= self.by_key.len() < before;
+    }
+}
+
+fn log(told: &[Divergence]) {
+    for divergence in told {
+        let Divergence {
+            class,
+            side,
+            subscription,
+            publisher,
+            epoch,
+            topic,
+            sequence,
+            detail,
+        } = divergence;
+        warn!(%class, %side, subscription, publisher, epoch, topic, sequence, detail, "divergence");
+    }
+}

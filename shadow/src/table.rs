@@ -1,0 +1,107 @@
+//! The report as a table for a terminal.
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use crate::report::Report;
+
+/// How many divergences the table shows; the report itself has more.
+const SHOWN: usize = 10;
+
+impl Report {
+    /// The report for people: the verdict, the counts, and the first divergences.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = self.counts();
+        if !self.divergences.is_empty() {
+            out.push('\n');
+            out.push_str(&self.first_divergences());
+        }
+        out
+    }
+
+    fn counts(&self) -> String {
+        let mut table = table();
+        let names = format!("{} against {}", self.candidate, self.primary);
+        table.set_header([self.verdict.to_string(), names]);
+        let mut count = |name: &str, n: u64| row(&mut table, name, n.to_string());
+        count("published", self.published);
+        count("subscribers", self.subscribers);
+        count("expected deliveries", self.expected);
+        count("matched", self.matched);
+        for (name, n) in [
+            ("ignored", self.ignored),
+            ("missing", self.missing),
+            ("late", self.late),
+            ("reordered", self.reordered),
+            ("payload differs", self.differs),
+            ("duplicates", self.duplicates),
+            ("phantoms", self.phantoms),
+        ] {
+            count(name, n);
+        }
+        count("unverified", self.unverified);
+        for (reason, n) in &self.unverified_by_reason {
+            count(&format!("  {reason}"), *n);
+        }
+        count("in flight", self.in_flight);
+        if self.foreign > 0 {
+            count("foreign events", self.foreign);
+        }
+        for (kind, n) in &self.candidate_errors {
+            count(&format!("candidate error {kind}"), *n);
+        }
+        if let Some(injected) = self.injected {
+            count("divergences injected", injected);
+            count("divergences found", self.diverged());
+        }
+        count("queue high water", self.queue_high_water);
+        if self.latency.samples > 0 {
+            let l = &self.latency;
+            let text = format!("{} / {} / {} us", l.p50_us, l.p99_us, l.max_us);
+            row(&mut table, "candidate slower by p50 / p99 / max", text);
+        }
+        table.to_string()
+    }
+
+    fn first_divergences(&self) -> String {
+        let mut table = table();
+        table.set_header([
+            "class",
+            "side",
+            "subscription",
+            "topic",
+            "publisher",
+            "sequence",
+            "detail",
+        ]);
+        for d in self.divergences.iter().take(SHOWN) {
+            table.add_row([
+                d.class.to_string(),
+                d.side.to_string(),
+                d.subscription.clone(),
+                d.topic.clone(),
+                d.publisher.chars().take(8).collect(),
+                d.sequence.to_string(),
+                d.detail.clone(),
+            ]);
+        }
+        let hidden = self.diverged().saturating_sub(SHOWN as u64);
+        if hidden > 0 {
+            return format!("{table}\nand {hidden} more");
+        }
+        table.to_string()
+    }
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table
+}
+
+fn row(table: &mut Table, name: &str, value: String) {
+    table.add_row([
+        Cell::new(name),
+        Cell::new(value).set_alignment(CellAlignment::Right),
+    ]);
+}

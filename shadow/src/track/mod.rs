@@ -1,0 +1,538 @@
+//! Comparing one stream: the events of one publisher and topic, for one subscription.
+//!
+//! The comparison goes by sequence, not by position. Each publish makes a slot; each side's
+//! delivery fills its end of it; the second one compares the contents and decides the class. A
+//! side's order is followed by the highest sequence that it has delivered: what it skipped is
+//! overtaken, and missing once the grace time is over or a marker has come through; what comes
+//! after having been overtaken is reordered, or late. So one event held back is one divergence,
+//! however many passed it.
+//!
+//! Everything here is plain data under the caller's lock: no clock, no queue, no thread. An event
+//! costs O(1) unless it is out of order, when its slot is found by bisection.
+//!
+//! Invariant: `slots` is sorted by sequence; `counts` obeys its law after each call; `open` is the
+//! number of slots whose class is `Open`.
+
+mod history;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::class::{Class, Counts, Reason, Side};
+use crate::report::DivergenceClass;
+use history::{History, Past};
+pub(crate) use slot::Delivered;
+use slot::{Compared, Content, End, Slot};
+
+/// Time since the comparison began, in nanoseconds; never 0.
+pub(crate) type Nanos = u64;
+
+/// What a track goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// How long an overtaken event may take, in nanoseconds.
+    pub(crate) grace: Nanos,
+    /// Most slots.
+    pub(crate) window: usize,
+}
+
+/// Events that each side of a subscription said it has dropped, and that no gap has used up yet.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped([AtomicU64; 2]);
+
+/// A divergence, located within its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) class: DivergenceClass,
+    pub(crate) side: Side,
+    pub(crate) sequence: u64,
+    pub(crate) detail: String,
+    /// Whether the same delivery was told as missing before.
+    pub(crate) was_missing: bool,
+}
+
+/// What a call works with, and what comes of it.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Nanos,
+    pub(crate) dropped: &'a Dropped,
+    /// Whether the subscription takes no more events, while the candidate's still stands.
+    pub(crate) ended: bool,
+    pub(crate) findings: Vec<Finding>,
+    /// Candidate minus primary, in nanoseconds.
+    pub(crate) latency: Option<i64>,
+}
+
+/// A delivery to expect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expect {
+    pub(crate) sequence: u64,
+    /// A class that is known from the start.
+    pub(crate) class: Class,
+    pub(crate) ordered: bool,
+    pub(crate) may_drop: [bool; 2],
+}
+
+/// The comparison of one stream.
+#[derive(Debug)]
+pub(crate) struct Track {
+    rules: Rules,
+    slots: VecDeque<Slot>,
+    /// How many slots the last compaction kept.
+    kept: usize,
+    sides: [Cursor; 2],
+    gaps: VecDeque<Gap>,
+    history: History,
+    counts: Counts,
+    first: Option<u64>,
+    last: Option<u64>,
+    /// The highest ordered sequence that the candidate was given.
+    offered: Option<u64>,
+    mark: Option<Mark>,
+    /// Up to where markers have come through.
+    marked: Option<u64>,
+    gone: [Option<Reason>; 2],
+    retired: bool,
+}
+
+/// How far a side has come.
+#[derive(Debug, Default)]
+struct Cursor {
+    highest: Option<u64>,
+    /// Index of the first slot above `highest`.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Gap {
+    at: Nanos,
+    sequence: u64,
+    side: Side,
+}
+
+/// A marker on its way through the candidate.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    cut: u64,
+    sent_at: Nanos,
+}
+
+impl Dropped {
+    /// Notes that `side` dropped `n` events.
+    pub(crate) fn add(&self, side: Side, n: u64) {
+        self.0[side.at()].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Whether `side` dropped events that no gap accounts for.
+    pub(crate) fn any(&self, side: Side) -> bool {
+        self.0[side.at()].load(Ordering::Relaxed) > 0
+    }
+
+    fn take(&self, side: Side) -> bool {
+        self.0[side.at()]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+    }
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(now: Nanos, dropped: &'a Dropped) -> Self {
+        Self {
+            now,
+            dropped,
+            ended: false,
+            findings: Vec::new(),
+            latency: None,
+        }
+    }
+}
+
+impl Track {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            slots: VecDeque::new(),
+            kept: 0,
+            sides: Default::default(),
+            gaps: VecDeque::new(),
+            history: History::default(),
+            counts: Counts::default(),
+            first: None,
+            last: None,
+            offered: None,
+            mark: None,
+            marked: None,
+            gone: [None; 2],
+            retired: false,
+        }
+    }
+
+    /// Takes no more expectations; returns what was counted.
+    pub(crate) fn retire(&mut self) -> Counts {
+        self.retired = true;
+        self.slots = VecDeque::new();
+        self.gaps = VecDeque::new();
+        self.mark = None;
+        let mut counts = std::mem::take(&mut self.counts);
+        // Nothing of it can be decided any more; who retires a track has closed it before.
+        *counts.of(Class::Unverified(Reason::Unavailable)) += std::mem::take(&mut counts.open);
+        counts.awaited = 0;
+        counts
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether nothing would be lost by forgetting the track: no slot is left.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Expects a delivery; false if the track is retired.
+    pub(crate) fn expect(&mut self, expect: Expect, cx: &Context<'_>) -> bool {
+        if self.retired {
+            return false;
+        }
+        self.make_room(cx.now);
+        self.counts.expected += 1;
+        let mut class = expect.class;
+        let mut ends = expect.may_drop.map(|may_drop| End {
+            may_drop,
+            ..End::default()
+        });
+        for (end, gone) in ends.iter_mut().zip(self.gone) {
+            end.closed = gone.is_some();
+            if let (Class::Open, Some(reason)) = (class, gone) {
+                class = Class::Unverified(reason);
+            }
+        }
+        let at = match self.last {
+            Some(last) if expect.sequence <= last => {
+                match self.position(expect.sequence) {
+                    Err(at) => at,
+                    Ok(_) => {
+                        // Stamped twice by a layer above: the two cannot be told apart.
+                        *self.counts.of(Class::Unverified(Reason::Unordered)) += 1;
+                        return true;
+                    }
+                }
+            }
+            _ => self.slots.len(),
+        };
+        for (end, cursor) in ends.iter_mut().zip(&mut self.sides) {
+            if cursor.highest > Some(expect.sequence) {
+                end.overtaken_at = cx.now;
+                cursor.next += 1;
+            }
+        }
+        self.first = Some(
+            self.first
+                .map_or(expect.sequence, |f| f.min(expect.sequence)),
+        );
+        self.last = self.last.max(Some(expect.sequence));
+        *self.counts.of(class) += 1;
+        let slot = Slot {
+            sequence: expect.sequence,
+            class,
+            ordered: expect.ordered,
+            published_at: cx.now,
+            offered_at: 0,
+            ends,
+            content: Content::None,
+        };
+        self.counts.awaited += u64::from(slot.is_awaited());
+        self.slots.insert(at, slot);
+        true
+    }
+
+    /// Takes an expectation back: the primary refused the event, nobody has it.
+    pub(crate) fn withdraw(&mut self, sequence: u64) {
+        let Ok(at) = self.position(sequence) else {
+            return;
+        };
+        let slot = &self.slots[at];
+        if slot.ends.iter().any(End::seen) {
+            return;
+        }
+        self.counts.awaited -= u64::from(slot.is_awaited());
+        *self.counts.of(slot.class) -= 1;
+        self.counts.expected -= 1;
+        self.slots.remove(at);
+        for cursor in &mut self.sides {
+            if at < cursor.next {
+                cursor.next -= 1;
+            }
+        }
+        if self.last == Some(sequence) {
+            self.last = sequence.checked_sub(1);
+        }
+    }
+
+    /// Notes that the candidate is being given the event.
+    pub(crate) fn offered(&mut self, sequence: u64, now: Nanos) {
+        if let Ok(at) = self.position(sequence) {
+            let slot = &mut self.slots[at];
+            slot.offered_at = now;
+            if slot.ordered {
+                self.offered = self.offered.max(Some(sequence));
+            }
+        }
+    }
+
+    /// Says that a delivery will not be compared.
+    pub(crate) fn give_up(&mut self, sequence: u64, reason: Reason, now: Nanos) {
+        let Ok(at) = self.position(sequence) else {
+            return;
+        };
+        let slot = &mut self.slots[at];
+        self.counts.awaited -= u64::from(slot.is_awaited());
+        match reason {
+            // The publish ended nobody knows where, so nothing can be said about its place.
+            Reason::Cancelled => {
+                slot.ordered = false;
+                slot.end_mut(Side::Candidate).closed = true;
+            }
+            Reason::QueueFull | Reason::Unavailable | Reason::Shutdown => {
+                slot.end_mut(Side::Candidate).closed = true;
+            }
+            _ => {}
+        }
+        self.counts.awaited += u64::from(slot.is_awaited());
+        if slot.class == Class::Open {
+            self.set_class(at, Class::Unverified(reason));
+        }
+        self.trim(now);
+    }
+
+    /// Says that nothing comes from `side` any more.
+    pub(crate) fn close(&mut self, side: Side, reason: Reason, now: Nanos) {
+        if self.gone[side.at()].is_some() {
+            return;
+        }
+        self.gone[side.at()] = Some(reason);
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if !slot.end(side).seen() {
+                self.counts.awaited -= u64::from(slot.is_awaited());
+                slot.end_mut(side).closed = true;
+                self.counts.awaited += u64::from(slot.is_awaited());
+                if slot.class == Class::Open {
+                    self.set_class(at, Class::Unverified(reason));
+                }
+            }
+        }
+        self.trim(now);
+    }
+
+    /// Takes in what a side delivered; false if the track is retired.
+    pub(crate) fn arrive(
+        &mut self,
+        side: Side,
+        sequence: u64,
+        delivered: &Delivered<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.retired {
+            return false;
+        }
+        self.expire(cx);
+        match self.find(side, sequence) {
+            None => self.stray(side, sequence, cx),
+            Some(at) if self.slots[at].end(side).seen() => self.duplicate(side, sequence, cx),
+            Some(at) => self.deliver(at, side, delivered, cx),
+        }
+        true
+    }
+
+    fn deliver(&mut self, at: usize, side: Side, delivered: &Delivered<'_>, cx: &mut Context<'_>) {
+        if self.slots[at].ordered {
+            self.pass(side, at, cx.now);
+        }
+        let grace = self.rules.grace;
+        let slot = &mut self.slots[at];
+        if side == Side::Candidate {
+            self.counts.awaited -= u64::from(slot.is_awaited());
+        }
+        let end = slot.end_mut(side);
+        end.late = end.overdue(cx.now, grace);
+        end.seen_at = cx.now;
+        let compared = match slot.class {
+            Class::Open | Class::Missing(_) if slot.both_seen() => {
+                cx.latency = slot.latency_difference();
+                Some(slot.content.compare(side, delivered))
+            }
+            Class::Open => {
+                slot.content = Content::keep(side, delivered);
+                None
+            }
+            _ => None,
+        };
+        self.decide(at, compared, cx);
+        self.trim(cx.now);
+    }
+
+    /// The slot of `sequence`, which is most likely the next one of `side`.
+    fn find(&self, side: Side, sequence: u64) -> Option<usize> {
+        let next = self.sides[side.at()].next;
+        match self.slots.get(next) {
+            Some(slot) if slot.sequence == sequence => Some(next),
+            _ => self.position(sequence).ok(),
+        }
+    }
+
+    fn position(&self, sequence: u64) -> Result<usize, usize> {
+        match self.slots.back() {
+            Some(slot) if slot.sequence == sequence => Ok(self.slots.len() - 1),
+            _ => self
+                .slots
+                .binary_search_by_key(&sequence, |slot| slot.sequence),
+        }
+    }
+
+    /// Moves the cursor of `side` beyond the slot at `to`; what it skips is overtaken.
+    fn pass(&mut self, side: Side, to: usize, now: Nanos) {
+        let sequence = self.slots[to].sequence;
+        let cursor = &mut self.sides[side.at()];
+        if cursor.highest >= Some(sequence) {
+            return;
+        }
+        let skipped = cursor.next..to;
+        cursor.highest = Some(sequence);
+        cursor.next = to + 1;
+        for slot in self.slots.range_mut(skipped) {
+            let (sequence, open) = (slot.sequence, slot.class == Class::Open);
+            let end = slot.end_mut(side);
+            if end.seen() || end.closed || end.overtaken() {
+                continue;
+            }
+            end.overtaken_at = now;
+            // Beyond the bound a gap is found by a sweep instead.
+            if (open || end.may_drop) && self.gaps.len() < 2 * self.rules.window {
+                self.gaps.push_back(Gap {
+                    at: now,
+                    sequence,
+                    side,
+                });
+            }
+        }
+    }
+
+    /// An arrival that belongs to no slot.
+    #[cold]
+    fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+        match self.history.arrival(side, sequence, self.first) {
+            Past::Duplicate => self.duplicate(side, sequence, cx),
+            Past::Unknown if cx.ended && Some(sequence) > self.last => {}
+            Past::Unknown => {
+                self.counts.phantoms += 1;
+                cx.find(
+                    DivergenceClass::Phantom,
+                    side,
+                    sequence,
+                    "the publisher did not publish this sequence to this subscription".to_owned(),
+                );
+            }
+            Past::GivenUp => {}
+        }
+    }
+
+    #[cold]
+    fn duplicate(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+        self.counts.duplicates += 1;
+        cx.find(
+            DivergenceClass::Duplicate,
+            side,
+            sequence,
+            format!("the {side} delivered it again"),
+        );
+    }
+
+    /// Changes the class of a slot, and the counts with it.
+    fn set_class(&mut self, at: usize, class: Class) {
+        let slot = &mut self.slots[at];
+        self.counts.awaited -= u64::from(slot.is_awaited());
+        let old = std::mem::replace(&mut slot.class, class);
+        *self.counts.of(old) -= 1;
+        *self.counts.of(class) += 1;
+        self.counts.awaited += u64::from(slot.is_awaited());
+        if !matches!(class, Class::Missing(_)) {
+            slot.content = Content::None;
+        }
+    }
+
+    /// Lets go of slots at the front that are done with.
+    fn trim(&mut self, now: Nanos) {
+        while let Some(slot) = self.slots.front()
+            && slot.is_done(now, self.rules.grace)
+        {
+            self.history.remember(slot);
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        self.slots.pop_front();
+        for cursor in &mut self.sides {
+            cursor.next = cursor.next.saturating_sub(1);
+        }
+    }
+
+    /// Keeps the number of slots within bounds. Slots that are done with behind one that is not
+    /// are let go from time to time, each at a constant share of the cost.
+    fn make_room(&mut self, now: Nanos) {
+        if self.slots.len() > 2 * self.kept + 1024 {
+            self.compact(now);
+        }
+        if self.slots.len() < self.rules.window {
+            return;
+        }
+        self.trim(now);
+        if self.slots.len() < self.rules.window {
+            return;
+        }
+        if let Some(slot) = self.slots.front() {
+            self.history.give_up(slot);
+            if slot.class == Class::Open {
+                self.set_class(0, Class::Unverified(Reason::Window));
+            }
+            self.counts.awaited -= u64::from(self.slots[0].is_awaited());
+            self.drop_front();
+        }
+    }
+
+    fn compact(&mut self, now: Nanos) {
+        let (history, grace) = (&mut self.history, self.rules.grace);
+        self.slots.retain(|slot| {
+            let done = slot.is_done(now, grace);
+            if done {
+                history.remember(slot);
+            }
+            !done
+        });
+        self.kept = self.slots.len();
+        for cursor in &mut self.sides {
+            let highest = cursor.highest;
+            cursor.next = self.slots.partition_point(|s| Some(s.sequence) <= highest);
+        }
+        if self.slots.capacity() > 8192 && self.slots.capacity() > 8 * self.kept {
+            self.slots.shrink_to(2 * self.kept);
+        }
+    }
+}
+
+impl Context<'_> {
+    fn find(&mut self, class: DivergenceClass, side: Side, sequence: u64, detail: String) {
+        self.findings.push(Finding {
+            class,
+            side,
+            sequence,
+            detail,
+            was_missing: false,
+        });
+    }
+}

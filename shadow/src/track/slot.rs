@@ -1,0 +1,184 @@
+//! What is kept of one expected delivery while it may still matter.
+
+use std::cell::OnceCell;
+
+use eventbus_trait::Event;
+
+use super::Nanos;
+use crate::class::{Class, Side};
+use crate::digest::Digest;
+
+/// Payloads up to this size are digested as they come: that costs less than keeping them.
+const SMALL: usize = 1024;
+
+/// One expected delivery.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) sequence: u64,
+    pub(crate) class: Class,
+    /// Whether publish order decides where it belongs.
+    pub(crate) ordered: bool,
+    pub(crate) published_at: Nanos,
+    /// When it was given to the candidate; 0 before that.
+    pub(crate) offered_at: Nanos,
+    pub(crate) ends: [End; 2],
+    pub(crate) content: Content,
+}
+
+/// What one side has to do with an expected delivery.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct End {
+    /// When this side delivered it; 0 before that.
+    pub(crate) seen_at: Nanos,
+    /// When this side first delivered a later event instead; 0 before that.
+    pub(crate) overtaken_at: Nanos,
+    /// Whether a marker says that this side is past it.
+    pub(crate) passed: bool,
+    /// Whether it came only after the grace time.
+    pub(crate) late: bool,
+    /// Whether this side may drop it if it says so.
+    pub(crate) may_drop: bool,
+    /// Whether this side said so.
+    pub(crate) dropped: bool,
+    /// Whether this side was never given it.
+    pub(crate) closed: bool,
+}
+
+impl End {
+    pub(crate) fn seen(&self) -> bool {
+        self.seen_at != 0
+    }
+
+    pub(crate) fn overtaken(&self) -> bool {
+        self.overtaken_at != 0
+    }
+
+    /// Whether the grace time is over for something that was overtaken.
+    pub(crate) fn overdue(&self, now: Nanos, grace: Nanos) -> bool {
+        self.overtaken() && now.saturating_sub(self.overtaken_at) >= grace
+    }
+
+    /// Whether this side does not have it and is not waited for any more.
+    pub(crate) fn absent(&self, now: Nanos, grace: Nanos) -> bool {
+        !self.seen() && (self.passed || self.overdue(now, grace))
+    }
+}
+
+impl Slot {
+    pub(crate) fn end(&self, side: Side) -> &End {
+        &self.ends[side.at()]
+    }
+
+    pub(crate) fn end_mut(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side.at()]
+    }
+
+    /// Whether the candidate may still deliver it and change what is said of it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let candidate = self.end(Side::Candidate);
+        matches!(self.class, Class::Open | Class::Missing(Side::Candidate))
+            && !(candidate.seen() || candidate.passed || candidate.closed)
+    }
+
+    pub(crate) fn both_seen(&self) -> bool {
+        self.ends.iter().all(End::seen)
+    }
+
+    /// Latency of the candidate minus latency of the primary, each from the moment at which that
+    /// side was given the event.
+    pub(crate) fn latency_difference(&self) -> Option<i64> {
+        let [primary, candidate] = &self.ends;
+        if !self.both_seen() || self.offered_at == 0 {
+            return None;
+        }
+        let elapsed = |from: Nanos, to: Nanos| i64::try_from(to.saturating_sub(from)).ok();
+        let candidate = elapsed(self.offered_at, candidate.seen_at)?;
+        Some(candidate - elapsed(self.published_at, primary.seen_at)?)
+    }
+
+    /// Whether nothing can come of it any more: it is decided and no side may still deliver it.
+    pub(crate) fn is_done(&self, now: Nanos, grace: Nanos) -> bool {
+        self.class != Class::Open
+            && [Side::Primary, Side::Candidate].into_iter().all(|side| {
+                let end = self.end(side);
+                end.seen()
+                    || end.closed
+                    || (self.class != Class::Missing(side) && end.overdue(now, grace))
+            })
+    }
+}
+
+/// A delivery, and its digest once somebody has asked for it.
+#[derive(Debug)]
+pub(crate) struct Delivered<'a> {
+    event: &'a Event,
+    digest: OnceCell<Option<Digest>>,
+}
+
+impl<'a> Delivered<'a> {
+    pub(crate) fn new(event: &'a Event) -> Self {
+        Self {
+            event,
+            digest: OnceCell::new(),
+        }
+    }
+
+    /// The digest, `None` if the payload cannot be read.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        *self.digest.get_or_init(|| Digest::of(self.event))
+    }
+
+    fn is_cheap(&self) -> bool {
+        self.event
+            .payload()
+            .known_len()
+            .is_some_and(|len| len <= SMALL)
+            && self.event.get_headers().is_none()
+            && self.event.get_correlation().is_none()
+    }
+}
+
+/// What the first side delivered, for the second to be compared with.
+#[derive(Debug)]
+pub(crate) enum Content {
+    None,
+    Digest(Digest),
+    /// What the primary delivered, kept as it is if reading it costs something, so that the
+    /// candidate's thread pays for that and not the application's.
+    Event(Box<Event>),
+}
+
+/// What a comparison of contents said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Compared {
+    Same,
+    Differs(String),
+    Unreadable,
+}
+
+impl Content {
+    /// What to keep of the first delivery.
+    pub(crate) fn keep(side: Side, delivered: &Delivered<'_>) -> Self {
+        if side == Side::Candidate || delivered.is_cheap() {
+            return delivered.digest().map_or(Self::None, Self::Digest);
+        }
+        Self::Event(Box::new(delivered.event.clone()))
+    }
+
+    /// Compares it with what `side`, the second, delivered.
+    pub(crate) fn compare(&self, side: Side, delivered: &Delivered<'_>) -> Compared {
+        let first = match self {
+            Self::None => None,
+            Self::Digest(digest) => Some(*digest),
+            Self::Event(event) => Digest::of(event),
+        };
+        let (Some(first), Some(second)) = (first, delivered.digest()) else {
+            return Compared::Unreadable;
+        };
+        let difference = match side {
+            Side::Primary => Digest::difference(&second, &first),
+            Side::Candidate => Digest::difference(&first, &second),
+        };
+        difference.map_or(Compared::Same, Compared::Differs)
+    }
+}

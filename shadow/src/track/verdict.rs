@@ -1,0 +1,212 @@
+//! Deciding the class of a delivery, and what time and markers add to it.
+
+use super::{Class, Compared, Context, Mark, Nanos, Reason, Side, Track};
+use crate::report::DivergenceClass;
+
+impl Track {
+    /// Decides a slot if everything that it takes is known. `compared` is given when the second
+    /// side has just delivered.
+    pub(super) fn decide(&mut self, at: usize, compared: Option<Compared>, cx: &mut Context<'_>) {
+        let slot = &self.slots[at];
+        let class = match (slot.class, compared) {
+            (Class::Open, _) if slot.ends.iter().any(|end| end.dropped) => {
+                Class::Unverified(Reason::Lagged)
+            }
+            (Class::Open | Class::Missing(_), Some(compared)) => {
+                return self.decide_compared(at, compared, cx);
+            }
+            (Class::Open, None) => match self.undelivered(at, cx.now) {
+                Some(class) => class,
+                None => return,
+            },
+            _ => return,
+        };
+        if let Class::Missing(side) = class {
+            let detail = format!(
+                "delivered by the {}, not by the {side}, which went on to later events",
+                side.other()
+            );
+            cx.find(DivergenceClass::Missing, side, slot.sequence, detail);
+        }
+        self.set_class(at, class);
+    }
+
+    /// What a slot is that not both sides have delivered, once it is given up.
+    fn undelivered(&self, at: usize, now: Nanos) -> Option<Class> {
+        let slot = &self.slots[at];
+        let [primary, candidate] = &slot.ends;
+        let grace = self.rules.grace;
+        let (no_primary, no_candidate) = (primary.absent(now, grace), candidate.absent(now, grace));
+        match (primary.seen(), candidate.seen()) {
+            (true, false) if no_candidate => Some(Class::Missing(Side::Candidate)),
+            (false, true) if no_primary => Some(Class::Missing(Side::Primary)),
+            (false, false) if no_primary && no_candidate => {
+                Some(Class::Unverified(Reason::Neither))
+            }
+            _ => None,
+        }
+    }
+
+    fn decide_compared(&mut self, at: usize, compared: Compared, cx: &mut Context<'_>) {
+        let slot = &self.slots[at];
+        let out_of_order = |side: &Side| slot.end(*side).overtaken();
+        let culprit = [Side::Candidate, Side::Primary]
+            .into_iter()
+            .find(|side| slot.end(*side).late)
+            .or_else(|| {
+                [Side::Candidate, Side::Primary]
+                    .into_iter()
+                    .find(out_of_order)
+            });
+        let (class, told) = match (compared, culprit) {
+            (Compared::Unreadable, _) => (Class::Unverified(Reason::Unreadable), None),
+            (Compared::Differs(detail), _) => {
+                let told = (DivergenceClass::Differs, Side::Candidate, detail);
+                (Class::Differs, Some(told))
+            }
+            (Compared::Same, None) => (Class::Matched, None),
+            (Compared::Same, Some(side)) => {
+                let end = slot.end(side);
+                let by = std::time::Duration::from_nanos(end.seen_at - end.overtaken_at);
+                let detail = format!("the {side} delivered it {by:.1?} after a later event");
+                if end.late {
+                    (Class::Late, Some((DivergenceClass::Late, side, detail)))
+                } else {
+                    let told = (DivergenceClass::Reordered, side, detail);
+                    (Class::Reordered, Some(told))
+                }
+            }
+        };
+        let was_missing = matches!(slot.class, Class::Missing(_));
+        if let Some((class, side, detail)) = told {
+            cx.find(class, side, slot.sequence, detail);
+            if let Some(finding) = cx.findings.last_mut() {
+                finding.was_missing = was_missing;
+            }
+        }
+        self.set_class(at, class);
+    }
+
+    /// Decides what has become missing since.
+    pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
+        while let Some(gap) = self.gaps.front()
+            && cx.now.saturating_sub(gap.at) >= self.rules.grace
+        {
+            let (sequence, side) = (gap.sequence, gap.side);
+            self.gaps.pop_front();
+            if let Ok(at) = self.position(sequence) {
+                self.resolve(at, side, cx);
+            }
+        }
+    }
+
+    /// Says of a slot what can be said now that `side` is past it.
+    fn resolve(&mut self, at: usize, side: Side, cx: &mut Context<'_>) {
+        let grace = self.rules.grace;
+        let end = self.slots[at].end_mut(side);
+        if !end.absent(cx.now, grace) {
+            return;
+        }
+        if end.may_drop && !end.dropped && cx.dropped.take(side) {
+            end.dropped = true;
+        }
+        self.decide(at, None, cx);
+    }
+
+    /// Decides whatever time alone decides: all gaps, and a marker that was lost. `heard_at` is
+    /// when the candidate last delivered anything to the subscription; `idle_since` is since when
+    /// the application waits with nothing queued on the primary.
+    pub(crate) fn sweep(
+        &mut self,
+        heard_at: Nanos,
+        idle_since: Option<Nanos>,
+        cx: &mut Context<'_>,
+    ) {
+        self.expire(cx);
+        let grace = self.rules.grace;
+        if let Some(mark) = self.mark
+            && cx.now.saturating_sub(mark.sent_at.max(heard_at)) >= grace
+        {
+            self.marked(mark.cut, cx);
+        }
+        if self.counts.open == 0 {
+            return self.trim(cx.now);
+        }
+        let idle = idle_since.is_some() && cx.dropped.any(Side::Primary);
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if slot.class != Class::Open {
+                continue;
+            }
+            let since = idle_since.max(Some(slot.published_at)).unwrap_or(0);
+            let end = slot.end_mut(Side::Primary);
+            // The application has read everything and was told that some were dropped, and this
+            // one may be: it is one of them.
+            if idle
+                && !end.seen()
+                && end.may_drop
+                && cx.now.saturating_sub(since) >= grace
+                && cx.dropped.take(Side::Primary)
+            {
+                end.dropped = true;
+                self.decide(at, None, cx);
+                continue;
+            }
+            for side in [Side::Primary, Side::Candidate] {
+                self.resolve(at, side, cx);
+            }
+        }
+        self.trim(cx.now);
+    }
+
+    /// The sequence up to which a marker should ask, if the candidate owes anything that no
+    /// marker is on its way for.
+    pub(crate) fn wants_mark(&self, now: Nanos) -> Option<u64> {
+        let cut = self.offered.filter(|_| self.counts.awaited > 0)?;
+        match self.mark {
+            Some(mark) if mark.cut >= cut && !self.is_lost(mark, now) => None,
+            _ => Some(cut).filter(|_| self.marked < Some(cut)),
+        }
+    }
+
+    fn is_lost(&self, mark: Mark, now: Nanos) -> bool {
+        now.saturating_sub(mark.sent_at) >= self.rules.grace
+    }
+
+    /// Notes that a marker is being sent after everything up to `cut`.
+    pub(crate) fn mark(&mut self, cut: u64, now: Nanos) {
+        self.mark = Some(Mark { cut, sent_at: now });
+    }
+
+    /// A marker has come through the candidate, or is given up: everything up to `cut` that the
+    /// candidate was given and has not delivered will not come in its place.
+    pub(crate) fn marked(&mut self, cut: u64, cx: &mut Context<'_>) {
+        if self.mark.is_some_and(|mark| mark.cut <= cut) {
+            self.mark = None;
+        }
+        self.marked = self.marked.max(Some(cut));
+        let to = self.slots.partition_point(|slot| slot.sequence <= cut);
+        for at in 0..to {
+            let slot = &mut self.slots[at];
+            if slot.offered_at == 0 {
+                continue;
+            }
+            self.counts.awaited -= u64::from(slot.is_awaited());
+            let end = slot.end_mut(Side::Candidate);
+            if end.seen() || end.closed {
+                continue;
+            }
+            if !end.overtaken() {
+                end.overtaken_at = cx.now;
+            }
+            end.passed = true;
+            self.resolve(at, Side::Candidate, cx);
+        }
+        let cursor = &mut self.sides[Side::Candidate.at()];
+        if cursor.highest < Some(cut) {
+            cursor.highest = Some(cut);
+            cursor.next = to;
+        }
+        self.trim(cx.now);
+    }
+}
