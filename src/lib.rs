@@ -1,1 +1,50 @@
-//! Under construction.
+//! One event bus, and configuration that says what it runs on.
+//!
+//! An application depends on this crate alone. It publishes and subscribes through
+//! [`EventBus`]; whether the events go over crossbeam channels, a busrt broker inside the process,
+//! or a broker behind a UNIX socket is the `phase` in its configuration, and never its code.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use eventbus::{Config, Event, Subscribe};
+//! # struct Started { pid: u32 }
+//! # let config = Config::default();
+//! # if !eventbus::Phase::available().contains(&"crossbeam") { return Ok(()); }
+//! let bus = eventbus::open(&config).await?;
+//! let mut events = bus.subscribe(Subscribe::to("events.process.#")?).await?;
+//! bus.publish(Event::json("events.process.new", &4711)?).await?;
+//! let event = events.recv().await.ok_or("the bus was closed")?;
+//! assert_eq!(event.topic().as_str(), "events.process.new");
+//! assert_eq!(*event.decode_json::<u32>()?, 4711);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `Config::load()` in place of `Config::default()` reads `eventbus.toml` and the environment; see
+//! [`Config`]. The features `crossbeam` (default) and `busrt` are additive and only decide which
+//! phases can be opened. Everything of [`eventbus_trait`] is re-exported here.
+
+#[cfg(all(windows, feature = "busrt"))]
+compile_error!(
+    "the feature `busrt` does not build on Windows, because busrt itself does not; \
+     use the feature `crossbeam` there"
+);
+
+#[cfg(feature = "busrt")]
+mod absent;
+pub mod config;
+mod open;
+pub mod phase;
+
+pub use config::{Broker, BrokerMode, Config, ConfigError};
+pub use eventbus_trait::*;
+pub use open::{OpenError, open, open_shadow};
+pub use phase::{Phase, PhaseError};
+/// Doubles traffic to a second bus and compares: what [`open_shadow`] returns, and its report.
+pub use shadow;
+
+/// The README's example, so that it is compiled and run as a test.
+#[cfg(all(doctest, feature = "crossbeam"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,20 @@
+//! Publishes three events and prints what comes back, on whatever bus the configuration names:
+//! `EVENTBUS_PHASE=unix:///tmp/x/bus.sock cargo run --features busrt --example hello`
+
+use eventbus::{Config, Event, Subscribe};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let bus = eventbus::open(&Config::load()?).await?;
+    let mut events = bus.subscribe(Subscribe::to("events.process.#")?).await?;
+    for pid in 1..=3_u32 {
+        bus.publish(Event::json("events.process.new", &pid)?)
+            .await?;
+    }
+    bus.shutdown().await?;
+    while let Some(event) = events.recv().await {
+        println!("{} {}", event.topic(), event.decode_json::<u32>()?);
+    }
+    println!("received over {}", bus.backend());
+    Ok(())
+}

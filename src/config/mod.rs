@@ -1,0 +1,224 @@
+//! Configuration: defaults, a file, the environment, and what the program itself sets.
+//!
+//! The layers are figment's, so that a program can put its own flags on top; the errors are ours,
+//! because a typing mistake in a deployment must name its key, its value and what is allowed, in
+//! one sentence.
+//!
+//! Invariant: a [`Config`] that exists is valid; what is left to fail at `open` is the world.
+
+mod environment;
+mod error;
+mod raw;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eventbus_trait::Limits;
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+
+use crate::phase::{Phase, PhaseError};
+use environment::Environment;
+use raw::Raw;
+
+/// The file that is read if it exists and `EVENTBUS_CONFIG` names no other.
+pub const DEFAULT_FILE: &str = "eventbus.toml";
+/// The environment variable that names another file, which then must exist.
+pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
+
+/// How a bus is opened.
+///
+/// [`Config::load`] takes, from weakest to strongest: the defaults, `eventbus.toml` in the working
+/// directory (or the file that `EVENTBUS_CONFIG` names), and `EVENTBUS_*` variables, in which two
+/// underscores lead into a table: `EVENTBUS_BROKER__MODE` is `mode` in `[broker]`. A program sets
+/// its own flags on top, by [`Config::figment`] or by the methods here.
+///
+/// ```toml
+/// phase = "shadow"                 # crossbeam, in-process, unix:///path, ipc:///path, shadow
+/// primary = "crossbeam"            # only for phase = "shadow"
+/// candidate = "unix:///run/x/bus.sock"
+/// name = "collector"               # client name at the broker; without it a random one
+///
+/// [limits]
+/// max_event_size = 1048576         # bytes
+/// publish_deadline = "5s"
+/// max_subscriptions = 16384
+///
+/// [broker]
+/// mode = "auto"                    # auto, embedded, external
+/// max_connections = 100
+/// timeout = "30s"                  # a client that is silent for longer is let go
+///
+/// [connect]
+/// timeout = "5s"
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// What the bus runs on.
+    pub phase: Phase,
+    /// Client name at a broker; without it the bus gets a random one.
+    pub name: Option<String>,
+    /// Limits that every phase keeps alike.
+    pub limits: Limits,
+    /// The embedded broker, and whether there is one.
+    pub broker: Broker,
+    /// How long opening a connection may take: 5 s.
+    pub connect_timeout: Duration,
+}
+
+/// The broker of a phase that has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Broker {
+    /// Who runs it.
+    pub mode: BrokerMode,
+    /// Most connections that an embedded broker accepts: 100.
+    pub max_connections: usize,
+    /// How long a peer may be silent before it counts as gone: 30 s.
+    pub timeout: Duration,
+}
+
+/// Who runs the broker behind a UNIX socket. In process it is always embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BrokerMode {
+    /// This process, unless somebody runs one at that path already.
+    #[default]
+    Auto,
+    /// This process; a broker that is there already is an error.
+    Embedded,
+    /// Somebody else; nothing there is an error.
+    External,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            phase: Phase::default(),
+            name: None,
+            limits: Limits::default(),
+            broker: Broker::default(),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            mode: BrokerMode::Auto,
+            max_connections: 100,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Defaults, then the file, then the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, its value and what is allowed.
+    pub fn load() -> Result<Self, ConfigError> {
+        Self::from_figment(&Self::figment()?)
+    }
+
+    /// The layers of [`Config::load`], for a program that puts its own on top:
+    ///
+    /// ```
+    /// use eventbus::{Config, Phase};
+    /// let flags = [("phase", "in-process"), ("connect.timeout", "1s")];
+    /// let figment = flags.into_iter().fold(Config::figment()?, |f, flag| f.merge(flag));
+    /// assert_eq!(Config::from_figment(&figment)?.phase, Phase::InProcess);
+    /// # Ok::<(), eventbus::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] if the file cannot be read.
+    pub fn figment() -> Result<Figment, ConfigError> {
+        let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
+        let figment = match named {
+            Some(path) => merge_file(Figment::new(), &PathBuf::from(path))?,
+            None if Path::new(DEFAULT_FILE).exists() => {
+                merge_file(Figment::new(), Path::new(DEFAULT_FILE))?
+            }
+            None => Figment::new(),
+        };
+        Ok(figment.merge(Environment))
+    }
+
+    /// Reads a configuration from any figment; keys that it lacks have their defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, its value and what is allowed.
+    pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
+        let raw: Raw = figment
+            .extract()
+            .map_err(|error| ConfigError::from_figment(figment, error))?;
+        raw.check(figment)
+    }
+
+    /// Sets the phase.
+    #[must_use]
+    pub fn phase(mut self, phase: Phase) -> Self {
+        self.phase = phase;
+        self
+    }
+
+    /// Sets the phase to a shadow of two others.
+    ///
+    /// # Errors
+    /// [`PhaseError`] if the two cannot stand side by side.
+    pub fn shadow(self, primary: Phase, candidate: Phase) -> Result<Self, PhaseError> {
+        Ok(self.phase(Phase::shadow(primary, candidate)?))
+    }
+
+    /// Sets the client name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets who runs the broker.
+    #[must_use]
+    pub fn broker_mode(mut self, mode: BrokerMode) -> Self {
+        self.broker.mode = mode;
+        self
+    }
+
+    /// Sets how long opening a connection may take.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+}
+
+/// Reads the file here rather than in figment, which takes a file that it cannot find for an
+/// empty one and looks for it in the parent directories too.
+fn merge_file(figment: Figment, path: &Path) -> Result<Figment, ConfigError> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(figment.merge(Toml::file_exact(path))),
+        Ok(_) => Err(unreadable(path, "it is not a file")),
+        Err(error) => Err(unreadable(path, &error.to_string())),
+    }
+}
+
+fn unreadable(path: &Path, reason: &str) -> ConfigError {
+    ConfigError::Unreadable {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,186 @@
+//! The configuration as it is written, before it is checked.
+
+use std::fmt;
+use std::time::Duration;
+
+use eventbus_trait::Limits;
+use figment::Figment;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Unexpected, Visitor};
+
+use super::error::ConfigError;
+use super::{Broker, BrokerMode, Config};
+use crate::phase::{Phase, PhaseError};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    phase: Option<String>,
+    primary: Option<String>,
+    candidate: Option<String>,
+    name: Option<String>,
+    limits: RawLimits,
+    broker: RawBroker,
+    connect: RawConnect,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLimits {
+    max_event_size: usize,
+    #[serde(deserialize_with = "duration")]
+    publish_deadline: Duration,
+    max_subscriptions: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawBroker {
+    mode: BrokerMode,
+    max_connections: usize,
+    #[serde(deserialize_with = "duration")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawConnect {
+    #[serde(deserialize_with = "duration")]
+    timeout: Duration,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            max_event_size: limits.max_event_size,
+            publish_deadline: limits.publish_deadline,
+            max_subscriptions: limits.max_subscriptions,
+        }
+    }
+}
+
+impl Default for RawBroker {
+    fn default() -> Self {
+        let broker = Broker::default();
+        Self {
+            mode: broker.mode,
+            max_connections: broker.max_connections,
+            timeout: broker.timeout,
+        }
+    }
+}
+
+impl Default for RawConnect {
+    fn default() -> Self {
+        Self {
+            timeout: Config::default().connect_timeout,
+        }
+    }
+}
+
+impl Raw {
+    /// Checks what the types alone do not say.
+    pub(super) fn check(self, figment: &Figment) -> Result<Config, ConfigError> {
+        let config = Config {
+            phase: self.phase(figment)?,
+            name: self.name,
+            limits: Limits {
+                max_event_size: self.limits.max_event_size,
+                publish_deadline: self.limits.publish_deadline,
+                max_subscriptions: self.limits.max_subscriptions,
+            },
+            broker: Broker {
+                mode: self.broker.mode,
+                max_connections: self.broker.max_connections,
+                timeout: self.broker.timeout,
+            },
+            connect_timeout: self.connect.timeout,
+        };
+        let positive = [
+            ("limits.max_event_size", config.limits.max_event_size == 0),
+            ("broker.max_connections", config.broker.max_connections == 0),
+            ("broker.timeout", config.broker.timeout.is_zero()),
+            ("connect.timeout", config.connect_timeout.is_zero()),
+        ];
+        for (key, zero) in positive {
+            if zero {
+                return Err(ConfigError::value(figment, key, "more than zero"));
+            }
+        }
+        if config
+            .name
+            .as_deref()
+            .is_some_and(|name| !is_client_name(name))
+        {
+            let expected = "1 to 64 of A-Z a-z 0-9 _ -";
+            return Err(ConfigError::value(figment, "name", expected));
+        }
+        Ok(config)
+    }
+
+    fn phase(&self, figment: &Figment) -> Result<Phase, ConfigError> {
+        // `primary` and `candidate` are checked in any phase: a mistake there shows before the day
+        // on which somebody sets `phase` to `shadow`.
+        let primary = side(figment, "primary", self.primary.as_deref())?;
+        let candidate = side(figment, "candidate", self.candidate.as_deref())?;
+        let Some(text) = self.phase.as_deref() else {
+            return Ok(Phase::default());
+        };
+        if text != "shadow" {
+            return plain(figment, "phase", text);
+        }
+        match (primary, candidate) {
+            (None, _) => Err(ConfigError::Missing { key: "primary" }),
+            (_, None) => Err(ConfigError::Missing { key: "candidate" }),
+            (Some(primary), Some(candidate)) => {
+                Phase::shadow(primary, candidate).map_err(|reason| ConfigError::Phase {
+                    key: "candidate".to_owned(),
+                    place: ConfigError::place(figment, "candidate"),
+                    reason,
+                })
+            }
+        }
+    }
+}
+
+fn side(figment: &Figment, key: &str, text: Option<&str>) -> Result<Option<Phase>, ConfigError> {
+    text.map(|text| plain(figment, key, text)).transpose()
+}
+
+fn plain(figment: &Figment, key: &str, text: &str) -> Result<Phase, ConfigError> {
+    text.parse().map_err(|reason: PhaseError| match reason {
+        PhaseError::Unknown { .. } => {
+            let shadow = if key == "phase" { ", or `shadow`" } else { "" };
+            ConfigError::value(figment, key, &format!("{}{shadow}", crate::phase::EXPECTED))
+        }
+        reason => ConfigError::Phase {
+            key: key.to_owned(),
+            place: ConfigError::place(figment, key),
+            reason,
+        },
+    })
+}
+
+/// What every broker takes for a client's name.
+fn is_client_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Human;
+    impl Visitor<'_> for Human {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as `5s` or `100ms`")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+    deserializer.deserialize_str(Human)
+}

@@ -1,0 +1,157 @@
+//! Opening what the configuration names.
+//!
+//! Every phase has its own way in and its own reasons to fail; here they become one function and
+//! one error. A phase that this build lacks is an error that names the feature, not a compile-time
+//! puzzle: the same program runs on any phase that its features cover.
+//!
+//! Invariant: a candidate that cannot be reached never keeps an application from starting on its
+//! primary (MIG-001); a candidate that this build could never open does, since that is a mistake
+//! in the deployment.
+
+use std::sync::Arc;
+
+use eventbus_trait::EventBus;
+use shadow::{ShadowBus, ShadowOptions};
+
+#[cfg(feature = "busrt")]
+use crate::absent::AbsentBus;
+use crate::config::Config;
+use crate::phase::Phase;
+
+/// Why a bus could not be opened.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The build lacks the phase.
+    #[error("phase `{phase}` needs the feature `{feature}`, which this build does not have")]
+    FeatureOff {
+        /// The phase.
+        phase: String,
+        /// The Cargo feature of this crate.
+        feature: &'static str,
+    },
+    /// No build has the phase yet.
+    #[error("phase `{phase}` is not available yet; use a UNIX socket (`unix:///path`)")]
+    NotAvailable {
+        /// The phase.
+        phase: String,
+    },
+    /// [`open_shadow`] was given another phase.
+    #[error("phase `{phase}` is no shadow")]
+    NoShadow {
+        /// The phase.
+        phase: String,
+    },
+    /// The broker could not be started or reached.
+    #[cfg(feature = "busrt")]
+    #[error("cannot open phase `{phase}`: {reason}")]
+    Busrt {
+        /// The phase.
+        phase: String,
+        /// What went wrong.
+        #[source]
+        reason: busrt_backend::OpenError,
+    },
+}
+
+/// Opens the bus that `config` names.
+///
+/// Call it within a tokio runtime; crossbeam alone also opens without one. Under a shadow, a
+/// candidate that cannot be reached is logged and counted as not compared, and the application
+/// runs on the primary. Cancelling leaves nothing behind.
+///
+/// # Errors
+/// [`OpenError`] names the phase, and the feature or the reason.
+pub async fn open(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    match &config.phase {
+        Phase::Shadow { .. } => Ok(open_shadow(config).await?),
+        plain => open_plain(config, plain).await,
+    }
+}
+
+/// Opens a shadow as [`open`] does, as its own type, which has the report.
+///
+/// # Errors
+/// [`OpenError`] names the phase, and the feature or the reason.
+pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
+    let Phase::Shadow { primary, candidate } = &config.phase else {
+        return Err(OpenError::NoShadow {
+            phase: config.phase.to_string(),
+        });
+    };
+    let primary = open_plain(config, primary).await?;
+    let candidate: Arc<dyn EventBus> = match open_plain(config, candidate).await {
+        Ok(candidate) => candidate,
+        #[cfg(feature = "busrt")]
+        Err(OpenError::Busrt { phase, reason }) => {
+            tracing::error!(phase, %reason, "candidate cannot be opened; nothing is compared");
+            Arc::new(AbsentBus::new(candidate.name(), reason.to_string()))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(ShadowBus::new(primary, candidate, ShadowOptions::default()))
+}
+
+async fn open_plain(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+    match phase {
+        Phase::Crossbeam => crossbeam(config),
+        Phase::InProcess | Phase::Unix(_) => busrt(config, phase).await,
+        Phase::Tcp { .. } => Err(OpenError::NotAvailable {
+            phase: phase.to_string(),
+        }),
+        // `Phase::shadow` refuses shadows as sides.
+        Phase::Shadow { .. } => Err(OpenError::NotAvailable {
+            phase: phase.to_string(),
+        }),
+    }
+}
+
+#[cfg(feature = "crossbeam")]
+fn crossbeam(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    Ok(crossbeam_backend::CrossbeamBus::new(config.limits.clone()))
+}
+
+#[cfg(not(feature = "crossbeam"))]
+fn crossbeam(_: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    Err(OpenError::FeatureOff {
+        phase: Phase::Crossbeam.to_string(),
+        feature: "crossbeam",
+    })
+}
+
+#[cfg(feature = "busrt")]
+async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+    use crate::config::BrokerMode;
+    use busrt_backend::{Address, Options};
+
+    let address = match phase {
+        Phase::Unix(path) => Address::Unix(path.clone()),
+        _ => Address::InProcess,
+    };
+    let mut options = Options::new(address);
+    options.broker = match config.broker.mode {
+        BrokerMode::Auto => busrt_backend::BrokerMode::Auto,
+        BrokerMode::Embedded => busrt_backend::BrokerMode::Embedded,
+        BrokerMode::External => busrt_backend::BrokerMode::External,
+    };
+    options.name.clone_from(&config.name);
+    options.limits = config.limits.clone();
+    options.connect_timeout = config.connect_timeout;
+    options.keepalive = config.broker.timeout;
+    options.max_connections = config.broker.max_connections;
+    match busrt_backend::open(options).await {
+        Ok(bus) => Ok(bus),
+        Err(reason) => Err(OpenError::Busrt {
+            phase: phase.to_string(),
+            reason,
+        }),
+    }
+}
+
+#[cfg(not(feature = "busrt"))]
+async fn busrt(_: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+    Err(OpenError::FeatureOff {
+        phase: phase.to_string(),
+        feature: "busrt",
+    })
+}

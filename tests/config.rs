@@ -1,0 +1,228 @@
+//! Configuration: which layer wins, and what a mistake is told as.
+//!
+//! figment's jail gives each test a directory and an environment of its own; the closures return
+//! its error type, which is large and not ours.
+#![allow(clippy::result_large_err, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use eventbus::{BrokerMode, Config, ConfigError, Phase};
+use figment::Jail;
+use figment::providers::Serialized;
+
+fn load_error() -> String {
+    Config::load().unwrap_err().to_string()
+}
+
+#[test]
+fn without_file_and_environment_the_defaults_hold() {
+    Jail::expect_with(|_| {
+        let config = Config::load().unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.broker.max_connections, 100);
+        assert_eq!(config.broker.timeout, Duration::from_secs(30));
+        assert_eq!(config.limits.max_event_size, 1 << 20);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_environment_beats_the_file_and_the_program_beats_both() {
+    Jail::expect_with(|jail| {
+        jail.create_file(
+            "eventbus.toml",
+            r#"
+            phase = "in-process"
+            name = "from-file"
+            [limits]
+            publish_deadline = "100ms"
+            max_subscriptions = 7
+            [broker]
+            mode = "external"
+            "#,
+        )?;
+        let file = Config::load().unwrap();
+        assert_eq!(file.phase, Phase::InProcess);
+        assert_eq!(file.limits.publish_deadline, Duration::from_millis(100));
+        assert_eq!(file.broker.mode, BrokerMode::External);
+        assert_eq!(file.broker.max_connections, 100, "a table may be in part");
+
+        jail.set_env("EVENTBUS_NAME", "007");
+        jail.set_env("EVENTBUS_PHASE", "unix:///run/x/bus.sock");
+        jail.set_env("EVENTBUS_LIMITS__PUBLISH_DEADLINE", "2s");
+        jail.set_env("EVENTBUS_BROKER__MAX_CONNECTIONS", "3");
+        let both = Config::load().unwrap();
+        assert_eq!(both.name.as_deref(), Some("007"));
+        assert_eq!(both.phase, Phase::Unix("/run/x/bus.sock".into()));
+        assert_eq!(both.limits.publish_deadline, Duration::from_secs(2));
+        assert_eq!(both.limits.max_subscriptions, 7);
+        assert_eq!(both.broker.mode, BrokerMode::External);
+        assert_eq!(both.broker.max_connections, 3);
+
+        let flags = Config::figment()
+            .unwrap()
+            .merge(Serialized::default("phase", "crossbeam"))
+            .merge(("connect.timeout", "1s"));
+        let all = Config::from_figment(&flags).unwrap();
+        assert_eq!(all.phase, Phase::Crossbeam);
+        assert_eq!(all.connect_timeout, Duration::from_secs(1));
+        assert_eq!(all.clone().name("own").name.as_deref(), Some("own"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_named_file_is_read_instead_and_must_exist() {
+    Jail::expect_with(|jail| {
+        jail.create_file("eventbus.toml", "phase = 'in-process'")?;
+        jail.create_file("other.toml", "phase = 'crossbeam'")?;
+        jail.set_env("EVENTBUS_CONFIG", "other.toml");
+        assert_eq!(Config::load().unwrap().phase, Phase::Crossbeam);
+        jail.set_env("EVENTBUS_CONFIG", "absent.toml");
+        assert!(matches!(
+            Config::load(),
+            Err(ConfigError::Unreadable { path, .. }) if path == "absent.toml"
+        ));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shadow_comes_from_three_keys() {
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_PHASE", "shadow");
+        assert_eq!(
+            load_error(),
+            "`phase` is `shadow`, so `primary` must be set too"
+        );
+        jail.set_env("EVENTBUS_PRIMARY", "crossbeam");
+        assert_eq!(
+            Config::load(),
+            Err(ConfigError::Missing { key: "candidate" })
+        );
+        jail.set_env("EVENTBUS_CANDIDATE", "ipc:///run/x/bus.sock");
+        let unix = Phase::Unix("/run/x/bus.sock".into());
+        assert_eq!(
+            Config::load().unwrap().phase,
+            Phase::shadow(Phase::Crossbeam, unix).unwrap()
+        );
+        jail.set_env("EVENTBUS_PRIMARY", "unix:///run/x/bus.sock");
+        assert_eq!(
+            load_error(),
+            "bad value for `candidate` in the environment (`EVENTBUS_CANDIDATE`): primary and \
+             candidate are both `unix:///run/x/bus.sock`; two sides of a shadow need a socket each"
+        );
+        jail.set_env("EVENTBUS_PRIMARY", "shadow");
+        assert!(load_error().starts_with("bad value for `primary`"));
+        Ok(())
+    });
+}
+
+#[test]
+fn sides_without_a_shadow_are_kept_for_later_but_checked_now() {
+    Jail::expect_with(|jail| {
+        jail.create_file(
+            "eventbus.toml",
+            "phase = 'crossbeam'\ncandidate = 'in-process'",
+        )?;
+        assert_eq!(Config::load().unwrap().phase, Phase::Crossbeam);
+        jail.set_env("EVENTBUS_CANDIDATE", "unix://relative");
+        assert!(load_error().contains("names no absolute path"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_mistake_names_key_value_place_and_what_is_allowed() {
+    let file = |text: &str| {
+        let mut told = String::new();
+        Jail::expect_with(|jail| {
+            jail.create_file("eventbus.toml", text)?;
+            told = load_error();
+            Ok(())
+        });
+        told
+    };
+    let cases = [
+        (
+            "phaze = 'crossbeam'",
+            "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
+             `candidate`, `name`, `limits`, `broker`, `connect`",
+        ),
+        (
+            "[broker]\nmod = 'auto'",
+            "unknown key `broker.mod` in file `eventbus.toml`; allowed are `mode`, \
+             `max_connections`, `timeout`",
+        ),
+        (
+            "[broker]\nmode = 'maybe'",
+            "bad value `maybe` for `broker.mode` in file `eventbus.toml`; expected `auto`, \
+             `embedded`, `external`",
+        ),
+        (
+            "[connect]\ntimeout = 5",
+            "bad value `5` for `connect.timeout` in file `eventbus.toml`; expected a duration \
+             such as `5s` or `100ms`",
+        ),
+        (
+            "[connect]\ntimeout = 'soon'",
+            "bad value `soon` for `connect.timeout` in file `eventbus.toml`; expected a duration \
+             such as `5s` or `100ms`",
+        ),
+        (
+            "[broker]\nmax_connections = -1",
+            "bad value `-1` for `broker.max_connections` in file `eventbus.toml`; expected a \
+             whole number",
+        ),
+        (
+            "[broker]\nmax_connections = 0",
+            "bad value `0` for `broker.max_connections` in file `eventbus.toml`; expected more \
+             than zero",
+        ),
+        (
+            "phase = 'pigeon'",
+            "bad value `pigeon` for `phase` in file `eventbus.toml`; expected `crossbeam`, \
+             `in-process`, `unix:///path`, `ipc:///path` or `tcp://host:port`, or `shadow`",
+        ),
+        (
+            "phase = 3",
+            "bad value `3` for `phase` in file `eventbus.toml`; expected a text",
+        ),
+        (
+            "limits = 3",
+            "bad value `3` for `limits` in file `eventbus.toml`; expected a table",
+        ),
+        (
+            "name = 'a.b'",
+            "bad value `a.b` for `name` in file `eventbus.toml`; expected 1 to 64 of A-Z a-z 0-9 _ -",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(file(text), expected);
+    }
+    let syntax = file("phase = [1\n");
+    assert!(
+        syntax.starts_with("cannot read file `eventbus.toml`: ") && !syntax.contains('\n'),
+        "{syntax}"
+    );
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_BROKER__MAX_CONNECTIONS", "many");
+        assert_eq!(
+            load_error(),
+            "bad value `many` for `broker.max_connections` in the environment \
+             (`EVENTBUS_BROKER__MAX_CONNECTIONS`); expected a whole number"
+        );
+        Ok(())
+    });
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_LIMITZ__X", "1");
+        assert!(load_error().starts_with(
+            "unknown key `limitz` in the environment (`EVENTBUS_LIMITZ`); allowed are `phase`"
+        ));
+        Ok(())
+    });
+}
