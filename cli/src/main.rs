@@ -1,2 +1,98 @@
-//! Under construction.
-fn main() {}
+//! The `eventbus` program.
+//!
+//! Its exit code is its answer: 0 for yes, 1 for no, 2 for "could not be found out". So everything
+//! that goes wrong, a mistyped flag as well as a broken disk, is one sentence on standard error
+//! and a 2; standard output has results only.
+
+mod args;
+mod failure;
+mod shadow;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+
+const FAILED: u8 = 2;
+
+/// Divergences are in the report, each with its place; in the log they would be there twice.
+const DEFAULT_LOG: &str = "warn,shadow=error";
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(usage(&error)),
+    };
+    log_to_stderr();
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            complain(&failure.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|reason| Failure::io("start the runtime", reason))?;
+    match command {
+        Command::Shadow(args) => runtime.block_on(shadow::run(*args)),
+    }
+}
+
+/// Help and version are answers; anything else is one sentence.
+fn usage(error: &clap::Error) -> u8 {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // Nobody is left to tell when standard output is closed.
+        let _ = error.print();
+        return 0;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        complain("no command given; try `eventbus shadow`, or `eventbus --help`");
+        return FAILED;
+    }
+    complain(&sentence(&error.to_string()));
+    FAILED
+}
+
+/// clap's complaint and its tip, without the pages that follow.
+fn sentence(text: &str) -> String {
+    let paragraphs: Vec<_> = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .enumerate()
+        .filter(|(at, paragraph)| *at == 0 || paragraph.starts_with("tip: "))
+        .map(|(_, paragraph)| paragraph)
+        .collect();
+    let told = paragraphs.join("; ");
+    told.strip_prefix("error: ").unwrap_or(&told).to_owned()
+}
+
+fn complain(sentence: &str) {
+    // A closed standard error leaves the exit code to tell it.
+    let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
+}
+
+/// `EVENTBUS_LOG`, else `RUST_LOG`, else warnings. What busrt says through `log` comes along.
+fn log_to_stderr() {
+    let filter = ["EVENTBUS_LOG", "RUST_LOG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| DEFAULT_LOG.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,232 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use eventbus::shadow::sabotage::Sabotage;
+
+use crate::failure::Failure;
+use crate::shadow::endpoint::Endpoint;
+
+/// One event bus over crossbeam channels or a busrt broker.
+#[derive(Debug, Parser)]
+#[command(name = "eventbus", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mirror a stream of events to two buses, compare what they deliver, and print the verdict.
+    ///
+    /// Without flags it compares crossbeam with a broker in process, and then with a broker behind
+    /// a UNIX socket, on this machine's process events, for 10 s each.
+    ///
+    /// Exit code: 0 if both sides matched, 1 if they diverged, 2 if nothing could be compared.
+    Shadow(Box<ShadowArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShadowArgs {
+    /// The bus that the application would see: `crossbeam`, `in-process`, `unix:///path`, or
+    /// `unix` for a private socket with a broker of its own [default: crossbeam]
+    #[arg(long, value_name = "PHASE")]
+    pub(crate) primary: Option<Endpoint>,
+
+    /// The bus that is compared with it; may be given several times [default: in-process, unix]
+    #[arg(long, value_name = "PHASE")]
+    pub(crate) candidate: Vec<Endpoint>,
+
+    /// Where events come from: `proc`, `synthetic`, or a recording `FILE.jsonl`
+    #[arg(long, value_name = "SOURCE", default_value = "proc")]
+    pub(crate) source: SourceKind,
+
+    /// End the source after this long [default: 10s, unless --events or a recording ends it]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// End the source after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: Option<u64>,
+
+    /// Events per second of a synthetic source or a recording [default: full speed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+
+    /// Bytes in each synthetic payload [default: 100]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) payload: Option<usize>,
+
+    /// Topics of a synthetic source [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) topics: Option<u32>,
+
+    /// Publishers of a synthetic source, each with a handle of its own [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) publishers: Option<u32>,
+
+    /// Subscriptions that read the events
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) subscribers: u32,
+
+    /// Seed of what is random: synthetic events and sabotage
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Write the events to a file that `--source` reads
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write that JSON document to a file, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Make the candidate misbehave: `drop`, `duplicate`, `reorder`, `corrupt`, `phantom` or
+    /// `delay`, for this share of the events (`drop=0.001`, `drop=0.1%`) [default share: 0.1%]
+    #[arg(long, value_name = "KIND[=RATE]", hide_short_help = true)]
+    pub(crate) sabotage: Option<Sabotaging>,
+}
+
+/// Which source, before it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    Proc,
+    Synthetic,
+    File(PathBuf),
+}
+
+/// What `--sabotage` says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Sabotaging {
+    pub(crate) kind: Sabotage,
+    pub(crate) rate: f64,
+}
+
+const DEFAULT_SABOTAGE_RATE: f64 = 0.001;
+
+impl FromStr for SourceKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "proc" => Ok(Self::Proc),
+            "synthetic" => Ok(Self::Synthetic),
+            file if file.ends_with(".jsonl") => Ok(Self::File(file.into())),
+            _ => Err("expected `proc`, `synthetic`, or a file that ends in `.jsonl`".to_owned()),
+        }
+    }
+}
+
+impl FromStr for Sabotaging {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, rate) = match text.split_once('=') {
+            Some((kind, rate)) => (kind, share(rate)?),
+            None => (text, DEFAULT_SABOTAGE_RATE),
+        };
+        let kind = kind.parse().map_err(|_| {
+            "expected `drop`, `duplicate`, `reorder`, `corrupt`, `phantom` or `delay`".to_owned()
+        })?;
+        Ok(Self { kind, rate })
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 0.01),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n > 0.0 && n * scale <= 1.0 => Ok(n * scale),
+        _ => {
+            Err("expected a share such as `0.001` or `0.1%`, more than 0 and at most 1".to_owned())
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("expected a duration such as `10s` or `500ms`".to_owned()),
+    }
+}
+
+impl ShadowArgs {
+    /// Refuses flags that would have no effect on so many comparisons.
+    pub(crate) fn check(&self, comparisons: usize) -> Result<(), Failure> {
+        let synthetic = self.source == SourceKind::Synthetic;
+        let only_synthetic = [
+            ("--payload", self.payload.is_some()),
+            ("--topics", self.topics.is_some()),
+            ("--publishers", self.publishers.is_some()),
+        ];
+        for (flag, given) in only_synthetic {
+            if given && !synthetic {
+                return Err(Failure::Flags(format!(
+                    "{flag} is for `--source synthetic`"
+                )));
+            }
+        }
+        if self.rate.is_some() && self.source == SourceKind::Proc {
+            return Err(Failure::Flags(
+                "--rate is for `--source synthetic` and recordings".to_owned(),
+            ));
+        }
+        if self.record.is_some() && comparisons != 1 {
+            return Err(Failure::Flags(
+                "--record needs exactly one --candidate, since each comparison has its own events"
+                    .to_owned(),
+            ));
+        }
+        match (&self.source, &self.record) {
+            (SourceKind::File(source), Some(record)) if same_file(source, record) => Err(
+                Failure::Flags("--record would overwrite the recording that is read".to_owned()),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sabotage_has_a_kind_and_a_share() {
+        let drop: Sabotaging = "drop".parse().unwrap();
+        assert_eq!((drop.kind, drop.rate), (Sabotage::Drop, 0.001));
+        assert_eq!("delay=0.5".parse::<Sabotaging>().unwrap().rate, 0.5);
+        assert_eq!("phantom=10%".parse::<Sabotaging>().unwrap().rate, 0.1);
+        for text in [
+            "",
+            "steal",
+            "drop=",
+            "drop=0",
+            "drop=2",
+            "drop=NaN",
+            "drop=-1%",
+            "drop=200%",
+        ] {
+            assert!(text.parse::<Sabotaging>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,45 @@
+//! Why the program could not find out what it was asked.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+/// A reason to end with exit code 2, as one sentence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Config(#[from] eventbus::ConfigError),
+    #[error(transparent)]
+    Open(#[from] eventbus::OpenError),
+    #[error(transparent)]
+    Phase(#[from] eventbus::PhaseError),
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] eventbus::SubscribeError),
+    #[error("cannot connect: {0}")]
+    Connect(#[from] eventbus::ConnectError),
+    #[error("the source stopped after a refusal: {0}")]
+    Publish(#[from] eventbus::BatchRefused),
+    #[error("{0}")]
+    Flags(String),
+    #[error("cannot {action}: {reason}")]
+    Cannot { action: String, reason: String },
+    #[error("interrupted")]
+    Interrupted,
+    #[error("the buses have taken nothing for {waited:?}, after {published} events")]
+    Standstill { published: u64, waited: Duration },
+    #[error("line {line} of `{file}` is no recorded event: {reason}")]
+    Recording {
+        file: String,
+        line: usize,
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// What was tried, and what the system said.
+    pub(crate) fn io(action: impl Into<String>, reason: impl Display) -> Self {
+        Self::Cannot {
+            action: action.into(),
+            reason: reason.to_string(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One comparison from opening to report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus::shadow::sabotage::SabotageBus;
+use eventbus::shadow::{Report, ShadowBus, ShadowOptions, WhenFull};
+use eventbus::{Config, EventBus, Phase};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::endpoint::{Endpoint, Opened};
+use super::feed::Feed;
+use super::output::{Run, SabotageCount};
+use super::progress::Progress;
+use super::readers::Readers;
+use super::recording::Recorder;
+use super::source::Source;
+use super::watch::Watch;
+use crate::args::ShadowArgs;
+use crate::failure::Failure;
+
+/// How long both sides may take to deliver the rest once the source has ended.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How much longer than that to wait for what is missing.
+const AFTERTHOUGHT: Duration = Duration::from_secs(2);
+
+/// What is compared, how, and on which events.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    pub(crate) args: &'a ShadowArgs,
+    pub(crate) config: &'a Config,
+    pub(crate) source: &'a Source,
+    pub(crate) primary: &'a Endpoint,
+    pub(crate) candidate: &'a Endpoint,
+}
+
+impl Comparison<'_> {
+    /// Runs the source through both ends and reports. Interrupting the program ends the source,
+    /// and what was published until then is compared.
+    pub(crate) async fn run(&self) -> Result<Run, Failure> {
+        if let (Endpoint::Phase(primary), Endpoint::Phase(candidate)) =
+            (self.primary, self.candidate)
+        {
+            Phase::shadow(primary.clone(), candidate.clone())?;
+        }
+        let primary = self.primary.open(self.config).await?;
+        let candidate = self.candidate.open(self.config).await?;
+        let saboteur = self.args.sabotage.map(|sabotage| {
+            let inner = Arc::clone(&candidate.bus);
+            SabotageBus::new(inner, sabotage.kind, sabotage.rate, self.args.seed)
+        });
+        let side: Arc<dyn EventBus> = match &saboteur {
+            Some(saboteur) => Arc::clone(saboteur) as _,
+            None => Arc::clone(&candidate.bus),
+        };
+        let shadow = ShadowBus::new(Arc::clone(&primary.bus), side, options(saboteur.as_ref()));
+        let run = self.drive(&shadow, saboteur.as_deref()).await;
+        close([primary, candidate]).await;
+        run
+    }
+
+    async fn drive(
+        &self,
+        shadow: &Arc<ShadowBus>,
+        saboteur: Option<&SabotageBus>,
+    ) -> Result<Run, Failure> {
+        let recorder = self.args.record.as_deref().map(Recorder::create);
+        let bounds = self.source.bounds(self.args);
+        let watch = Watch::new()?;
+        let feed = Arc::new(Feed::new(bounds, recorder.transpose()?));
+        tokio::select! {
+            run = self.feed(shadow, saboteur, &feed) => run,
+            failure = watch.over(&feed) => Err(failure),
+        }
+    }
+
+    async fn feed(
+        &self,
+        shadow: &Arc<ShadowBus>,
+        saboteur: Option<&SabotageBus>,
+        feed: &Arc<Feed>,
+    ) -> Result<Run, Failure> {
+        let bus: Arc<dyn EventBus> = Arc::clone(shadow) as _;
+        // A handle of their own, so that events really cross what lies between two handles.
+        let reading = bus.connect(None).await?;
+        let readers = Readers::subscribe(&reading, self.source, self.args.subscribers).await?;
+        let progress = Progress::follow(feed, format!("{} and {}", self.primary, self.candidate));
+        info!(primary = %self.primary, candidate = %self.candidate, "source begins");
+        self.source.run(&bus, feed).await?;
+        feed.finish()?;
+        let seconds = feed.elapsed().as_secs_f64();
+        let report = settled_report(shadow).await;
+        drop(progress);
+        for handle in [&reading, &bus] {
+            // Closing ends the subscriptions once they have been read.
+            if let Err(reason) = handle.shutdown().await {
+                warn!(%reason, "shadow closed early");
+            }
+        }
+        let published = feed.published();
+        Ok(Run {
+            primary: self.primary.to_string(),
+            candidate: self.candidate.to_string(),
+            verdict: report.verdict,
+            published,
+            seconds,
+            events_per_second: published as f64 / seconds.max(f64::MIN_POSITIVE),
+            subscriptions: readers.join().await,
+            sabotage: self
+                .args
+                .sabotage
+                .zip(saboteur)
+                .map(|(asked, bus)| SabotageCount::new(asked, self.args.seed, bus, &report)),
+            report,
+        })
+    }
+}
+
+/// The report once everything is decided. What is still open at the deadline is told as in flight,
+/// and the verdict says so.
+async fn settled_report(shadow: &ShadowBus) -> Report {
+    let _ = shadow.settle(SETTLE).await;
+    let report = shadow.report();
+    if report.missing == 0 {
+        return report;
+    }
+    // What is missing may still come, which makes it late.
+    tokio::time::sleep_until(Instant::now() + AFTERTHOUGHT).await;
+    let _ = shadow.settle(SETTLE).await;
+    shadow.report()
+}
+
+/// Never faster than the candidate, so that everything is compared; and as many divergences by
+/// place as somebody could want to look at.
+fn options(sabotage: Option<&Arc<SabotageBus>>) -> ShadowOptions {
+    ShadowOptions {
+        when_full: WhenFull::Wait,
+        max_divergences: 10_000,
+        sabotage: sabotage.map(Arc::clone),
+        ..ShadowOptions::default()
+    }
+}
+
+/// Closes both ends; the private directory goes with its end.
+async fn close(ends: [Opened; 2]) {
+    for end in &ends {
+        if let Err(reason) = end.bus.shutdown().await {
+            warn!(backend = end.bus.backend(), %reason, "closed early");
+        }
+    }
+}

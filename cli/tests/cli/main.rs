@@ -1,0 +1,6 @@
+//! The program as its users meet it: the built binary, its exit code, its two outputs.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod program;
+mod shadow;
+mod usage;

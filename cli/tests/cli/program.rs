@@ -1,0 +1,150 @@
+//! Runs the built program, and never for ever.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far beyond what any run here takes; reaching it is a hang.
+const WATCHDOG: Duration = Duration::from_secs(300);
+
+/// A directory for a program to run in, so that no configuration of ours gets in its way.
+pub(crate) struct Place(TempDir);
+
+/// What a program left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A program that runs; it is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Runs `eventbus` with these words to its end.
+    pub(crate) fn run(&self, words: &str) -> Ended {
+        self.start(words, &[]).end()
+    }
+
+    /// The JSON document that a run prints, and its exit code.
+    pub(crate) fn json(&self, words: &str) -> (Value, Option<i32>) {
+        let ended = self.run(words);
+        let document = serde_json::from_str(&ended.stdout);
+        (
+            document.unwrap_or_else(|e| panic!("{e}: {ended:?}")),
+            ended.code,
+        )
+    }
+
+    pub(crate) fn start(&self, words: &str, variables: &[(&str, &str)]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eventbus"));
+        let inherited = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            name.starts_with("EVENTBUS_") || name == "RUST_LOG"
+        });
+        for (name, _) in inherited {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(words.split_whitespace())
+            .envs(variables.iter().copied())
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = whole(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Running {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+}
+
+impl Running {
+    /// Waits for a line of standard error that has `text` in it.
+    pub(crate) fn await_log(&self, text: &str) {
+        while !await_one(&self.stderr).expect("it ended").contains(text) {}
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub(crate) fn end(mut self) -> Ended {
+        let mut stderr = String::new();
+        while let Some(line) = await_one(&self.stderr) {
+            stderr += &line;
+        }
+        let stdout = await_one(&self.stdout).unwrap();
+        Ended {
+            code: self.child.wait().unwrap().code(),
+            stdout,
+            stderr,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn await_one(receiver: &Receiver<String>) -> Option<String> {
+    match receiver.recv_timeout(WATCHDOG) {
+        Ok(text) => Some(text),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => panic!("the program hangs"),
+    }
+}
+
+fn whole(mut stdout: ChildStdout) -> Receiver<String> {
+    let (send, receive) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        send.send(text)
+    });
+    receive
+}
+
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (send, receive) = sync_channel(1024);
+    std::thread::spawn(move || {
+        let mut stderr = BufReader::new(stderr);
+        let mut line = String::new();
+        while stderr.read_line(&mut line).unwrap() > 0 {
+            if send.send(std::mem::take(&mut line)).is_err() {
+                break;
+            }
+        }
+    });
+    receive
+}
