@@ -23,7 +23,8 @@ impl Readers {
         let mut tasks = JoinSet::new();
         for number in 0..count {
             let filter = source.filter(number);
-            let name = format!("reader-{number}");
+            // Names are unique on a bus, and another run may use the same broker.
+            let name = format!("reader-{number}-{}", std::process::id());
             let subscribe = Subscribe::to(filter)
                 .map_err(|reason| Failure::io("name a filter", reason))?
                 .named(&name);
