@@ -117,47 +117,48 @@ pub trait ShadowRig: Rig {
     async fn compare(&self, patience: std::time::Duration) -> Comparison;
 }
 
-/// What a shadow counted. The terminal classes of expected deliveries are disjoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a shadow counted. Each expected delivery is in exactly one of the classes from `matched` to
+/// `in_flight`; duplicates and phantoms come beyond those.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Comparison {
-    /// Deliveries of the primary that the candidate had to match.
+    /// Deliveries that both sides owe.
     pub expected: u64,
-    /// Delivered by both, alike.
+    /// Delivered by both, alike and in order.
     pub matched: u64,
     /// Left out of the comparison on purpose.
     pub ignored: u64,
-    /// Never delivered by the candidate.
+    /// Not delivered by one side.
     pub missing: u64,
+    /// Delivered when it had been given up.
+    pub late: u64,
+    /// Delivered after a later one of its stream.
+    pub reordered: u64,
     /// Delivered by both with different content.
     pub differs: u64,
     /// Not compared, for want of room or time.
     pub unverified: u64,
     /// Not classified yet.
     pub in_flight: u64,
-    /// Copies that the candidate delivered again.
+    /// Copies delivered again.
     pub duplicate: u64,
-    /// Deliveries of the candidate that were overtaken.
-    pub reordered: u64,
-    /// Deliveries of the candidate that nobody published.
+    /// Deliveries of what nobody published.
     pub phantom: u64,
+    /// Where the first divergences are: topic, and sequence of the publisher.
+    pub places: Vec<(String, u64)>,
 }
 
 impl Comparison {
     /// Divergences, of all kinds.
     #[must_use]
     pub fn divergences(&self) -> u64 {
-        self.missing + self.differs + self.duplicate + self.reordered + self.phantom
+        self.missing + self.late + self.reordered + self.differs + self.duplicate + self.phantom
     }
 
     /// Whether every expected delivery is in exactly one class.
     #[must_use]
     pub fn adds_up(&self) -> bool {
-        self.expected
-            == self.matched
-                + self.ignored
-                + self.missing
-                + self.differs
-                + self.unverified
-                + self.in_flight
+        let diverged = self.missing + self.late + self.reordered + self.differs;
+        let compared = self.matched + self.ignored + diverged;
+        self.expected == compared + self.unverified + self.in_flight
     }
 }

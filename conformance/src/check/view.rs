@@ -28,6 +28,16 @@ pub(super) enum Yielded<'a> {
     Lagged(u64),
 }
 
+impl Yielded<'_> {
+    /// How many published events the item stands for.
+    pub(super) fn events(&self) -> u64 {
+        match self {
+            Self::Event(_) => 1,
+            Self::Lagged(n) => *n,
+        }
+    }
+}
+
 impl Stream<'_> {
     pub(super) fn name(&self) -> &str {
         &self.interest.subscription

@@ -93,16 +93,32 @@ pub(crate) async fn mig_002_divergences_are_classified(context: Context) -> Chec
         ensure!(counted.expected >= 2 * EVENTS, "compared too little {told}");
         ensure_eq!(class(&counted), injected, "found and injected {told}");
         ensure_eq!(counted.divergences(), injected, "all divergences {told}");
-        let unmatched = counted.missing + counted.differs;
+        let beyond = counted.duplicate + counted.phantom;
+        let unmatched = counted.divergences() - beyond;
         ensure_eq!(
             counted.matched,
             counted.expected - unmatched,
             "matched {told}"
         );
+        located(&counted, injected)?;
         if injected == 0 && defect != Defect::None {
             return Err(Unmet::unexercised(format_args!("{defect:?} never struck")));
         }
     }
+    Ok(())
+}
+
+/// The first divergences are located, at places of their own, on the topic that was published to.
+fn located(counted: &Comparison, injected: u64) -> Checked {
+    let places = &counted.places;
+    ensure!(
+        places.is_empty() == (injected == 0),
+        "{injected} divergences, located {places:?}"
+    );
+    ensure!(
+        places.iter().all(|(topic, _)| topic == "a.b"),
+        "wrong topic in {places:?}"
+    );
     Ok(())
 }
 

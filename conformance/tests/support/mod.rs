@@ -1,6 +1,8 @@
 //! The phases of this project as harnesses.
 #![allow(dead_code, reason = "each test binary uses some of them")]
 
+pub(crate) mod mirrored;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +16,12 @@ use tempfile::TempDir;
 
 /// All phases, in the order of the migration.
 pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
-    vec![Arc::new(Crossbeam), Arc::new(InProcess), Arc::new(Unix)]
+    vec![
+        Arc::new(Crossbeam),
+        Arc::new(InProcess),
+        Arc::new(Unix),
+        Arc::new(mirrored::Shadow),
+    ]
 }
 
 /// Channels in this process.

@@ -3,7 +3,7 @@
 //! Measured on the process itself, so nothing else may run beside it, and a first bus warms up
 //! what the process keeps for good, such as the thread of a timer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -90,27 +90,23 @@ async fn use_it(stage: &Stage, several: bool) -> Checked {
 /// What the process holds.
 struct Census {
     tasks: usize,
-    threads: BTreeSet<String>,
-    files: BTreeSet<String>,
+    /// Names by id: a thread gets its name some time after it has begun.
+    threads: BTreeMap<String, String>,
+    files: BTreeSet<(String, String)>,
 }
 
 impl Census {
     fn take() -> Checked<Self> {
-        let list = |path| fs::read_dir(path).map_err(Unmet::unexercised);
-        let names = |dir: fs::ReadDir| {
-            dir.flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        };
-        let threads = names(list("/proc/self/task")?).map(|id| {
+        let threads = names("/proc/self/task")?.into_iter().map(|id| {
             let name = fs::read_to_string(format!("/proc/self/task/{id}/comm"));
-            format!("thread {id} {}", name.unwrap_or_default().trim())
+            (id, name.unwrap_or_default().trim().to_owned())
         });
         let threads = threads.collect();
-        // The directory that is being listed is itself open while it is.
-        let files = names(list("/proc/self/fd")?).filter_map(|fd| {
+        let files = names("/proc/self/fd")?.into_iter().filter_map(|fd| {
             let target = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
             let target = target.to_string_lossy().into_owned();
-            (!target.starts_with("/proc/")).then(|| format!("file {fd} {target}"))
+            // The directory that is being listed is itself open while it is.
+            (!target.starts_with("/proc/")).then_some((fd, target))
         });
         let files = files.collect();
         let tasks = tokio::runtime::Handle::current()
@@ -125,14 +121,25 @@ impl Census {
 
     /// What is here and was not there.
     fn beyond(&self, before: &Self) -> Vec<String> {
-        let new = |now: &BTreeSet<String>, then: &BTreeSet<String>| {
-            now.difference(then).cloned().collect::<Vec<_>>()
-        };
-        let mut beyond = new(&self.threads, &before.threads);
-        beyond.extend(new(&self.files, &before.files));
+        let threads = self
+            .threads
+            .iter()
+            .filter(|(id, _)| !before.threads.contains_key(*id));
+        let threads = threads.map(|(id, name)| format!("thread {id} `{name}`"));
+        let files = self.files.difference(&before.files);
+        let files = files.map(|(fd, target)| format!("file {fd} {target}"));
+        let mut beyond: Vec<String> = threads.chain(files).collect();
         if self.tasks > before.tasks {
             beyond.push(format!("{} tasks", self.tasks - before.tasks));
         }
         beyond
     }
+}
+
+fn names(directory: &str) -> Checked<Vec<String>> {
+    let entries = fs::read_dir(directory).map_err(Unmet::unexercised)?;
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect())
 }

@@ -1,0 +1,118 @@
+//! Random programs on a bus, for each phase, against a model of who subscribes to what.
+//!
+//! A program connects, subscribes, publishes, reads a little, unsubscribes and shuts handles down,
+//! in any order; the model says which operations make sense, and the history of each program is
+//! checked at its end. A program that fails is shrunk to a small one.
+//!
+//! `PROPTEST_CASES` sets the number of programs per phase.
+
+mod support;
+
+#[path = "state_machine/machine.rs"]
+mod machine;
+#[path = "state_machine/model.rs"]
+mod model;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use conformance::Harness;
+use machine::Machine;
+use model::{Model, Operation};
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::FileFailurePersistence;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use support::{Crossbeam, InProcess, Unix, mirrored::Shadow};
+
+/// A phase, by a type, as the macro below wants it.
+trait Phase {
+    fn harness() -> Arc<dyn Harness>;
+}
+
+macro_rules! phases {
+    ($($phase:ident),*) => {
+        $(impl Phase for $phase {
+            fn harness() -> Arc<dyn Harness> {
+                Arc::new($phase)
+            }
+        })*
+    };
+}
+
+phases!(Crossbeam, InProcess, Unix, Shadow);
+
+struct On<P>(PhantomData<P>);
+
+impl<P: Phase> StateMachineTest for On<P> {
+    type SystemUnderTest = Machine;
+    type Reference = Model;
+
+    fn init_test(_: &Model) -> Machine {
+        Machine::start(P::harness())
+    }
+
+    fn apply(mut machine: Machine, _: &Model, operation: Operation) -> Machine {
+        machine.perform(&operation);
+        machine
+    }
+
+    fn teardown(machine: Machine, _: Model) {
+        machine.finish();
+    }
+}
+
+/// So many programs, unless `PROPTEST_CASES` says otherwise.
+fn cases(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    config.max_shrink_iters = 500;
+    // A program that hangs takes long to shrink; a larger one is found sooner.
+    config.max_shrink_time = 120_000;
+    config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/state_machine.regressions"
+    ))));
+    config
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(64))]
+    #[test]
+    fn programs_on_crossbeam(sequential 1..60 => On<Crossbeam>);
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(24))]
+    #[test]
+    fn programs_on_in_process(sequential 1..60 => On<InProcess>);
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(16))]
+    #[test]
+    fn programs_on_unix(sequential 1..60 => On<Unix>);
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(12))]
+    #[test]
+    fn programs_on_shadow(sequential 1..60 => On<Shadow>);
+}
+
+/// The generator reaches every operation, and programs in which queues fill.
+#[test]
+fn programs_are_varied() {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let program = Model::sequential_strategy(1..60)
+            .new_tree(&mut runner)
+            .unwrap();
+        let (_, operations, _) = program.current();
+        seen.extend(operations.iter().map(Operation::name));
+    }
+    assert_eq!(seen.len(), Operation::NAMES.len(), "{seen:?}");
+}
