@@ -288,7 +288,7 @@ struct Closing<'a>(&'a Sender);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.disconnect();
+        self.0.disconnect(true);
     }
 }
 

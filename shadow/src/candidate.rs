@@ -139,7 +139,7 @@ impl Worker {
             Command::Subscribe(sub, link) => self.subscribe(sub, &link).await,
             Command::Unsubscribe(sub) => self.unsubscribe(&sub).await,
             Command::Connect { from, to, name } => self.connect(&from, to, name).await,
-            Command::Disconnect(link) => self.disconnect(&link).await,
+            Command::Disconnect { link, shutdown } => self.disconnect(&link, shutdown).await,
             Command::Mark => self.mark().await,
             Command::Finish => {}
         }
@@ -254,14 +254,16 @@ impl Worker {
         self.links.push(to);
     }
 
-    async fn disconnect(&mut self, link: &Arc<Link>) {
+    async fn disconnect(&mut self, link: &Arc<Link>, shutdown: bool) {
         self.links.retain(|other| !Arc::ptr_eq(other, link));
         let Some(bus) = link.take() else {
             return;
         };
-        let ended = self.guard("shutdown", async { bus.shutdown().await }).await;
-        if let Some(Err(reason)) = ended {
-            self.comparator.error("shutdown", &kind(&reason), &reason);
+        if shutdown {
+            let ended = self.guard("shutdown", async { bus.shutdown().await }).await;
+            if let Some(Err(reason)) = ended {
+                self.comparator.error("shutdown", &kind(&reason), &reason);
+            }
         }
         let _ = catch_unwind(AssertUnwindSafe(move || drop(bus)));
     }
@@ -285,11 +287,12 @@ impl Worker {
             }
         }
         for (key, (cut, link)) in wanted {
-            let Some(bus) = link.bus() else { continue };
+            // Noted also if there is no way to send it: then it is lost, and the grace time decides.
             let now = comparator.now();
             for sub in subs {
                 sub.mark(&key, cut, now);
             }
+            let Some(bus) = link.bus() else { continue };
             let origin = Origin {
                 publisher: key.publisher,
                 epoch: key.epoch,

@@ -29,6 +29,8 @@ use crate::track::{Context, Finding, Nanos, Rules};
 
 /// Most kinds of candidate errors that are counted apart.
 const MAX_KINDS: usize = 256;
+/// Most publishers that are told from strangers.
+const MAX_PUBLISHERS: usize = 1 << 20;
 /// Subscriptions are spread over this many histograms, so that threads seldom meet.
 const SHARDS: usize = 4;
 
@@ -135,6 +137,16 @@ impl Comparator {
         senders.push(Arc::downgrade(sender));
     }
 
+    /// Notes that events of a publisher come through here which is none of the handles.
+    pub(crate) fn know(&self, publisher: PublisherId) {
+        if !self.knows(publisher) {
+            let mut publishers = self.publishers.write();
+            if publishers.len() < MAX_PUBLISHERS {
+                publishers.insert(publisher);
+            }
+        }
+    }
+
     /// Forgets a handle that nobody has any more.
     pub(crate) fn leave(&self, sender: PublisherId) {
         self.publishers.write().remove(&sender);
@@ -232,15 +244,8 @@ impl Comparator {
     /// Counts an error of the candidate.
     pub(crate) fn error(&self, operation: &str, kind: &str, detail: &dyn std::fmt::Display) {
         let name = format!("{operation}/{kind}");
-        let mut account = self.account.lock();
-        let full = account.errors.len() >= MAX_KINDS;
-        let n = match account.errors.get_mut(&name) {
-            Some(n) => n,
-            None if full => account.errors.entry("other/other".to_owned()).or_default(),
-            None => account.errors.entry(name).or_default(),
-        };
-        *n += 1;
-        if *n == 1 {
+        let first = self.account.lock().count_error(name);
+        if first {
             warn!(operation, kind, %detail, "candidate error, the first of its kind");
         } else {
             debug!(operation, kind, %detail, "candidate error");
@@ -349,6 +354,15 @@ impl Comparator {
 }
 
 impl Account {
+    /// Counts an error; whether it is the first of its kind.
+    fn count_error(&mut self, name: String) -> bool {
+        let full = self.errors.len() >= MAX_KINDS && !self.errors.contains_key(&name);
+        let name = if full { "other/other".to_owned() } else { name };
+        let n = self.errors.entry(name).or_default();
+        *n += 1;
+        *n == 1
+    }
+
     /// Lists a divergence, or puts it in the place of what was said of the same delivery before.
     fn enter(&mut self, new: Divergence, finding: &Finding, most: usize) -> Option<Divergence> {
         let same = |old: &&mut Divergence| {

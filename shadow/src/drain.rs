@@ -34,8 +34,8 @@ async fn take_all(comparator: &Arc<Comparator>, sub: &Arc<Sub>, mut subscription
     let mut last = None;
     let mut taken = 0;
     let ended = loop {
+        // At random, so that a stream that never pauses does not hide the end.
         tokio::select! {
-            biased;
             item = subscription.recv_item() => match item {
                 Some(item) => take(comparator, sub, item, &mut last),
                 None => break true,

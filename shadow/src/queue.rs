@@ -38,7 +38,11 @@ pub(crate) enum Command {
         to: Arc<Link>,
         name: Option<String>,
     },
-    Disconnect(Arc<Link>),
+    /// Lets go of a handle; `shutdown` says whether the application shut its own down.
+    Disconnect {
+        link: Arc<Link>,
+        shutdown: bool,
+    },
     Mark,
     Finish,
 }
@@ -131,7 +135,7 @@ impl Queue {
         {
             let mut state = self.state.lock();
             // What ends things always fits: there is one of it for each handle.
-            let ends = matches!(command, Command::Finish | Command::Disconnect(_));
+            let ends = matches!(command, Command::Finish | Command::Disconnect { .. });
             if state.closed || (state.control >= MAX_CONTROL && !ends) {
                 return false;
             }

@@ -35,6 +35,7 @@ impl Route {
         key: Key,
         link: &Arc<Link>,
     ) -> Arc<Self> {
+        comparator.know(key.publisher);
         // Read first: what changes meanwhile makes the route outdated, never wrong.
         let generation = comparator.generation();
         let targets = comparator

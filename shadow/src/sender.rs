@@ -314,11 +314,12 @@ impl Sender {
     }
 
     /// Lets go of the candidate. The last handle ends the candidate's thread.
-    pub(crate) fn disconnect(&self) {
+    pub(crate) fn disconnect(&self, shutdown: bool) {
         let comparator = &self.comparator;
+        let link = Arc::clone(&self.link);
         comparator
             .queue
-            .control(Command::Disconnect(Arc::clone(&self.link)));
+            .control(Command::Disconnect { link, shutdown });
         if comparator.life.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             comparator.queue.control(Command::Finish);
             comparator.life.finishing.notify_one();
@@ -345,7 +346,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         self.comparator.leave(self.id);
         if self.close_once() {
-            self.disconnect();
+            self.disconnect(false);
         }
     }
 }

@@ -184,6 +184,19 @@ async fn a_lost_tail_is_found_by_a_marker() {
     assert_eq!((report.missing, saboteur.injected()), (3, 3));
 }
 
+/// There is no handle left to send a marker with: the grace time decides.
+#[tokio::test]
+async fn a_lost_tail_of_a_dropped_handle_is_found() {
+    let (bus, saboteur) = sabotaged(Sabotage::Drop, 1.0, 12);
+    let mut events = subscribe(&*bus, "#").await;
+    let other = bus.connect(None).await.unwrap();
+    other.publish(numbered(TOPICS[0], 0)).await.unwrap();
+    drop(other);
+    take(&mut events, 1).await;
+    let report = settled(&bus).await;
+    assert_eq!((report.missing, saboteur.injected()), (1, 1));
+}
+
 /// What is held back and not overtaken by anything is no divergence.
 #[tokio::test]
 async fn an_event_held_at_the_end_of_its_stream_is_in_order() {

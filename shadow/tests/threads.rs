@@ -70,7 +70,6 @@ async fn nothing_is_left_behind() {
             }
             if !dropped {
                 within(bus.shutdown()).await.unwrap();
-                assert_eq!(threads(), 0, "{bad:?}");
             }
             drop(bus);
             until("no thread", || threads() == 0).await;

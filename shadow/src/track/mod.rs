@@ -86,6 +86,8 @@ pub(crate) struct Track {
     kept: usize,
     sides: [Cursor; 2],
     gaps: VecDeque<Gap>,
+    /// Whether there were too many gaps to note them all.
+    gaps_lost: bool,
     history: History,
     counts: Counts,
     first: Option<u64>,
@@ -159,6 +161,7 @@ impl Track {
             kept: 0,
             sides: Default::default(),
             gaps: VecDeque::new(),
+            gaps_lost: false,
             history: History::default(),
             counts: Counts::default(),
             first: None,
@@ -268,9 +271,6 @@ impl Track {
                 cursor.next -= 1;
             }
         }
-        if self.last == Some(sequence) {
-            self.last = sequence.checked_sub(1);
-        }
     }
 
     /// Notes that the candidate is being given the event.
@@ -292,12 +292,8 @@ impl Track {
         let slot = &mut self.slots[at];
         self.counts.awaited -= u64::from(slot.is_awaited());
         match reason {
-            // The publish ended nobody knows where, so nothing can be said about its place.
-            Reason::Cancelled => {
-                slot.ordered = false;
-                slot.end_mut(Side::Candidate).closed = true;
-            }
-            Reason::QueueFull | Reason::Unavailable | Reason::Shutdown => {
+            // The candidate was never given it.
+            Reason::Cancelled | Reason::QueueFull | Reason::Unavailable | Reason::Shutdown => {
                 slot.end_mut(Side::Candidate).closed = true;
             }
             _ => {}
@@ -411,8 +407,9 @@ impl Track {
                 continue;
             }
             end.overtaken_at = now;
-            // Beyond the bound a gap is found by a sweep instead.
-            if (open || end.may_drop) && self.gaps.len() < 2 * self.rules.window {
+            if self.gaps.len() >= 2 * self.rules.window {
+                self.gaps_lost = true;
+            } else if open || end.may_drop {
                 self.gaps.push_back(Gap {
                     at: now,
                     sequence,

@@ -462,6 +462,22 @@ fn a_retired_track_takes_nothing() {
 }
 
 #[test]
+fn gaps_beyond_the_bound_are_found_by_a_sweep() {
+    let mut bench = Bench::with_window(4);
+    for n in 0..20 {
+        bench.publish([2 * n, 2 * n + 1]);
+        bench.arrive(Primary, [2 * n, 2 * n + 1]);
+        bench.arrive(Candidate, [2 * n + 1]);
+    }
+    bench.wait(GRACE);
+    bench.sweep();
+    let counts = bench.counts();
+    assert_eq!((counts.open, counts.matched), (0, 20));
+    assert!(counts.missing > 0);
+    assert_eq!(counts.missing + counts.by_reason()[&Reason::Window], 20);
+}
+
+#[test]
 fn slots_behind_a_lasting_gap_are_let_go() {
     let mut bench = Bench::with_window(1 << 20);
     bench.publish([0]);

@@ -129,34 +129,37 @@ impl Track {
         {
             self.marked(mark.cut, cx);
         }
-        if self.counts.open == 0 {
-            return self.trim(cx.now);
+        if let Some(since) = idle_since {
+            self.admit_drops(since, cx);
         }
-        let idle = idle_since.is_some() && cx.dropped.any(Side::Primary);
-        for at in 0..self.slots.len() {
-            let slot = &mut self.slots[at];
-            if slot.class != Class::Open {
-                continue;
+        if std::mem::take(&mut self.gaps_lost) {
+            for at in 0..self.slots.len() {
+                for side in [Side::Primary, Side::Candidate] {
+                    self.resolve(at, side, cx);
+                }
             }
-            let since = idle_since.max(Some(slot.published_at)).unwrap_or(0);
-            let end = slot.end_mut(Side::Primary);
-            // The application has read everything and was told that some were dropped, and this
-            // one may be: it is one of them.
-            if idle
-                && !end.seen()
-                && end.may_drop
-                && cx.now.saturating_sub(since) >= grace
-                && cx.dropped.take(Side::Primary)
-            {
-                end.dropped = true;
-                self.decide(at, None, cx);
-                continue;
-            }
-            for side in [Side::Primary, Side::Candidate] {
-                self.resolve(at, side, cx);
-            }
+            self.gaps_lost = self.counts.open > 0;
         }
         self.trim(cx.now);
+    }
+
+    /// The application has read everything since `idle_since`, was told that some events were
+    /// dropped, and these may be: they are the ones.
+    fn admit_drops(&mut self, idle_since: Nanos, cx: &mut Context<'_>) {
+        if self.counts.open == 0 || !cx.dropped.any(Side::Primary) {
+            return;
+        }
+        let grace = self.rules.grace;
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let since = idle_since.max(slot.published_at);
+            let open = slot.class == Class::Open && cx.now.saturating_sub(since) >= grace;
+            let end = slot.end_mut(Side::Primary);
+            if open && !end.seen() && end.may_drop && cx.dropped.take(Side::Primary) {
+                end.dropped = true;
+                self.decide(at, None, cx);
+            }
+        }
     }
 
     /// The sequence up to which a marker should ask, if the candidate owes anything that no
