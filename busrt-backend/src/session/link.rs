@@ -6,10 +6,12 @@
 //! Invariant: `received <= next <= credit`; sent bytes exceed their credit by one event at most,
 //! so that an event larger than the window still passes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use eventbus_trait::TopicFilter;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::wire::{AckEntry, SubscriptionInfo};
@@ -83,10 +85,9 @@ pub(crate) struct Link {
     received: AtomicU64,
     /// Events that have been put into frames; the writer's alone.
     written: AtomicU64,
-    /// Events dropped for want of credit.
-    dropped: AtomicU64,
-    /// Drops that the subscriber has been told of.
-    told: AtomicU64,
+    drops: Mutex<Drops>,
+    /// Whether `drops` has something to tell, so that a frame need not lock it.
+    untold: AtomicBool,
     state: AtomicU8,
     /// Told on each acknowledgement and on the end of the link.
     pub(crate) progress: Notify,
@@ -101,8 +102,8 @@ impl Link {
             filters: info.filters,
             received: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            drops: Mutex::default(),
+            untold: AtomicBool::new(false),
             state: AtomicU8::new(0),
             progress: Notify::new(),
         }
@@ -139,25 +140,76 @@ impl Link {
         self.written.fetch_add(events, Ordering::Relaxed)
     }
 
-    pub(crate) fn drop_one(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Counts an event as dropped at `next`, its place in the stream. Called under the outbox's
+    /// lock, so places only grow.
+    pub(crate) fn drop_at(&self, next: u64) {
+        let mut drops = self.drops.lock();
+        drops.total += 1;
+        let total = drops.total;
+        match drops.places.back_mut() {
+            Some((place, until)) if *place == next => *until = total,
+            _ => drops.places.push_back((next, total)),
+        }
+        self.untold.store(true, Ordering::Release);
     }
 
-    /// All drops so far; the caller tells the subscriber.
+    /// All drops before the next event to be written; the caller tells the subscriber.
     pub(crate) fn tell_dropped(&self) -> u64 {
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        self.told.store(dropped, Ordering::Relaxed);
-        dropped
+        let mut drops = self.drops.lock();
+        let written = self.written.load(Ordering::Relaxed);
+        while let Some((place, total)) = drops.places.front().copied()
+            && place <= written
+        {
+            drops.told = total;
+            drops.places.pop_front();
+        }
+        self.untold
+            .store(!drops.places.is_empty(), Ordering::Release);
+        drops.told
     }
 
-    /// Whether there are drops that the subscriber does not know of.
+    /// How many events may be written before the next drop has to be told; `None` if there is
+    /// none ahead.
+    pub(crate) fn events_before_drop(&self) -> Option<u64> {
+        if !self.untold.load(Ordering::Acquire) {
+            return None;
+        }
+        let drops = self.drops.lock();
+        let written = self.written.load(Ordering::Relaxed);
+        drops
+            .places
+            .iter()
+            .map(|(place, _)| place.saturating_sub(written))
+            .find(|events| *events > 0)
+    }
+
+    /// Whether there are drops, before the next event to be written, that the subscriber does not
+    /// know of.
     pub(crate) fn has_untold(&self) -> bool {
-        self.told.load(Ordering::Relaxed) != self.dropped.load(Ordering::Relaxed)
+        let written = self.written.load(Ordering::Relaxed);
+        self.untold.load(Ordering::Acquire)
+            && self
+                .drops
+                .lock()
+                .places
+                .front()
+                .is_some_and(|(place, _)| *place <= written)
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.drops.lock().total
     }
+}
+
+/// Events dropped for want of credit, and where in the stream.
+#[derive(Debug, Default)]
+struct Drops {
+    total: u64,
+    /// What the subscriber has been told.
+    told: u64,
+    /// Drops not told yet: before which link sequence, and the total with them. At most one place
+    /// for each event that waits to be written, and one behind them.
+    places: VecDeque<(u64, u64)>,
 }
 
 #[cfg(test)]
@@ -184,6 +236,34 @@ mod tests {
         assert_eq!(window.take(1_000), 2);
         assert!(!window.grant(&ack(4, 100)), "bytes are used up");
         assert!(window.grant(&ack(4, 1_021)));
+    }
+
+    #[test]
+    fn drops_are_told_at_their_place() {
+        let info = SubscriptionInfo {
+            id: 1,
+            name: "s".to_owned(),
+            filters: Vec::new(),
+            credit: 10,
+            credit_bytes: 10,
+        };
+        let link = Link::new("p".into(), info);
+        for place in [2, 2, 5] {
+            link.drop_at(place);
+        }
+        assert_eq!((link.tell_dropped(), link.has_untold()), (0, false));
+        assert_eq!(link.events_before_drop(), Some(2));
+        link.write(2);
+        assert!(link.has_untold());
+        assert_eq!(
+            link.events_before_drop(),
+            Some(3),
+            "the drop here is told with the frame"
+        );
+        assert_eq!((link.tell_dropped(), link.has_untold()), (2, false));
+        link.write(3);
+        assert_eq!((link.tell_dropped(), link.dropped()), (3, 3));
+        assert_eq!(link.events_before_drop(), None);
     }
 
     #[test]

@@ -166,8 +166,8 @@ impl Outbox {
         route: &Route,
     ) -> Accepted {
         offer.take();
-        for (_, link) in &route.links {
-            link.drop_one();
+        for (at, link) in &route.links {
+            link.drop_at(state.routes.next(*at));
         }
         self.dropped
             .fetch_add(route.links.len().max(1) as u64, Ordering::Relaxed);
@@ -183,8 +183,8 @@ impl Outbox {
             .iter()
             .cloned()
             .partition(|(at, _)| state.routes.has_room(*at));
-        for (_, link) in &full {
-            link.drop_one();
+        for (at, link) in &full {
+            link.drop_at(state.routes.next(*at));
         }
         self.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
         Arc::new(route.only(open))

@@ -121,6 +121,11 @@ impl Routes {
         self.windows.get(at).is_none_or(Window::has_room)
     }
 
+    /// The next link sequence of the window at a place.
+    pub(crate) fn next(&self, at: usize) -> u64 {
+        self.windows.get(at).map_or(0, Window::next)
+    }
+
     /// Takes credit on all links of a route; returns the event's sequence on each.
     pub(crate) fn take_credit(&mut self, route: &Route, cost: u64) -> Vec<(Arc<Link>, u64)> {
         let mut sequences = Vec::with_capacity(route.links.len());

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::debug;
 
-use super::link::LinkState;
+use super::link::{Link, LinkState};
 use super::node::Node;
 use super::outbox::{Item, Queued};
 use super::routes::Route;
@@ -198,8 +198,8 @@ impl Writer {
         let links: Vec<LinkEntry> = open_links(&first.route)
             .map(|link| LinkEntry {
                 subscription: link.subscription,
-                first: link.write(len),
                 dropped: link.tell_dropped(),
+                first: link.write(len),
             })
             .collect();
         let (publisher, epoch) = (self.node.publisher, self.node.epoch);
@@ -253,7 +253,7 @@ async fn confirmed(confirm: busrt::OpConfirm, reply: oneshot::Sender<Result<(), 
 }
 
 /// A link stays in frames until its end has been told, which comes after its last event.
-fn open_links(route: &Route) -> impl Iterator<Item = &super::link::Link> {
+fn open_links(route: &Route) -> impl Iterator<Item = &Link> {
     route
         .links
         .iter()
@@ -261,14 +261,22 @@ fn open_links(route: &Route) -> impl Iterator<Item = &super::link::Link> {
         .filter(|link| link.state() != LinkState::Lost)
 }
 
-/// How many events from `first` on share its route and fit into one frame.
+/// How many events from `first` on share its route and fit into one frame. Drops are told at the
+/// head of a frame, so one ends before the place of a drop.
 fn run_length(first: &Queued, rest: &VecDeque<Item>) -> usize {
+    let until_drop = open_links(&first.route)
+        .filter_map(Link::events_before_drop)
+        .min();
+    let most = until_drop
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(MAX_EVENTS)
+        .min(MAX_EVENTS);
     let mut bytes = first.payload.len();
     let mut run = 1;
     for item in rest {
         match item {
             Item::Event(next)
-                if run < MAX_EVENTS
+                if run < most
                     && bytes + next.payload.len() <= FRAME_BYTES
                     && Arc::ptr_eq(&next.route, &first.route) =>
             {

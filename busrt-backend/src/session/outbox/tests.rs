@@ -1,3 +1,5 @@
+//! Accepting: all links or none, in order, with drops at their place.
+
 use super::*;
 use eventbus_trait::TopicFilter;
 
@@ -91,6 +93,13 @@ fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
         }
     }
     assert_eq!(outbox.dropped(), 1);
+    assert!(
+        outbox.untold_drops().is_empty(),
+        "the drop comes after an event that is not written yet"
+    );
+    for (link, _) in outbox.unconfirmed() {
+        link.write(1);
+    }
     assert_eq!(outbox.untold_drops().len(), 1);
     assert!(outbox.untold_drops().is_empty(), "told once");
 }
