@@ -28,7 +28,8 @@ use crate::drain::drain;
 use crate::link::Link;
 use crate::marker;
 use crate::queue::{Command, Offer};
-use crate::sub::{Key, Sub};
+use crate::streams::Key;
+use crate::sub::Sub;
 
 /// Most commands taken from the queue at once; the drains get a turn in between.
 const BATCH: usize = 64;

@@ -6,7 +6,7 @@
 //! generation and then passes through the publishers' locks has met, or will be seen by, every
 //! publish. Locks are taken in the order publisher, subscriptions, streams, track, account.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -17,18 +17,18 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
+use crate::account::{Account, located};
 use crate::class::{Counts, Reason, Side};
 use crate::latency::Latency;
 use crate::options::ShadowOptions;
 use crate::queue::{Command, Queue};
-use crate::report::{Divergence, DivergenceClass, Report, Verdict};
+use crate::report::{Divergence, Report, Verdict};
 use crate::route::InFlight;
 use crate::sender::Sender;
-use crate::sub::{Key, Phase, Sub};
-use crate::track::{Context, Finding, Nanos, Rules};
+use crate::streams::Key;
+use crate::sub::{Phase, Sub};
+use crate::track::{Context, Nanos, Rules};
 
-/// Most kinds of candidate errors that are counted apart.
-const MAX_KINDS: usize = 256;
 /// Most publishers that are told from strangers.
 const MAX_PUBLISHERS: usize = 1 << 20;
 /// Subscriptions are spread over this many histograms, so that threads seldom meet.
@@ -65,14 +65,6 @@ pub(crate) struct Life {
     /// Set when the thread is about to end.
     pub(crate) ended: AtomicBool,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug, Default)]
-struct Account {
-    /// Counts of subscriptions that have ended.
-    past: Counts,
-    errors: BTreeMap<String, u64>,
-    divergences: Vec<Divergence>,
 }
 
 impl Comparator {
@@ -350,53 +342,5 @@ impl Comparator {
         for sender in senders {
             sender.for_each_in_flight(|event| each(sender.id, event));
         }
-    }
-}
-
-impl Account {
-    /// Counts an error; whether it is the first of its kind.
-    fn count_error(&mut self, name: String) -> bool {
-        let full = self.errors.len() >= MAX_KINDS && !self.errors.contains_key(&name);
-        let name = if full { "other/other".to_owned() } else { name };
-        let n = self.errors.entry(name).or_default();
-        *n += 1;
-        *n == 1
-    }
-
-    /// Lists a divergence, or puts it in the place of what was said of the same delivery before.
-    fn enter(&mut self, new: Divergence, finding: &Finding, most: usize) -> Option<Divergence> {
-        let same = |old: &&mut Divergence| {
-            old.sequence == new.sequence
-                && old.publisher == new.publisher
-                && old.epoch == new.epoch
-                && old.topic == new.topic
-                && old.subscription == new.subscription
-                && old.class == DivergenceClass::Missing
-        };
-        let listed = &mut self.divergences;
-        if finding.was_missing
-            && let Some(old) = listed.iter_mut().find(same)
-        {
-            old.clone_from(&new);
-        } else if listed.len() < most {
-            listed.push(new.clone());
-        } else {
-            return None;
-        }
-        Some(new)
-    }
-}
-
-#[cold]
-fn located(sub: &Sub, key: &Key, finding: &Finding) -> Divergence {
-    Divergence {
-        class: finding.class,
-        side: finding.side,
-        subscription: sub.name().to_owned(),
-        publisher: key.publisher.to_string(),
-        epoch: key.epoch,
-        topic: key.topic.to_string(),
-        sequence: finding.sequence,
-        detail: finding.detail.clone(),
     }
 }

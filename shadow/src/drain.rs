@@ -11,7 +11,8 @@ use crate::candidate::text_of;
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
 use crate::marker;
-use crate::sub::{Phase, Stream, Sub};
+use crate::streams::Stream;
+use crate::sub::{Phase, Sub};
 
 /// How many items are taken before somebody else gets a turn.
 const TURN: usize = 128;

@@ -53,12 +53,14 @@
 //! are not compared: on the primary they are counted as foreign, on the candidate they are
 //! phantoms.
 
+mod account;
 mod bus;
 mod candidate;
 mod class;
 mod comparator;
 mod digest;
 mod drain;
+mod lane;
 mod latency;
 mod link;
 mod marker;
@@ -70,8 +72,10 @@ pub mod sabotage;
 mod sender;
 mod settle;
 mod source;
+mod streams;
 mod sub;
 mod table;
+mod ticket;
 mod track;
 
 pub use bus::ShadowBus;

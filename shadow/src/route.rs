@@ -7,7 +7,8 @@ use eventbus_trait::{Delivery, Event, Origin, PublisherId};
 use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
 use crate::link::Link;
-use crate::sub::{Key, Phase, Stream, Sub};
+use crate::streams::{Key, Stream};
+use crate::sub::{Phase, Sub};
 use crate::track::Expect;
 
 /// The expectations of one topic and publisher, as of one generation.

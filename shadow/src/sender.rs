@@ -12,8 +12,7 @@
 //! are made under one lock. A publish future that is dropped leaves its event `Cancelled`.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,24 +22,22 @@ use eventbus_trait::{
     TryPublishError, process_epoch,
 };
 use foldhash::fast::RandomState;
-use futures_timer::Delay;
-use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use tokio::sync::{MutexGuard, SemaphorePermit};
-use tracing::debug;
+use tokio::sync::SemaphorePermit;
 
 use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
+use crate::lane::{Lane, Turn};
 use crate::link::Link;
 use crate::options::WhenFull;
 use crate::queue::Command;
 use crate::route::{InFlight, Route};
-use crate::sub::{Key, Sub};
+use crate::streams::Key;
+use crate::sub::Sub;
+use crate::ticket::Ticket;
 
 /// How long a publish waits for its turn while another one of its topic waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How often a turn that is about to be given back is asked for before it counts as taken.
-const TRIES: usize = 64;
 /// What `Full` names when there is no room in the queue to the candidate.
 const CANDIDATE_QUEUE: &str = "shadow candidate";
 
@@ -62,30 +59,6 @@ pub(crate) struct Sender {
 struct State {
     next: u64,
     in_flight: Vec<InFlight>,
-}
-
-/// The order of one topic.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) topic: Topic,
-    turn: tokio::sync::Mutex<()>,
-    /// Whether whoever has the turn waits for room.
-    waits: AtomicBool,
-    route: Mutex<Option<Arc<Route>>>,
-}
-
-/// The right to publish next on a topic.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    lane: &'a Lane,
-    _guard: MutexGuard<'a, ()>,
-}
-
-/// An event that is being published. Dropping it says that nobody knows what became of it.
-#[derive(Debug)]
-pub(crate) struct Ticket<'a> {
-    sender: &'a Sender,
-    flight: Option<InFlight>,
 }
 
 impl Sender {
@@ -118,12 +91,7 @@ impl Sender {
             // Whoever uses a lane holds it, so no order is lost with the others.
             lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
         }
-        let lane = Arc::new(Lane {
-            topic: topic.clone(),
-            turn: tokio::sync::Mutex::new(()),
-            waits: AtomicBool::new(false),
-            route: Mutex::new(None),
-        });
+        let lane = Arc::new(Lane::new(topic));
         lanes.insert(topic.clone(), Arc::clone(&lane));
         lane
     }
@@ -233,20 +201,13 @@ impl Sender {
         if let Some(turn) = lane.turn_now() {
             return Some(turn);
         }
-        let guard = if self.waits_for_candidate() {
-            lane.turn.lock().await
-        } else if delivery == Delivery::AtMostOnce {
-            return None;
-        } else {
-            match select(pin!(lane.turn.lock()), Delay::new(PATIENCE)).await {
-                Either::Left((guard, _)) => guard,
-                Either::Right(_) => return None,
-            }
-        };
-        Some(Turn {
-            lane,
-            _guard: guard,
-        })
+        if self.waits_for_candidate() {
+            return Some(lane.turn().await);
+        }
+        match delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce => lane.turn_within(PATIENCE).await,
+        }
     }
 
     /// Stamps an event and expects it everywhere it is due. Returns it as it is to be published.
@@ -275,10 +236,7 @@ impl Sender {
         }
         let flight = InFlight { origin, route };
         state.in_flight.push(flight.clone());
-        let ticket = Ticket {
-            sender: self,
-            flight: Some(flight),
-        };
+        let ticket = Ticket::new(self, flight);
         (event.clone().given_origin(origin), ticket)
     }
 
@@ -304,8 +262,27 @@ impl Sender {
         self.state.lock().in_flight.iter().for_each(each);
     }
 
-    fn landed(&self, flight: &InFlight) {
-        self.state.lock().land(&flight.origin);
+    /// The event is where it belongs.
+    pub(crate) fn landed(&self, origin: &Origin) {
+        self.state.lock().land(origin);
+    }
+
+    /// Nobody has the event: expects it nowhere, and gives its sequence out again if it was the
+    /// last.
+    pub(crate) fn take_back(&self, flight: &InFlight) {
+        let (origin, route) = (&flight.origin, &flight.route);
+        let mut state = self.state.lock();
+        route.withdraw(origin.sequence);
+        if !route.is_current(&self.comparator, origin) {
+            // Subscriptions that were made meanwhile expect it too.
+            for sub in self.comparator.subs() {
+                sub.withdraw(origin, &route.key.topic);
+            }
+        }
+        if origin.publisher == self.id && state.next == origin.sequence + 1 {
+            state.next = origin.sequence;
+        }
+        state.land(origin);
     }
 
     /// Whether this is the first call.
@@ -347,113 +324,6 @@ impl Drop for Sender {
         self.comparator.leave(self.id);
         if self.close_once() {
             self.disconnect(false);
-        }
-    }
-}
-
-impl Lane {
-    /// The turn, if it is free or about to be.
-    pub(crate) fn turn_now(&self) -> Option<Turn<'_>> {
-        for attempt in 0..TRIES {
-            if let Ok(guard) = self.turn.try_lock() {
-                return Some(Turn {
-                    lane: self,
-                    _guard: guard,
-                });
-            }
-            if self.waits.load(Ordering::Relaxed) {
-                return None;
-            }
-            if attempt < TRIES / 2 {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
-        None
-    }
-}
-
-impl Turn<'_> {
-    /// Polls a publish, and says when it has to wait.
-    async fn watch<F: Future>(&self, publish: F) -> F::Output {
-        let mut publish = pin!(publish);
-        poll_fn(|cx| {
-            let polled = publish.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.lane.waits.store(true, Ordering::Relaxed);
-            }
-            polled
-        })
-        .await
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.lane.waits.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Ticket<'_> {
-    /// The primary has the event: the candidate gets it too, unless there is no room.
-    pub(crate) fn accepted(mut self, event: Event, room: Option<SemaphorePermit<'_>>) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        let comparator = &self.sender.comparator;
-        comparator.published(1);
-        let queue = &comparator.queue;
-        let sequence = flight.origin.sequence;
-        let room = room.or_else(|| queue.try_room(&event));
-        let reason = match room {
-            None if queue.is_closed() => Some(Reason::Unavailable),
-            None => Some(Reason::QueueFull),
-            Some(room) => {
-                let event = event.given_origin(flight.origin);
-                let queued = queue.publish(room, Arc::clone(&flight.route), sequence, event);
-                (!queued).then_some(Reason::Unavailable)
-            }
-        };
-        if let Some(reason) = reason {
-            flight.route.give_up(comparator, sequence, reason);
-        }
-        self.sender.landed(&flight);
-    }
-
-    /// The primary refused the event: nobody has it, and its sequence is free again unless a
-    /// later one was given out.
-    pub(crate) fn refused(mut self) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        let (origin, route) = (flight.origin, &flight.route);
-        let comparator = &self.sender.comparator;
-        let mut state = self.sender.state.lock();
-        route.withdraw(origin.sequence);
-        if !route.is_current(comparator, &origin) {
-            // Subscriptions that were made meanwhile expect it too.
-            for sub in comparator.subs() {
-                sub.withdraw(&origin, &route.key.topic);
-            }
-        }
-        if origin.publisher == self.sender.id && state.next == origin.sequence + 1 {
-            state.next = origin.sequence;
-        }
-        state.land(&origin);
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            let sequence = flight.origin.sequence;
-            debug!(topic = %flight.route.key.topic, sequence, "publish cancelled");
-            let comparator = &self.sender.comparator;
-            flight
-                .route
-                .give_up(comparator, sequence, Reason::Cancelled);
-            self.sender.landed(&flight);
         }
     }
 }

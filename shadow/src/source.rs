@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
-use crate::sub::{Stream, Sub};
+use crate::streams::Stream;
+use crate::sub::Sub;
 
 /// Counters of a handle's subscriptions, by name.
 pub(crate) type CountersByName = Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>;

@@ -1,15 +1,13 @@
 //! One subscription as the comparison sees it: what is expected of both sides, stream by stream.
 //!
-//! Invariant: a stream that is not in the map is retired, so that no expectation is put where no
-//! arrival looks; a side that is gone is gone for every stream, also for those made later.
+//! Invariant: whatever a call to a track finds is entered into the account before the next call to
+//! that track.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use eventbus_trait::{Event, Origin, Overflow, PublisherId, Subscribe, Topic};
-use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -17,23 +15,8 @@ use crate::class::{Class, Counts, Reason, Side};
 use crate::comparator::Comparator;
 use crate::link::Link;
 use crate::report::{Divergence, DivergenceClass};
+use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
-
-/// What tells one stream of a subscription from another.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) publisher: PublisherId,
-    pub(crate) epoch: u64,
-    pub(crate) topic: Topic,
-}
-
-/// One stream, and the candidate handle that its events are published with.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) key: Key,
-    pub(crate) link: Arc<Link>,
-    pub(crate) track: Mutex<Track>,
-}
 
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,30 +50,6 @@ pub(crate) struct Sub {
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
     pub(crate) standing: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Streams {
-    by_key: HashMap<Key, Arc<Stream>, RandomState>,
-    gone: [Option<Reason>; 2],
-    /// Counts of streams that were forgotten, and of what belongs to no stream.
-    rest: Counts,
-    /// Whether any stream was forgotten.
-    forgetful: bool,
-}
-
-impl Key {
-    pub(crate) fn of(origin: &Origin, topic: &Topic) -> Self {
-        Self {
-            publisher: origin.publisher,
-            epoch: origin.epoch,
-            topic: topic.clone(),
-        }
-    }
-
-    fn is(&self, origin: &Origin, topic: &Topic) -> bool {
-        self.publisher == origin.publisher && self.epoch == origin.epoch && self.topic == *topic
-    }
 }
 
 impl Sub {
@@ -150,43 +109,21 @@ impl Sub {
         key: &Key,
         link: &Arc<Link>,
     ) -> Option<Arc<Stream>> {
-        if let Some(stream) = self.streams.read().by_key.get(key) {
+        if let Some(stream) = self.streams.read().get(key) {
             return Some(Arc::clone(stream));
         }
-        let mut streams = self.streams.write();
-        let limit = comparator.options.max_streams;
-        if streams.by_key.len() >= limit && !streams.by_key.contains_key(key) {
-            streams.forget_idle();
-            if streams.by_key.len() >= limit {
-                streams.forgetful = true;
-                return None;
-            }
-        }
-        let gone = streams.gone;
-        let stream = streams.by_key.entry(key.clone()).or_insert_with(|| {
-            let mut track = Track::new(comparator.rules());
-            for side in [Side::Primary, Side::Candidate] {
-                if let Some(reason) = gone[side.at()] {
-                    track.close(side, reason, comparator.now());
-                }
-            }
-            Arc::new(Stream {
-                key: key.clone(),
-                link: Arc::clone(link),
-                track: Mutex::new(track),
-            })
-        });
-        Some(Arc::clone(stream))
+        self.streams.write().get_or_make(
+            key,
+            link,
+            comparator.rules(),
+            comparator.options.max_streams,
+            comparator.now(),
+        )
     }
 
-    /// Counts a delivery that no stream has room for.
+    /// Counts `n` deliveries that no stream has room for, or takes them back.
     pub(crate) fn expect_untracked(&self, n: i64) {
-        let mut streams = self.streams.write();
-        let class = Class::Unverified(Reason::Streams);
-        let rest = &mut streams.rest;
-        rest.expected = rest.expected.wrapping_add_signed(n);
-        let count = rest.of(class);
-        *count = count.wrapping_add_signed(n);
+        self.streams.write().expect_untracked(n);
     }
 
     /// Expects a delivery that may come or not, of an event that is already on its way.
@@ -304,12 +241,8 @@ impl Sub {
 
     /// Says that nothing comes from `side` any more.
     pub(crate) fn close(&self, comparator: &Comparator, side: Side, reason: Reason) {
-        let mut streams = self.streams.write();
-        streams.gone[side.at()].get_or_insert(reason);
         let now = comparator.now();
-        for stream in streams.by_key.values() {
-            stream.track.lock().close(side, reason, now);
-        }
+        self.streams.write().close(side, reason, now);
     }
 
     /// Streams for which a marker should be sent, with the sequence that it goes behind.
@@ -331,25 +264,14 @@ impl Sub {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let streams = self.streams.read();
-        let mut sum = streams.rest;
-        for stream in streams.by_key.values() {
-            sum.add(stream.track.lock().counts());
-        }
-        sum
+        self.streams.read().counts()
     }
 
     /// Forgets all streams; returns the counts of everything that ever was.
     pub(crate) fn retire(&self, comparator: &Comparator) -> Counts {
         self.close(comparator, Side::Primary, Reason::Unsubscribed);
         self.close(comparator, Side::Candidate, Reason::Unavailable);
-        let mut streams = self.streams.write();
-        streams.forgetful = true;
-        let Streams { by_key, rest, .. } = &mut *streams;
-        for (_, stream) in by_key.drain() {
-            rest.add(&stream.track.lock().retire());
-        }
-        std::mem::take(rest)
+        self.streams.write().retire()
     }
 
     /// Does something to a track, and puts into the account what comes of it.
@@ -371,11 +293,11 @@ impl Sub {
     }
 
     fn find(&self, key: &Key) -> Option<Arc<Stream>> {
-        self.streams.read().by_key.get(key).cloned()
+        self.streams.read().get(key).cloned()
     }
 
     fn all(&self) -> Vec<Arc<Stream>> {
-        self.streams.read().by_key.values().cloned().collect()
+        self.streams.read().all().cloned().collect()
     }
 
     /// An event that no stream of this subscription is for.
@@ -388,10 +310,10 @@ impl Sub {
         }
         {
             let mut streams = self.streams.write();
-            if known && (streams.forgetful || self.phase() >= Phase::Ending) {
+            if known && (streams.is_forgetful() || self.phase() >= Phase::Ending) {
                 return;
             }
-            streams.rest.phantoms += 1;
+            streams.phantom();
         }
         let detail = if known {
             "the publisher did not publish this to this subscription"
@@ -413,23 +335,6 @@ impl Sub {
         });
         let key = Key::of(origin.unwrap_or(&nobody), topic);
         log(&comparator.tell(self, &key, &mut cx));
-    }
-}
-
-impl Streams {
-    /// Forgets the streams in which nothing is left to decide.
-    fn forget_idle(&mut self) {
-        let Self { by_key, rest, .. } = self;
-        let before = by_key.len();
-        by_key.retain(|_, stream| {
-            let mut track = stream.track.lock();
-            if track.is_idle() {
-                rest.add(&track.retire());
-                return false;
-            }
-            true
-        });
-        self.forgetful |= self.by_key.len() < before;
     }
 }
 

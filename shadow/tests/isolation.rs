@@ -298,3 +298,31 @@ async fn the_queue_is_bounded_in_bytes_too() {
         [(Reason::QueueFull, 15)].into()
     );
 }
+
+/// What is published while a subscription is being made may come or not, on either side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_while_a_subscription_is_made_is_unverified() {
+    let primary = BadBus::new(crossbeam(), Bad::SubscribesAtLeisure);
+    let released = Arc::clone(&primary.released);
+    let bus = ShadowBus::new(Arc::new(primary), crossbeam(), common::whole());
+    let making = {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move { common::subscribe(&*bus, "#").await })
+    };
+    // The primary has the subscription; the candidate's is not even asked for.
+    let mut n = 0;
+    until("delivered", || {
+        let publish = bus.try_publish(numbered(TOPICS[0], n)).unwrap();
+        n += 1;
+        publish.now().is_some_and(|c| c.deliveries == 1)
+    })
+    .await;
+    released.store(true, Ordering::Release);
+    let mut events = within(making).await.unwrap();
+    bus.publish(numbered(TOPICS[0], n)).await.unwrap();
+    common::take(&mut events, 2).await;
+    let report = common::settled(&bus).await;
+    assert!(report.unverified_by_reason[&Reason::Changing] >= 1);
+    assert_eq!(report.unverified_by_reason.len(), 1, "{report:#?}");
+    assert_eq!((report.matched, report.diverged()), (1, 0), "{report:#?}");
+}

@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Plan, Sabotage};
 use crate::marker;
-use crate::sub::Key;
+use crate::streams::Key;
 
 #[derive(Debug)]
 pub(crate) struct Engine {

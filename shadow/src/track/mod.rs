@@ -13,18 +13,20 @@
 //! Invariant: `slots` is sorted by sequence; `counts` obeys its law after each call; `open` is the
 //! number of slots whose class is `Open`.
 
+mod arrival;
 mod history;
 mod slot;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod window;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::class::{Class, Counts, Reason, Side};
 use crate::report::DivergenceClass;
-use history::{History, Past};
+use history::History;
 pub(crate) use slot::Delivered;
 use slot::{Compared, Content, End, Slot};
 
@@ -325,130 +327,6 @@ impl Track {
         self.trim(now);
     }
 
-    /// Takes in what a side delivered; false if the track is retired.
-    pub(crate) fn arrive(
-        &mut self,
-        side: Side,
-        sequence: u64,
-        delivered: &Delivered<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        if self.retired {
-            return false;
-        }
-        self.expire(cx);
-        match self.find(side, sequence) {
-            None => self.stray(side, sequence, cx),
-            Some(at) if self.slots[at].end(side).seen() => self.duplicate(side, sequence, cx),
-            Some(at) => self.deliver(at, side, delivered, cx),
-        }
-        true
-    }
-
-    fn deliver(&mut self, at: usize, side: Side, delivered: &Delivered<'_>, cx: &mut Context<'_>) {
-        if self.slots[at].ordered {
-            self.pass(side, at, cx.now);
-        }
-        let grace = self.rules.grace;
-        let slot = &mut self.slots[at];
-        if side == Side::Candidate {
-            self.counts.awaited -= u64::from(slot.is_awaited());
-        }
-        let end = slot.end_mut(side);
-        end.late = end.overdue(cx.now, grace);
-        end.seen_at = cx.now;
-        let compared = match slot.class {
-            Class::Open | Class::Missing(_) if slot.both_seen() => {
-                cx.latency = slot.latency_difference();
-                Some(slot.content.compare(side, delivered))
-            }
-            Class::Open => {
-                slot.content = Content::keep(side, delivered);
-                None
-            }
-            _ => None,
-        };
-        self.decide(at, compared, cx);
-        self.trim(cx.now);
-    }
-
-    /// The slot of `sequence`, which is most likely the next one of `side`.
-    fn find(&self, side: Side, sequence: u64) -> Option<usize> {
-        let next = self.sides[side.at()].next;
-        match self.slots.get(next) {
-            Some(slot) if slot.sequence == sequence => Some(next),
-            _ => self.position(sequence).ok(),
-        }
-    }
-
-    fn position(&self, sequence: u64) -> Result<usize, usize> {
-        match self.slots.back() {
-            Some(slot) if slot.sequence == sequence => Ok(self.slots.len() - 1),
-            _ => self
-                .slots
-                .binary_search_by_key(&sequence, |slot| slot.sequence),
-        }
-    }
-
-    /// Moves the cursor of `side` beyond the slot at `to`; what it skips is overtaken.
-    fn pass(&mut self, side: Side, to: usize, now: Nanos) {
-        let sequence = self.slots[to].sequence;
-        let cursor = &mut self.sides[side.at()];
-        if cursor.highest >= Some(sequence) {
-            return;
-        }
-        let skipped = cursor.next..to;
-        cursor.highest = Some(sequence);
-        cursor.next = to + 1;
-        for slot in self.slots.range_mut(skipped) {
-            let (sequence, open) = (slot.sequence, slot.class == Class::Open);
-            let end = slot.end_mut(side);
-            if end.seen() || end.closed || end.overtaken() {
-                continue;
-            }
-            end.overtaken_at = now;
-            if self.gaps.len() >= 2 * self.rules.window {
-                self.gaps_lost = true;
-            } else if open || end.may_drop {
-                self.gaps.push_back(Gap {
-                    at: now,
-                    sequence,
-                    side,
-                });
-            }
-        }
-    }
-
-    /// An arrival that belongs to no slot.
-    #[cold]
-    fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
-        match self.history.arrival(side, sequence, self.first) {
-            Past::Duplicate => self.duplicate(side, sequence, cx),
-            Past::Unknown if cx.ended && Some(sequence) > self.last => {}
-            Past::Unknown => {
-                self.counts.phantoms += 1;
-                cx.find(
-                    DivergenceClass::Phantom,
-                    side,
-                    sequence,
-                    "the publisher did not publish this sequence to this subscription".to_owned(),
-                );
-            }
-            Past::GivenUp => {}
-        }
-    }
-
-    #[cold]
-    fn duplicate(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
-        self.counts.duplicates += 1;
-        cx.find(
-            DivergenceClass::Duplicate,
-            side,
-            sequence,
-            format!("the {side} delivered it again"),
-        );
-    }
-
     /// Changes the class of a slot, and the counts with it.
     fn set_class(&mut self, at: usize, class: Class) {
         let slot = &mut self.slots[at];
@@ -459,65 +337,6 @@ impl Track {
         self.counts.awaited += u64::from(slot.is_awaited());
         if !matches!(class, Class::Missing(_)) {
             slot.content = Content::None;
-        }
-    }
-
-    /// Lets go of slots at the front that are done with.
-    fn trim(&mut self, now: Nanos) {
-        while let Some(slot) = self.slots.front()
-            && slot.is_done(now, self.rules.grace)
-        {
-            self.history.remember(slot);
-            self.drop_front();
-        }
-    }
-
-    fn drop_front(&mut self) {
-        self.slots.pop_front();
-        for cursor in &mut self.sides {
-            cursor.next = cursor.next.saturating_sub(1);
-        }
-    }
-
-    /// Keeps the number of slots within bounds. Slots that are done with behind one that is not
-    /// are let go from time to time, each at a constant share of the cost.
-    fn make_room(&mut self, now: Nanos) {
-        if self.slots.len() > 2 * self.kept + 1024 {
-            self.compact(now);
-        }
-        if self.slots.len() < self.rules.window {
-            return;
-        }
-        self.trim(now);
-        if self.slots.len() < self.rules.window {
-            return;
-        }
-        if let Some(slot) = self.slots.front() {
-            self.history.give_up(slot);
-            if slot.class == Class::Open {
-                self.set_class(0, Class::Unverified(Reason::Window));
-            }
-            self.counts.awaited -= u64::from(self.slots[0].is_awaited());
-            self.drop_front();
-        }
-    }
-
-    fn compact(&mut self, now: Nanos) {
-        let (history, grace) = (&mut self.history, self.rules.grace);
-        self.slots.retain(|slot| {
-            let done = slot.is_done(now, grace);
-            if done {
-                history.remember(slot);
-            }
-            !done
-        });
-        self.kept = self.slots.len();
-        for cursor in &mut self.sides {
-            let highest = cursor.highest;
-            cursor.next = self.slots.partition_point(|s| Some(s.sequence) <= highest);
-        }
-        if self.slots.capacity() > 8192 && self.slots.capacity() > 8 * self.kept {
-            self.slots.shrink_to(2 * self.kept);
         }
     }
 }

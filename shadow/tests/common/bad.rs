@@ -34,6 +34,8 @@ pub(crate) enum Bad {
     BlocksInSubscribe,
     BlocksInReceive,
     IsSlow,
+    /// As a primary: its subscriptions stand long before it says so.
+    SubscribesAtLeisure,
 }
 
 impl Bad {
@@ -173,6 +175,12 @@ impl EventBus for BadBus {
             return Err(SubscribeError::TooManySubscriptions { limit: 0 });
         }
         let inner = self.inner.subscribe(subscribe.ungated()).await?;
+        if self.is(Bad::SubscribesAtLeisure) {
+            let mut tick = tokio::time::interval(Duration::from_millis(1));
+            while !self.released.load(Ordering::Acquire) {
+                tick.tick().await;
+            }
+        }
         let source = BadSource {
             name: inner.name().into(),
             inner: Some(inner),

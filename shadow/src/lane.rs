@@ -1,0 +1,108 @@
+//! Whose turn it is to publish on a topic, so that both sides get its events in one order.
+//!
+//! Invariant: `waits` is true only while whoever has the turn waits for room; otherwise the turn is
+//! given back within a moment, and trying again is cheaper than waiting.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use eventbus_trait::Topic;
+use futures_timer::Delay;
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
+
+use crate::route::Route;
+
+/// How often a turn that is about to be given back is asked for before it counts as taken.
+const TRIES: usize = 64;
+
+/// The order of one topic of one handle.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) topic: Topic,
+    /// The route that was last used, which may be outdated.
+    pub(crate) route: Mutex<Option<Arc<Route>>>,
+    turn: tokio::sync::Mutex<()>,
+    waits: AtomicBool,
+}
+
+/// The right to publish next on a topic.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    lane: &'a Lane,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Lane {
+    pub(crate) fn new(topic: &Topic) -> Self {
+        Self {
+            topic: topic.clone(),
+            route: Mutex::new(None),
+            turn: tokio::sync::Mutex::new(()),
+            waits: AtomicBool::new(false),
+        }
+    }
+
+    /// The turn, if it is free or about to be.
+    pub(crate) fn turn_now(&self) -> Option<Turn<'_>> {
+        for attempt in 0..TRIES {
+            if let Ok(guard) = self.turn.try_lock() {
+                return Some(self.with(guard));
+            }
+            if self.waits.load(Ordering::Relaxed) {
+                return None;
+            }
+            if attempt < TRIES / 2 {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        None
+    }
+
+    /// Waits for the turn, however long it takes.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        self.with(self.turn.lock().await)
+    }
+
+    /// Waits for the turn, at most for `patience`.
+    pub(crate) async fn turn_within(&self, patience: Duration) -> Option<Turn<'_>> {
+        match select(pin!(self.turn.lock()), Delay::new(patience)).await {
+            Either::Left((guard, _)) => Some(self.with(guard)),
+            Either::Right(_) => None,
+        }
+    }
+
+    fn with<'a>(&'a self, guard: MutexGuard<'a, ()>) -> Turn<'a> {
+        Turn {
+            lane: self,
+            _guard: guard,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Polls a publish, and says when it has to wait.
+    pub(crate) async fn watch<F: Future>(&self, publish: F) -> F::Output {
+        let mut publish = pin!(publish);
+        poll_fn(|cx| {
+            let polled = publish.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.lane.waits.store(true, Ordering::Relaxed);
+            }
+            polled
+        })
+        .await
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.lane.waits.store(false, Ordering::Relaxed);
+    }
+}

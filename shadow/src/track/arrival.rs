@@ -1,0 +1,132 @@
+//! What a side delivers: finding its slot, following the side's order, handing it to the verdict.
+
+use super::history::Past;
+use super::slot::{Content, Delivered};
+use super::{Class, Context, Gap, Nanos, Side, Track};
+use crate::report::DivergenceClass;
+
+impl Track {
+    /// Takes in what a side delivered; false if the track is retired.
+    pub(crate) fn arrive(
+        &mut self,
+        side: Side,
+        sequence: u64,
+        delivered: &Delivered<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.retired {
+            return false;
+        }
+        self.expire(cx);
+        match self.find(side, sequence) {
+            None => self.stray(side, sequence, cx),
+            Some(at) if self.slots[at].end(side).seen() => self.duplicate(side, sequence, cx),
+            Some(at) => self.deliver(at, side, delivered, cx),
+        }
+        true
+    }
+
+    fn deliver(&mut self, at: usize, side: Side, delivered: &Delivered<'_>, cx: &mut Context<'_>) {
+        if self.slots[at].ordered {
+            self.pass(side, at, cx.now);
+        }
+        let grace = self.rules.grace;
+        let slot = &mut self.slots[at];
+        if side == Side::Candidate {
+            self.counts.awaited -= u64::from(slot.is_awaited());
+        }
+        let end = slot.end_mut(side);
+        end.late = end.overdue(cx.now, grace);
+        end.seen_at = cx.now;
+        let compared = match slot.class {
+            Class::Open | Class::Missing(_) if slot.both_seen() => {
+                cx.latency = slot.latency_difference();
+                Some(slot.content.compare(side, delivered))
+            }
+            Class::Open => {
+                slot.content = Content::keep(side, delivered);
+                None
+            }
+            _ => None,
+        };
+        self.decide(at, compared, cx);
+        self.trim(cx.now);
+    }
+
+    /// The slot of `sequence`, which is most likely the next one of `side`.
+    fn find(&self, side: Side, sequence: u64) -> Option<usize> {
+        let next = self.sides[side.at()].next;
+        match self.slots.get(next) {
+            Some(slot) if slot.sequence == sequence => Some(next),
+            _ => self.position(sequence).ok(),
+        }
+    }
+
+    pub(super) fn position(&self, sequence: u64) -> Result<usize, usize> {
+        match self.slots.back() {
+            Some(slot) if slot.sequence == sequence => Ok(self.slots.len() - 1),
+            _ => self
+                .slots
+                .binary_search_by_key(&sequence, |slot| slot.sequence),
+        }
+    }
+
+    /// Moves the cursor of `side` beyond the slot at `to`; what it skips is overtaken.
+    fn pass(&mut self, side: Side, to: usize, now: Nanos) {
+        let sequence = self.slots[to].sequence;
+        let cursor = &mut self.sides[side.at()];
+        if cursor.highest >= Some(sequence) {
+            return;
+        }
+        let skipped = cursor.next..to;
+        cursor.highest = Some(sequence);
+        cursor.next = to + 1;
+        for slot in self.slots.range_mut(skipped) {
+            let (sequence, open) = (slot.sequence, slot.class == Class::Open);
+            let end = slot.end_mut(side);
+            if end.seen() || end.closed || end.overtaken() {
+                continue;
+            }
+            end.overtaken_at = now;
+            if self.gaps.len() >= 2 * self.rules.window {
+                self.gaps_lost = true;
+            } else if open || end.may_drop {
+                self.gaps.push_back(Gap {
+                    at: now,
+                    sequence,
+                    side,
+                });
+            }
+        }
+    }
+
+    /// An arrival that belongs to no slot.
+    #[cold]
+    fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+        match self.history.arrival(side, sequence, self.first) {
+            Past::Duplicate => self.duplicate(side, sequence, cx),
+            Past::Unknown if cx.ended && Some(sequence) > self.last => {}
+            Past::Unknown => {
+                self.counts.phantoms += 1;
+                cx.find(
+                    DivergenceClass::Phantom,
+                    side,
+                    sequence,
+                    "the publisher did not publish this sequence to this subscription".to_owned(),
+                );
+            }
+            Past::GivenUp => {}
+        }
+    }
+
+    #[cold]
+    fn duplicate(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+        self.counts.duplicates += 1;
+        cx.find(
+            DivergenceClass::Duplicate,
+            side,
+            sequence,
+            format!("the {side} delivered it again"),
+        );
+    }
+}
