@@ -101,13 +101,6 @@ impl Comparator {
         u64::try_from(self.started.elapsed().as_nanos()).map_or(u64::MAX, |n| n.saturating_add(1))
     }
 
-    pub(crate) fn context<'a>(&self, sub: &'a Sub) -> Context<'a> {
-        Context {
-            ended: sub.phase() >= Phase::Ending,
-            ..Context::new(self.now(), &sub.dropped)
-        }
-    }
-
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }

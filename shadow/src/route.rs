@@ -78,6 +78,7 @@ impl Route {
         event: &Event,
         class: Class,
     ) -> bool {
+        let now = comparator.now();
         let realtime = event.get_delivery() == Delivery::AtMostOnce;
         for (at, target) in self.targets.iter().enumerate() {
             let Some(stream) = &target.stream else {
@@ -95,7 +96,7 @@ impl Route {
                 ordered: class == Class::Open,
                 may_drop: [realtime || target.sub.may_drop(), realtime],
             };
-            let cx = comparator.context(&target.sub);
+            let cx = target.sub.context(now);
             if !stream.track.lock().expect(expect, &cx) {
                 self.withdraw_from(&self.targets[..at], sequence);
                 return false;

@@ -102,6 +102,13 @@ impl Sub {
         self.subscribe.get_overflow() != Overflow::Wait
     }
 
+    pub(crate) fn context(&self, now: Nanos) -> Context<'_> {
+        Context {
+            ended: self.phase() >= Phase::Ending,
+            ..Context::new(now, &self.dropped)
+        }
+    }
+
     /// The stream of `key`, made if there is none; `None` if there are too many.
     pub(crate) fn stream(
         &self,
@@ -141,7 +148,7 @@ impl Sub {
             may_drop: [false; 2],
         };
         let key = Key::of(origin, topic);
-        let cx = comparator.context(self);
+        let cx = self.context(comparator.now());
         let taken = self
             .stream(comparator, &key, link)
             .is_some_and(|stream| stream.track.lock().expect(expect, &cx));
@@ -180,9 +187,10 @@ impl Sub {
         event: &Event,
         last: &mut Option<Arc<Stream>>,
     ) {
+        let now = comparator.now();
         let delivered = Delivered::new(event);
         if side == Side::Candidate {
-            self.heard_at.store(comparator.now(), Ordering::Relaxed);
+            self.heard_at.store(now, Ordering::Relaxed);
             // Before the lock is taken, which the application's threads take as well.
             let _ = delivered.digest();
         } else if self.idle_since.load(Ordering::Relaxed) != 0 {
@@ -198,7 +206,7 @@ impl Sub {
             *last = self.find(&Key::of(origin, event.topic()));
         }
         let arrive = |stream: &Stream| {
-            self.on_track(comparator, stream, |track, cx| {
+            self.on_track(comparator, stream, now, |track, cx| {
                 track.arrive(side, origin.sequence, &delivered, cx)
             })
         };
@@ -222,7 +230,8 @@ impl Sub {
     /// A marker has come through the candidate.
     pub(crate) fn marked(&self, comparator: &Comparator, origin: &Origin, topic: &Topic) {
         if let Some(stream) = self.find(&Key::of(origin, topic)) {
-            self.on_track(comparator, &stream, |track, cx| {
+            let now = comparator.now();
+            self.on_track(comparator, &stream, now, |track, cx| {
                 track.marked(origin.sequence, cx)
             });
         }
@@ -233,7 +242,8 @@ impl Sub {
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         let idle_since = Some(self.idle_since.load(Ordering::Relaxed)).filter(|at| *at != 0);
         for stream in self.all() {
-            self.on_track(comparator, &stream, |track, cx| {
+            let now = comparator.now();
+            self.on_track(comparator, &stream, now, |track, cx| {
                 track.sweep(heard_at, idle_since, cx);
             });
         }
@@ -279,9 +289,10 @@ impl Sub {
         &self,
         comparator: &Comparator,
         stream: &Stream,
+        now: Nanos,
         act: impl FnOnce(&mut Track, &mut Context<'_>) -> T,
     ) -> T {
-        let mut cx = comparator.context(self);
+        let mut cx = self.context(now);
         let mut track = stream.track.lock();
         let result = act(&mut track, &mut cx);
         // Under the lock, so that what is told later of a delivery is entered later.
@@ -325,7 +336,7 @@ impl Sub {
             epoch: 0,
             sequence: 0,
         };
-        let mut cx = comparator.context(self);
+        let mut cx = self.context(comparator.now());
         cx.findings.push(Finding {
             class: DivergenceClass::Phantom,
             side,

@@ -18,7 +18,7 @@ impl Track {
             return false;
         }
         self.expire(cx);
-        match self.find(side, sequence) {
+        match self.find(self.sides[side.at()].next, sequence) {
             None => self.stray(side, sequence, cx),
             Some(at) if self.slots[at].end(side).seen() => self.duplicate(side, sequence, cx),
             Some(at) => self.deliver(at, side, delivered, cx),
@@ -53,9 +53,8 @@ impl Track {
         self.trim(cx.now);
     }
 
-    /// The slot of `sequence`, which is most likely the next one of `side`.
-    fn find(&self, side: Side, sequence: u64) -> Option<usize> {
-        let next = self.sides[side.at()].next;
+    /// The slot of `sequence`, which is most likely the one at `next`.
+    pub(super) fn find(&self, next: usize, sequence: u64) -> Option<usize> {
         match self.slots.get(next) {
             Some(slot) if slot.sequence == sequence => Some(next),
             _ => self.position(sequence).ok(),

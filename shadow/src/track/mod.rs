@@ -96,6 +96,8 @@ pub(crate) struct Track {
     last: Option<u64>,
     /// The highest ordered sequence that the candidate was given.
     offered: Option<u64>,
+    /// Where the next slot to be offered most likely is.
+    offer_next: usize,
     mark: Option<Mark>,
     /// Up to where markers have come through.
     marked: Option<u64>,
@@ -169,6 +171,7 @@ impl Track {
             first: None,
             last: None,
             offered: None,
+            offer_next: 0,
             mark: None,
             marked: None,
             gone: [None; 2],
@@ -277,7 +280,8 @@ impl Track {
 
     /// Notes that the candidate is being given the event.
     pub(crate) fn offered(&mut self, sequence: u64, now: Nanos) {
-        if let Ok(at) = self.position(sequence) {
+        if let Some(at) = self.find(self.offer_next, sequence) {
+            self.offer_next = at + 1;
             let slot = &mut self.slots[at];
             slot.offered_at = now;
             if slot.ordered {

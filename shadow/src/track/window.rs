@@ -15,6 +15,7 @@ impl Track {
 
     fn drop_front(&mut self) {
         self.slots.pop_front();
+        self.offer_next = self.offer_next.saturating_sub(1);
         for cursor in &mut self.sides {
             cursor.next = cursor.next.saturating_sub(1);
         }
