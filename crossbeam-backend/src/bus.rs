@@ -178,12 +178,16 @@ fn first_try(
     event: Event,
     path: Path,
 ) -> Result<Receipt, Refused<TryPublishError>> {
-    match handle.attempt(event, path) {
-        Attempt::Queued(queued) => Ok(Receipt::ready(queued)),
-        Attempt::Full(event, queue) => {
-            let subscription = queue.name.to_string();
-            Err(Refused::new(event, TryPublishError::Full { subscription }))
-        }
-        Attempt::Refused(event, reason) => Err(Refused::new(event, reason.into())),
+    let mut slot = Some(event);
+    let reason = match handle.attempt(&mut slot, path) {
+        Attempt::Queued(queued) => return Ok(Receipt::ready(queued)),
+        Attempt::Full(queue) => TryPublishError::Full {
+            subscription: queue.name.to_string(),
+        },
+        Attempt::Refused(reason) => reason.into(),
+    };
+    match slot {
+        Some(event) => Err(Refused::new(event, reason)),
+        None => Ok(Receipt::ready(0)),
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Handle {
     pub(crate) hub: Arc<Hub>,
     pub(crate) id: u64,
     pub(crate) publisher: PublisherId,
+    epoch: u64,
     name: Option<String>,
     lane: Mutex<Lane>,
     /// Live subscriptions, those included that have ended and are still being read.
@@ -46,23 +47,25 @@ struct Lane {
     routes: Routes,
 }
 
-/// What came of an attempt to publish. An event that was not accepted comes back.
+/// What came of an attempt to publish.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// This many queues have the event.
+    /// This many queues have the event, which is gone.
     Queued(u64),
-    /// This queue is full.
-    Full(Event, Arc<Queue>),
-    /// Waiting does not help.
-    Refused(Event, PublishError),
+    /// This queue is full; the event is still there.
+    Full(Arc<Queue>),
+    /// Waiting does not help; the event is still there.
+    Refused(PublishError),
 }
 
-/// What is left to do for a publish once the lock is released.
+/// What is left to do for a publish once the lock is released. Mostly nothing, which costs nothing.
 #[derive(Debug, Default)]
 struct Aftermath {
     wakes: Wakes,
-    losses: Vec<(Arc<Queue>, Event)>,
+    losses: Option<Box<Losses>>,
 }
+
+type Losses = Vec<(Arc<Queue>, Event)>;
 
 impl Handle {
     /// A handle of `hub`. `name` is one that the hub has given out.
@@ -71,6 +74,7 @@ impl Handle {
             hub: Arc::clone(hub),
             id: hub.next_id(),
             publisher: PublisherId::random(),
+            epoch: process_epoch(),
             name: name.map(ToOwned::to_owned),
             lane: Mutex::default(),
             subscriptions: Mutex::default(),
@@ -81,10 +85,11 @@ impl Handle {
         handle
     }
 
-    /// Publishes an event if all its subscriptions have room.
-    pub(crate) fn attempt(&self, event: Event, path: Path) -> Attempt {
-        if let Some(refusal) = self.too_large(&event) {
-            return Attempt::Refused(event, refusal);
+    /// Publishes the event if all its subscriptions have room. It is taken out of its place and
+    /// into the last queue in one move: an event is large, and each move costs as much as a lock.
+    pub(crate) fn attempt(&self, event: &mut Option<Event>, path: Path) -> Attempt {
+        if let Some(refusal) = event.as_ref().and_then(|event| self.too_large(event)) {
+            return Attempt::Refused(refusal);
         }
         let mut after = Aftermath::default();
         let outcome = self.lane.lock().publish(self, event, path, &mut after);
@@ -188,13 +193,16 @@ impl Lane {
     fn publish(
         &mut self,
         handle: &Handle,
-        mut event: Event,
+        slot: &mut Option<Event>,
         path: Path,
         after: &mut Aftermath,
     ) -> Attempt {
         if self.closed {
-            return Attempt::Refused(event, PublishError::Closed);
+            return Attempt::Refused(PublishError::Closed);
         }
+        let Some(event) = slot else {
+            return Attempt::Queued(0);
+        };
         let reserve = event.get_delivery() == Delivery::AtLeastOnce;
         loop {
             let (route, families) =
@@ -203,7 +211,7 @@ impl Lane {
             if reserve {
                 match reserve_route(route, after) {
                     Ok(()) => {}
-                    Err((queue, NoRoom::Full)) => return Attempt::Full(event, queue),
+                    Err((queue, NoRoom::Full)) => return Attempt::Full(Arc::clone(queue)),
                     // The generation moved before the room was closed: look the route up again.
                     Err((_, NoRoom::Closed)) => continue,
                 }
@@ -212,14 +220,17 @@ impl Lane {
             event.accept(|| {
                 let origin = Origin {
                     publisher: handle.publisher,
-                    epoch: process_epoch(),
+                    epoch: handle.epoch,
                     sequence: *sequence,
                 };
                 *sequence += 1;
                 origin
             });
-            let (queued, lost) = enter_route(route, event, reserve, after);
-            families.count(route.family(), route.queues().len() as u64);
+            families.count(route.family(), route.len());
+            let (queued, lost) = match (route.waiting(), route.lossy()) {
+                ([queue], []) if reserve => enter_one(queue, slot, after),
+                _ => enter_all(route, slot, reserve, after),
+            };
             if !reserve {
                 self.dropped += lost;
             }
@@ -229,91 +240,138 @@ impl Lane {
 }
 
 /// Takes a place in every queue that publishers wait for, or in none.
-fn reserve_route(route: &Route, after: &mut Aftermath) -> Result<(), (Arc<Queue>, NoRoom)> {
+fn reserve_route<'a>(
+    route: &'a Route,
+    after: &mut Aftermath,
+) -> Result<(), (&'a Arc<Queue>, NoRoom)> {
     match route.waiting() {
-        [queue] => queue
-            .room
-            .reserve()
-            .map_err(|reason| (Arc::clone(queue), reason)),
+        [] => Ok(()),
+        [queue] => queue.room.reserve().map_err(|reason| (queue, reason)),
         queues => {
             reserve_all(queues.iter().map(|queue| &queue.room)).map_err(|(at, reason, wakes)| {
                 after.wakes.add(wakes);
-                (Arc::clone(&queues[at]), reason)
+                (&queues[at], reason)
             })
         }
     }
 }
 
-/// Enters all queues; returns how many have the event and how many lost it.
-fn enter_route(route: &Route, event: Event, reserved: bool, after: &mut Aftermath) -> (u64, u64) {
-    let mut queues = route.queues();
-    let (mut queued, mut lost) = (0, 0);
-    let Some(first) = queues.next() else {
-        return (0, 0);
-    };
-    for queue in queues {
-        match enter(queue, event.clone(), reserved, after) {
-            Some(true) => queued += 1,
-            Some(false) => lost += 1,
-            None => {}
-        }
+/// Enters the only queue, as `enter_all` does, without the detours.
+#[inline]
+fn enter_one(queue: &Arc<Queue>, slot: &mut Option<Event>, after: &mut Aftermath) -> (u64, u64) {
+    if let Some(event) = slot.take()
+        && let Some(event) = queue.enter(event)
+    {
+        after.lose(queue, event);
+        return (0, 1);
     }
-    match enter(first, event, reserved, after) {
-        Some(true) => queued += 1,
-        Some(false) => lost += 1,
-        None => {}
-    }
-    (queued, lost)
+    after.ring(queue);
+    (1, 0)
 }
 
-/// Enters one queue: whether it has the event, `None` if it has ended.
-fn enter(queue: &Arc<Queue>, event: Event, reserved: bool, after: &mut Aftermath) -> Option<bool> {
-    let queued = if !queue.waits() {
-        let (queued, lost) = queue.offer(event);
-        for event in lost {
-            after.losses.push((Arc::clone(queue), event));
+/// Enters all queues; returns how many have the event and how many lost it.
+fn enter_all(
+    route: &Route,
+    slot: &mut Option<Event>,
+    reserved: bool,
+    after: &mut Aftermath,
+) -> (u64, u64) {
+    let mut tally = (0, 0);
+    let mut left = route.len();
+    for queue in route.waiting() {
+        left -= 1;
+        if let Some(event) = next_copy(slot, left) {
+            tally_up(&mut tally, enter(queue, event, reserved, after));
         }
-        queued
-    } else {
-        let place = if reserved {
-            Ok(())
-        } else {
-            queue.room.reserve()
-        };
-        match place {
-            Ok(()) => match queue.enter(event) {
-                None => true,
-                Some(event) => {
-                    after.losses.push((Arc::clone(queue), event));
-                    false
-                }
-            },
-            Err(NoRoom::Full) => {
-                queue.lose();
-                after.losses.push((Arc::clone(queue), event));
-                false
-            }
-            Err(NoRoom::Closed) => return None,
-        }
-    };
-    if let Some(waker) = queue.signal.take() {
-        after.wakes.push(waker);
     }
+    for queue in route.lossy() {
+        left -= 1;
+        if let Some(event) = next_copy(slot, left) {
+            tally_up(&mut tally, Some(offer(queue, event, after)));
+        }
+    }
+    *slot = None;
+    tally
+}
+
+/// The event for one more queue: the last one gets the event itself.
+fn next_copy(slot: &mut Option<Event>, left: u64) -> Option<Event> {
+    if left == 0 { slot.take() } else { slot.clone() }
+}
+
+fn tally_up((queued, lost): &mut (u64, u64), entered: Option<bool>) {
+    *queued += u64::from(entered == Some(true));
+    *lost += u64::from(entered == Some(false));
+}
+
+/// Enters a queue that publishers wait for: whether it has the event, `None` if it has ended.
+fn enter(queue: &Arc<Queue>, event: Event, reserved: bool, after: &mut Aftermath) -> Option<bool> {
+    let place = if reserved {
+        Ok(())
+    } else {
+        queue.room.reserve()
+    };
+    let lost = match place {
+        Ok(()) => queue.enter(event),
+        Err(NoRoom::Full) => {
+            queue.lose();
+            Some(event)
+        }
+        Err(NoRoom::Closed) => return None,
+    };
+    let queued = lost.is_none();
+    if let Some(event) = lost {
+        after.lose(queue, event);
+    }
+    after.ring(queue);
     Some(queued)
 }
 
+/// Enters a queue that loses events instead of making publishers wait: whether it has the event.
+fn offer(queue: &Arc<Queue>, event: Event, after: &mut Aftermath) -> bool {
+    let (queued, lost) = queue.offer(event);
+    for event in lost {
+        after.lose(queue, event);
+    }
+    after.ring(queue);
+    queued
+}
+
 impl Aftermath {
+    /// Notes the receiver of a queue that has been filled, if it sleeps.
+    #[inline]
+    fn ring(&mut self, queue: &Queue) {
+        if let Some(waker) = queue.signal().take() {
+            self.wakes.push(waker);
+        }
+    }
+
+    /// Notes an event that a queue has lost.
+    #[cold]
+    fn lose(&mut self, queue: &Arc<Queue>, event: Event) {
+        let losses = self.losses.get_or_insert_default();
+        losses.push((Arc::clone(queue), event));
+    }
+
+    #[inline]
     fn settle(self, publisher: PublisherId) {
         self.wakes.wake();
-        for (queue, event) in self.losses {
-            debug!(
-                subscription = &*queue.name,
-                %publisher,
-                topic = %event.topic(),
-                sequence = event.origin().map(|origin| origin.sequence),
-                correlation = event.get_correlation().map(|c| c.id.as_str()),
-                "event dropped"
-            );
+        if let Some(losses) = self.losses {
+            log_losses(*losses, publisher);
         }
+    }
+}
+
+#[cold]
+fn log_losses(losses: Losses, publisher: PublisherId) {
+    for (queue, event) in losses {
+        debug!(
+            subscription = &*queue.name,
+            %publisher,
+            topic = %event.topic(),
+            sequence = event.origin().map(|origin| origin.sequence),
+            correlation = event.get_correlation().map(|c| c.id.as_str()),
+            "event dropped"
+        );
     }
 }

@@ -20,17 +20,36 @@ use crate::room::Room;
 
 /// An event in a queue.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    /// How many events were lost right before this one.
-    pub(crate) lagged: u64,
-    pub(crate) event: Event,
+pub(crate) enum Entry {
+    /// An event.
+    Event(Event),
+    /// An event right after others that were lost. Boxed, so that entries are no larger than
+    /// events.
+    After(Box<(u64, Event)>),
+}
+
+impl Entry {
+    fn new(lagged: u64, event: Event) -> Self {
+        if lagged == 0 {
+            Self::Event(event)
+        } else {
+            Self::After(Box::new((lagged, event)))
+        }
+    }
+
+    fn into_parts(self) -> (u64, Event) {
+        match self {
+            Self::Event(event) => (0, event),
+            Self::After(both) => *both,
+        }
+    }
 }
 
 /// What publishers, the receiver and the bus know of one subscription.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) room: Room,
-    pub(crate) signal: Signal,
+    signal: Apart<Signal>,
     sender: Sender<Entry>,
     overflow: Overflow,
     lost_newest: AtomicU64,
@@ -46,6 +65,12 @@ pub(crate) struct Queue {
     pub(crate) filters: Vec<TopicFilter>,
     pub(crate) counters: Arc<SubscriptionCounters>,
 }
+
+/// On cache lines of its own: publishers write it for every event, while the receiver reads what
+/// would be its neighbours.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 #[derive(Debug)]
 struct Front {
@@ -75,7 +100,7 @@ impl Queue {
         let evicts = overflow == Overflow::DropOldest;
         let queue = Self {
             room: Room::new(subscribe.get_capacity() as u64),
-            signal: Signal::new(),
+            signal: Apart(Signal::new()),
             sender,
             overflow,
             lost_newest: AtomicU64::new(0),
@@ -96,6 +121,11 @@ impl Queue {
         (Arc::new(queue), receiver)
     }
 
+    /// Wakes the receiver.
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.signal.0
+    }
+
     /// Whether publishers wait for room.
     pub(crate) fn waits(&self) -> bool {
         self.overflow == Overflow::Wait
@@ -104,16 +134,17 @@ impl Queue {
     /// Queues an event for which a place is reserved. With a place there is room, and the receiver
     /// outlives the reservations; should that ever not hold, the event comes back, counted as
     /// dropped.
+    #[inline]
     pub(crate) fn enter(&self, event: Event) -> Option<Event> {
         count(&self.counters.matched, 1);
         let refused = if self.lost_newest.load(Ordering::Acquire) == 0 {
-            self.sender.try_send(Entry { lagged: 0, event }).err()
+            self.sender.try_send(Entry::Event(event)).err()
         } else {
             self.enter_marked(event)
         };
-        let entry = refused?.into_inner();
+        let (_, event) = refused?.into_inner().into_parts();
         count(&self.counters.dropped, 1);
-        Some(entry.event)
+        Some(event)
     }
 
     /// Queues an event by the overflow policy; returns what was lost for it.
@@ -122,7 +153,7 @@ impl Queue {
         let _turn = self.edge.lock();
         let mut lost = Vec::new();
         let lagged = self.lost_newest.load(Ordering::Relaxed);
-        let mut entry = Entry { lagged, event };
+        let mut entry = Entry::new(lagged, event);
         loop {
             match self.sender.try_send(entry) {
                 Ok(()) => {
@@ -136,7 +167,7 @@ impl Queue {
                 Err(error) => {
                     count(&self.counters.dropped, 1);
                     self.lost_newest.fetch_add(1, Ordering::Release);
-                    lost.push(error.into_inner().event);
+                    lost.push(error.into_inner().into_parts().1);
                     return (false, lost);
                 }
             }
@@ -152,28 +183,24 @@ impl Queue {
     }
 
     /// Takes what is at the front.
+    #[inline]
     pub(crate) fn next(&self, receiver: &Receiver<Entry>) -> Next {
         if self.overflow == Overflow::DropOldest {
-            let mut front = self.front.lock();
-            if front.lost > 0 {
-                return Next::Lagged(std::mem::take(&mut front.lost));
-            }
-            if let Ok(entry) = receiver.try_recv() {
-                return Next::Entry(entry);
-            }
-        } else if let Ok(entry) = receiver.try_recv() {
-            if self.waits() {
-                self.room.took().wake();
-            }
-            return Next::Entry(entry);
+            return self.next_or_mark(receiver);
         }
-        self.at_the_end(receiver)
+        match receiver.try_recv() {
+            Ok(entry) => {
+                self.taken();
+                Next::Entry(entry)
+            }
+            Err(_) => self.at_the_end(receiver),
+        }
     }
 
     /// Ends the queue once nobody can enter it any more.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.signal.notify();
+        self.signal().notify();
     }
 
     /// Whether nothing can enter any more.
@@ -195,7 +222,7 @@ impl Queue {
     fn enter_marked(&self, event: Event) -> Option<TrySendError<Entry>> {
         let _turn = self.edge.lock();
         let lagged = self.lost_newest.load(Ordering::Relaxed);
-        let refused = self.sender.try_send(Entry { lagged, event }).err();
+        let refused = self.sender.try_send(Entry::new(lagged, event)).err();
         if refused.is_none() {
             self.lost_newest.fetch_sub(lagged, Ordering::Release);
         }
@@ -206,9 +233,31 @@ impl Queue {
     fn evict(&self) -> Option<Event> {
         let mut front = self.front.lock();
         let entry = front.receiver.as_ref()?.try_recv().ok()?;
-        front.lost += entry.lagged + 1;
+        let (lagged, event) = entry.into_parts();
+        front.lost += lagged + 1;
         count(&self.counters.dropped, 1);
-        Some(entry.event)
+        Some(event)
+    }
+
+    #[inline]
+    fn taken(&self) {
+        if self.waits() {
+            self.room.took().wake();
+        }
+    }
+
+    /// The front of a queue where publishers may take the oldest away.
+    fn next_or_mark(&self, receiver: &Receiver<Entry>) -> Next {
+        {
+            let mut front = self.front.lock();
+            if front.lost > 0 {
+                return Next::Lagged(std::mem::take(&mut front.lost));
+            }
+            if let Ok(entry) = receiver.try_recv() {
+                return Next::Entry(entry);
+            }
+        }
+        self.at_the_end(receiver)
     }
 
     #[cold]

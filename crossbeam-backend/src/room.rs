@@ -49,27 +49,33 @@ struct Issued {
 #[repr(align(128))]
 struct Taken(AtomicU64);
 
-/// Publishers to wake, once the caller holds no lock.
+/// Whom to wake once the caller holds no lock. Mostly nobody, which costs nothing.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Wakes(Vec<Waker>);
+#[allow(clippy::box_collection, reason = "one word, which is mostly empty")]
+pub(crate) struct Wakes(Option<Box<Vec<Waker>>>);
 
 impl Wakes {
     /// Wakes them all.
+    #[inline]
     pub(crate) fn wake(self) {
-        for waker in self.0 {
-            waker.wake();
+        if let Some(wakers) = self.0 {
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
     /// Adds others.
+    #[cold]
     pub(crate) fn add(&mut self, other: Wakes) {
-        self.0.extend(other.0);
+        if let Some(others) = other.0 {
+            self.0.get_or_insert_default().extend(*others);
+        }
     }
 
     /// Adds one.
+    #[cold]
     pub(crate) fn push(&mut self, waker: Waker) {
-        self.0.push(waker);
+        self.0.get_or_insert_default().push(waker);
     }
 }
 
@@ -89,6 +95,7 @@ impl Room {
     }
 
     /// Takes one place. Who has it enters the queue or gives it back, without waiting in between.
+    #[inline]
     pub(crate) fn reserve(&self) -> Result<(), NoRoom> {
         let mut issued = self.issued.count.load(Ordering::Acquire);
         loop {
@@ -117,6 +124,7 @@ impl Room {
     }
 
     /// Gives back the place of an event that has left the queue.
+    #[inline]
     pub(crate) fn took(&self) -> Wakes {
         self.taken.0.fetch_add(1, Ordering::AcqRel);
         self.waiting_publishers()
@@ -153,6 +161,7 @@ impl Room {
     }
 
     /// Publishers that wait for any reason; they look again when they are woken.
+    #[inline]
     pub(crate) fn waiting_publishers(&self) -> Wakes {
         if self.waiting.load(Ordering::Relaxed) {
             self.all_waiting()
@@ -165,7 +174,8 @@ impl Room {
     fn all_waiting(&self) -> Wakes {
         let mut waiters = lock(&self.waiters);
         self.waiting.store(false, Ordering::Relaxed);
-        Wakes(waiters.drain(..).map(|(_, waker)| waker).collect())
+        let wakers = waiters.drain(..).map(|(_, waker)| waker).collect();
+        Wakes(Some(Box::new(wakers)))
     }
 
     #[cold]

@@ -59,12 +59,14 @@ impl Route {
         &self.found.waiting
     }
 
-    /// All subscriptions of the topic.
-    pub(crate) fn queues(&self) -> impl ExactSizeIterator<Item = &Arc<Queue>> {
-        Both {
-            first: self.found.waiting.iter(),
-            second: self.found.lossy.iter(),
-        }
+    /// Those that lose events instead.
+    pub(crate) fn lossy(&self) -> &[Arc<Queue>] {
+        &self.found.lossy
+    }
+
+    /// How many subscriptions the topic has.
+    pub(crate) fn len(&self) -> u64 {
+        (self.found.waiting.len() + self.found.lossy.len()) as u64
     }
 
     /// Which family the topic belongs to.
@@ -166,24 +168,3 @@ impl Families {
         })
     }
 }
-
-/// One slice after another, of known length.
-struct Both<'a, T> {
-    first: std::slice::Iter<'a, T>,
-    second: std::slice::Iter<'a, T>,
-}
-
-impl<'a, T> Iterator for Both<'a, T> {
-    type Item = &'a T;
-
-    fn next(&mut self) -> Option<&'a T> {
-        self.first.next().or_else(|| self.second.next())
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let len = self.first.len() + self.second.len();
-        (len, Some(len))
-    }
-}
-
-impl<T> ExactSizeIterator for Both<'_, T> {}

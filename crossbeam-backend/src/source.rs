@@ -39,10 +39,17 @@ impl Source {
         }
     }
 
-    fn hold(&mut self, entry: Entry) -> Item {
-        self.held = Some(entry.event);
+    #[cold]
+    fn hold(&mut self, lost: u64, event: Event) -> Item {
+        self.held = Some(event);
         self.queue.hold(true);
-        Item::Lagged(entry.lagged)
+        Item::Lagged(lost)
+    }
+
+    #[cold]
+    fn release(&mut self) -> Result<Item, TryRecvError> {
+        self.queue.hold(false);
+        self.held.take().map(Item::Event).ok_or(TryRecvError::Empty)
     }
 
     fn end(&mut self) {
@@ -62,13 +69,12 @@ impl Source {
 #[async_trait]
 impl EventSource for Source {
     fn try_next(&mut self) -> Result<Item, TryRecvError> {
-        if let Some(event) = self.held.take() {
-            self.queue.hold(false);
-            return Ok(Item::Event(event));
+        if self.held.is_some() {
+            return self.release();
         }
         match self.queue.next(&self.receiver) {
-            Next::Entry(entry) if entry.lagged == 0 => Ok(Item::Event(entry.event)),
-            Next::Entry(entry) => Ok(self.hold(entry)),
+            Next::Entry(Entry::Event(event)) => Ok(Item::Event(event)),
+            Next::Entry(Entry::After(both)) => Ok(self.hold(both.0, both.1)),
             Next::Lagged(lost) => Ok(Item::Lagged(lost)),
             Next::Empty => Err(TryRecvError::Empty),
             Next::Ended => Err(TryRecvError::Closed),
@@ -80,7 +86,7 @@ impl EventSource for Source {
             Err(TryRecvError::Empty) => {}
             other => return Poll::Ready(other.ok()),
         }
-        self.queue.signal.register(cx.waker());
+        self.queue.signal().register(cx.waker());
         match self.try_next() {
             Err(TryRecvError::Empty) => Poll::Pending,
             other => Poll::Ready(other.ok()),

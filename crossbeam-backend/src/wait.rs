@@ -18,55 +18,46 @@ use crate::route::Path;
 
 /// Publishes an event, waiting for room until the handle's deadline. Returns how many queued it.
 pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result<u64, Refused> {
-    let refused = match handle.attempt(event, path) {
-        Attempt::Queued(queued) => return Ok(queued),
-        Attempt::Full(event, queue) => match wait(handle, event, queue, path).await {
-            Ok(queued) => return Ok(queued),
-            Err(refused) => refused,
-        },
-        Attempt::Refused(event, reason) => Refused::new(event, reason),
+    let mut slot = Some(event);
+    let outcome = match handle.attempt(&mut slot, path) {
+        Attempt::Queued(queued) => Ok(queued),
+        Attempt::Full(queue) => wait(handle, &mut slot, queue, path).await,
+        Attempt::Refused(reason) => Err(reason),
     };
-    handle.refuse(refused.event(), refused.reason());
-    Err(refused)
+    match (outcome, slot) {
+        (Ok(queued), _) => Ok(queued),
+        (Err(reason), Some(event)) => {
+            handle.refuse(&event, &reason);
+            Err(Refused::new(event, reason))
+        }
+        // An attempt takes the event only if it succeeds.
+        (Err(_), None) => Ok(0),
+    }
 }
 
 async fn wait(
     handle: &Handle,
-    event: Event,
+    event: &mut Option<Event>,
     queue: Arc<Queue>,
     path: Path,
-) -> Result<u64, Refused> {
-    let deadline = handle.hub.limits.publish_deadline;
+) -> Result<u64, PublishError> {
     let started = Instant::now();
-    let mut timer = Delay::new(deadline);
+    let mut timer = Delay::new(handle.hub.limits.publish_deadline);
     let mut place = Place::new(handle.hub.next_id(), queue);
-    let mut event = Some(event);
-    poll_fn(move |cx| {
-        let Some(mut held) = event.take() else {
-            return Poll::Pending;
-        };
+    poll_fn(|cx| {
         loop {
             place.register(cx);
-            match handle.attempt(held, path) {
+            match handle.attempt(event, path) {
                 Attempt::Queued(queued) => return Poll::Ready(Ok(queued)),
-                Attempt::Refused(event, reason) => {
-                    return Poll::Ready(Err(Refused::new(event, reason)));
-                }
-                Attempt::Full(event, queue) => {
-                    held = event;
-                    if place.is_at(&queue) {
-                        break;
-                    }
-                    place.move_to(queue);
-                }
+                Attempt::Refused(reason) => return Poll::Ready(Err(reason)),
+                Attempt::Full(queue) if place.is_at(&queue) => break,
+                Attempt::Full(queue) => place.move_to(queue),
             }
         }
-        if Pin::new(&mut timer).poll(cx).is_ready() {
-            let reason = place.backpressure(started.elapsed());
-            return Poll::Ready(Err(Refused::new(held, reason)));
+        match Pin::new(&mut timer).poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(place.backpressure(started.elapsed()))),
+            Poll::Pending => Poll::Pending,
         }
-        event = Some(held);
-        Poll::Pending
     })
     .await
 }

@@ -183,6 +183,7 @@ impl Publisher {
     }
 
     /// An event on this topic.
+    #[inline]
     #[must_use]
     pub fn event(&self, payload: impl Into<Payload>) -> Event {
         Event::on(self.topic.clone(), payload.into())
@@ -193,7 +194,9 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let event = self.own(event)?;
+        if let Some(reason) = self.foreign(&event) {
+            return Err(Refused::new(event, reason));
+        }
         match self.backend.first_try(event) {
             Ok(receipt) => Ok(receipt),
             Err(refused) => match refused.into_parts() {
@@ -208,9 +211,9 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.own(event) {
-            Ok(event) => self.backend.try_publish(event),
-            Err(refused) => Err(refused.map(TryPublishError::from)),
+        match self.foreign(&event) {
+            None => self.backend.try_publish(event),
+            Some(reason) => Err(Refused::new(event, reason.into())),
         }
     }
 
@@ -220,21 +223,19 @@ impl Publisher {
     /// # Errors
     /// The event comes back.
     pub fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.own(event) {
-            Ok(event) => self.backend.first_try(event),
-            Err(refused) => Err(refused.map(TryPublishError::from)),
+        match self.foreign(&event) {
+            None => self.backend.first_try(event),
+            Some(reason) => Err(Refused::new(event, reason.into())),
         }
     }
 
-    fn own(&self, event: Event) -> Result<Event, Refused> {
-        if *event.topic() == self.topic {
-            return Ok(event);
-        }
-        let reason = PublishError::WrongTopic {
+    /// Why an event is not this publisher's to publish.
+    #[inline]
+    fn foreign(&self, event: &Event) -> Option<PublishError> {
+        (!event.topic().is(&self.topic)).then(|| PublishError::WrongTopic {
             topic: event.topic().to_string(),
             expected: self.topic.to_string(),
-        };
-        Err(Refused::new(event, reason))
+        })
     }
 }
 

@@ -91,6 +91,7 @@ impl Event {
     }
 
     /// An event on a topic that is valid already.
+    #[inline]
     #[must_use]
     pub fn on(topic: Topic, payload: Payload) -> Self {
         Self {
@@ -175,6 +176,7 @@ impl Event {
 
     /// Stamps the event as accepted: for backends, once per publish. A given stamp is kept,
     /// any other is replaced by `own`.
+    #[inline]
     pub fn accept(&mut self, own: impl FnOnce() -> Origin) {
         self.stamp = Stamp::Accepted(match self.stamp {
             Stamp::Given(origin) => origin,
@@ -189,12 +191,14 @@ impl Event {
     }
 
     /// The topic.
+    #[inline]
     #[must_use]
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
     /// The payload.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &Payload {
         &self.payload
@@ -207,6 +211,7 @@ impl Event {
     }
 
     /// The delivery asked for.
+    #[inline]
     #[must_use]
     pub fn get_delivery(&self) -> Delivery {
         self.delivery
@@ -214,6 +219,7 @@ impl Event {
 
     /// Publisher, epoch and sequence; `None` until a bus has accepted the event, and on events of
     /// foreign clients that carry no envelope.
+    #[inline]
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
         match &self.stamp {
@@ -264,12 +270,14 @@ impl Event {
 
     /// Size that the limit is held against: payload, headers and correlation, in bytes. A typed
     /// payload that nobody has encoded counts as `None`.
+    #[inline]
     #[must_use]
     pub fn known_size(&self) -> Option<usize> {
         Some(self.payload.known_len()? + self.meta_size())
     }
 
     /// Bytes of headers and correlation.
+    #[inline]
     #[must_use]
     pub fn meta_size(&self) -> usize {
         self.meta.as_ref().map_or(0, |meta| {

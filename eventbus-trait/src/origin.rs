@@ -54,6 +54,7 @@ pub struct Origin {
 ///
 /// A later process of the same publisher has a larger one unless the clock was set back; nothing
 /// relies on more than that two are different.
+#[inline]
 #[must_use]
 pub fn process_epoch() -> u64 {
     static EPOCH: OnceLock<u64> = OnceLock::new();

@@ -33,6 +33,7 @@ struct Typed {
 
 impl Payload {
     /// Bytes of a given type.
+    #[inline]
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>, content_type: ContentType) -> Self {
         Self {
@@ -42,6 +43,7 @@ impl Payload {
     }
 
     /// Bytes that nobody here interprets.
+    #[inline]
     #[must_use]
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
         Self::new(bytes, ContentType::Raw)
@@ -97,6 +99,7 @@ impl Payload {
     }
 
     /// Length of the bytes if they exist already, `None` for a typed value that nobody encoded.
+    #[inline]
     #[must_use]
     pub fn known_len(&self) -> Option<usize> {
         match &self.repr {

@@ -57,6 +57,7 @@ pub trait Confirm: Send + Sync {
 
 impl Receipt {
     /// A receipt that is confirmed already.
+    #[inline]
     #[must_use]
     pub fn ready(deliveries: u64) -> Self {
         Self(State::Confirmed(Confirmation { deliveries }))
@@ -69,6 +70,7 @@ impl Receipt {
     }
 
     /// The confirmation, if it is known without waiting.
+    #[inline]
     #[must_use]
     pub fn now(&self) -> Option<Confirmation> {
         match &self.0 {

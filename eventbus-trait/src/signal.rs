@@ -1,21 +1,27 @@
 //! Waking the one receiver of a queue, without losing a wake-up.
 //!
-//! A sender must not pay for a receiver that is busy: it looks at one flag, and takes the lock only
-//! if the receiver has said that it is about to sleep.
+//! A sender must not pay for a receiver that is busy: it counts in one word, on which the receiver
+//! leaves a mark before it sleeps, and takes the lock only if the mark is there.
 //!
-//! Invariant: the receiver raises `armed` before it looks at the queue for the last time, and a
-//! sender fills the queue before it looks at `armed`; a full fence stands between the two steps on
-//! both sides. So at least one of them sees the other: either the receiver finds the item, or the
-//! sender finds the flag. Several senders may notify at once; only one task may register.
+//! Invariant: a sender fills the queue before it touches `state`, and the receiver touches `state`
+//! before it looks at the queue for the last time; both by read-modify-write. One of the two is
+//! first. If it is the sender, the receiver sees what it did before and finds the item; if it is
+//! the receiver, the sender finds the mark. Several senders may notify at once; only one task may
+//! register.
 
 use std::task::Waker;
 
-use super::sync::{AtomicBool, Mutex, Ordering, fence};
+use super::sync::{AtomicUsize, Guard, Mutex, Ordering};
+
+/// The receiver is about to sleep.
+const ARMED: usize = 1;
+/// What each sender adds, so that its step is a write that the receiver's comes before or after.
+const RUNG: usize = 2;
 
 /// A wake-up from many senders to one receiver.
 #[derive(Debug)]
 pub struct Signal {
-    armed: AtomicBool,
+    state: AtomicUsize,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -30,12 +36,13 @@ impl Signal {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            armed: AtomicBool::new(false),
+            state: AtomicUsize::new(0),
             waker: Mutex::new(None),
         }
     }
 
     /// Wakes the receiver if it waits. Call it after the queue has been filled or closed.
+    #[inline]
     pub fn notify(&self) {
         if let Some(waker) = self.take() {
             waker.wake();
@@ -44,39 +51,36 @@ impl Signal {
 
     /// The waker to call, if the receiver waits: [`notify`](Self::notify) for a sender that still
     /// holds a lock and calls it later.
+    #[inline]
     #[must_use]
     pub fn take(&self) -> Option<Waker> {
-        fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) {
-            self.disarm()
-        } else {
+        if self.state.fetch_add(RUNG, Ordering::AcqRel) & ARMED == 0 {
             None
+        } else {
+            self.disarm()
         }
     }
 
     /// Says that the receiver is about to wait. It must look at the queue once more afterwards.
     pub fn register(&self, waker: &Waker) {
-        {
-            let mut slot = lock(&self.waker);
-            match &mut *slot {
-                Some(old) if old.will_wake(waker) => {}
-                slot => *slot = Some(waker.clone()),
-            }
-            self.armed.store(true, Ordering::Relaxed);
+        let mut slot = lock(&self.waker);
+        match &mut *slot {
+            Some(old) if old.will_wake(waker) => {}
+            slot => *slot = Some(waker.clone()),
         }
-        fence(Ordering::SeqCst);
+        self.state.fetch_or(ARMED, Ordering::AcqRel);
     }
 
     #[cold]
     fn disarm(&self) -> Option<Waker> {
         let mut slot = lock(&self.waker);
-        self.armed.store(false, Ordering::Relaxed);
+        self.state.fetch_and(!ARMED, Ordering::AcqRel);
         slot.take()
     }
 }
 
 /// The lock guards a waker only, which no panic can leave half written.
-fn lock<T>(mutex: &Mutex<T>) -> super::sync::Guard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> Guard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

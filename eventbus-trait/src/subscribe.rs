@@ -127,7 +127,10 @@ impl Subscribe {
     /// their own.
     #[must_use]
     pub fn ungated(&self) -> Self {
-        Self { gate: Gate::default(), ..self.clone() }
+        Self {
+            gate: Gate::default(),
+            ..self.clone()
+        }
     }
 
     /// The topic filters.

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread::Thread;
 
 use async_trait::async_trait;
@@ -14,6 +14,12 @@ use crate::error::TryRecvError;
 use crate::event::Event;
 use crate::stats::{SubscriptionCounters, SubscriptionStats, count};
 use crate::subscribe::{Gate, Subscribe};
+
+/// How often a blocking receiver looks before it sleeps: going to sleep and being woken costs more
+/// than an event that is just about to arrive.
+const PATIENCE: u32 = 10;
+/// How many of these looks follow a short spin instead of giving the processor away.
+const SPINS: u32 = 6;
 
 /// What a subscription yields.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +104,14 @@ impl Subscription {
 
     /// Receives the next event on a plain thread, `None` after the last.
     pub fn recv_blocking(&mut self) -> Option<Event> {
+        for patience in 0..PATIENCE {
+            match self.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Closed) => return None,
+                Err(TryRecvError::Empty) if patience < SPINS => spin(1 << patience),
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+            }
+        }
         block_on(|cx| self.poll_recv(cx))
     }
 
@@ -107,8 +121,9 @@ impl Subscription {
     /// [`TryRecvError`]: nothing is queued now, or nothing will come.
     pub fn try_recv(&mut self) -> Result<Event, TryRecvError> {
         loop {
-            if let Item::Event(event) = self.try_recv_item()? {
-                return Ok(event);
+            match self.source.try_next()? {
+                Item::Event(event) if self.admits(&event) => return Ok(event),
+                _ => {}
             }
         }
     }
@@ -119,9 +134,9 @@ impl Subscription {
     /// [`TryRecvError`]: nothing is queued now, or nothing will come.
     pub fn try_recv_item(&mut self) -> Result<Item, TryRecvError> {
         loop {
-            let item = self.source.try_next()?;
-            if let Some(item) = self.admit(item) {
-                return Ok(item);
+            match self.source.try_next()? {
+                Item::Event(event) if !self.admits(&event) => {}
+                item => return Ok(item),
             }
         }
     }
@@ -129,11 +144,12 @@ impl Subscription {
     /// Polls for the next event.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            match self.poll_item(cx) {
-                Poll::Ready(Some(Item::Event(event))) => return Poll::Ready(Some(event)),
-                Poll::Ready(Some(Item::Lagged(_))) => {}
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            match ready!(self.source.poll_next(cx)) {
+                Some(Item::Event(event)) if self.admits(&event) => {
+                    return Poll::Ready(Some(event));
+                }
+                Some(_) => {}
+                None => return Poll::Ready(None),
             }
         }
     }
@@ -141,14 +157,9 @@ impl Subscription {
     /// Polls for the next event or mark.
     pub fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         loop {
-            match self.source.poll_next(cx) {
-                Poll::Ready(Some(item)) => {
-                    if let Some(item) = self.admit(item) {
-                        return Poll::Ready(Some(item));
-                    }
-                }
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            match ready!(self.source.poll_next(cx)) {
+                Some(Item::Event(event)) if !self.admits(&event) => {}
+                item => return Poll::Ready(item),
             }
         }
     }
@@ -166,16 +177,18 @@ impl Subscription {
         self.stats()
     }
 
-    fn admit(&self, item: Item) -> Option<Item> {
-        if let Item::Event(event) = &item {
-            if !self.gate.admits(event) {
-                count(&self.counters.filtered, 1);
-                return None;
-            }
-            // Release: who reads `delivered` sees everything that was counted before.
-            self.counters.delivered.fetch_add(1, Ordering::Release);
+    /// Whether the application gets `event`, which is counted either way. By reference: an event
+    /// is large, and is moved as seldom as can be.
+    fn admits(&mut self, event: &Event) -> bool {
+        if !self.gate.admits(event) {
+            count(&self.counters.filtered, 1);
+            return false;
         }
-        Some(item)
+        // This is the only place that counts, so adding needs no read-modify-write. Release: who
+        // reads `delivered` sees everything that was counted before.
+        let delivered = self.counters.delivered.load(Ordering::Relaxed) + 1;
+        self.counters.delivered.store(delivered, Ordering::Release);
+        true
     }
 }
 
@@ -192,6 +205,12 @@ impl futures_core::Stream for Subscription {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.get_mut().poll_recv(cx)
+    }
+}
+
+fn spin(times: u32) {
+    for _ in 0..times {
+        std::hint::spin_loop();
     }
 }
 
