@@ -150,6 +150,8 @@ pub(crate) struct Counts {
     pub(crate) open: u64,
     /// Of the open and missing ones, those that the candidate may still deliver.
     pub(crate) awaited: u64,
+    /// Streams on which the candidate was given something since the last marker came through.
+    pub(crate) unmarked: u64,
     pub(crate) matched: u64,
     pub(crate) ignored: u64,
     pub(crate) missing: u64,
@@ -193,6 +195,7 @@ impl Counts {
             expected,
             open,
             awaited,
+            unmarked,
             matched,
             ignored,
             missing,
@@ -206,6 +209,7 @@ impl Counts {
         self.expected += expected;
         self.open += open;
         self.awaited += awaited;
+        self.unmarked += unmarked;
         self.matched += matched;
         self.ignored += ignored;
         self.missing += missing;

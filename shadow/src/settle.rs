@@ -15,7 +15,7 @@ const TICKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// The candidate owes nothing any more.
+    /// The candidate owes nothing any more, and markers have shown that nothing more comes.
     CandidateDone,
     /// Also the application has read everything.
     AllDecided,
@@ -32,9 +32,10 @@ pub(crate) async fn settle(comparator: &Arc<Comparator>, deadline: Duration, unt
         let idle = ended || comparator.queue.is_idle();
         comparator.sweep();
         let counts = comparator.counts();
+        let owed = counts.awaited + counts.unmarked;
         let due = match until {
-            Until::CandidateDone => counts.awaited,
-            Until::AllDecided => counts.open + counts.awaited,
+            Until::CandidateDone => owed,
+            Until::AllDecided => counts.open + owed,
         };
         if idle && due == 0 {
             return true;
@@ -44,7 +45,7 @@ pub(crate) async fn settle(comparator: &Arc<Comparator>, deadline: Duration, unt
             return false;
         }
         let asked = marked_at.is_some_and(|at: Instant| at.elapsed() < TICKS.1);
-        if counts.awaited > 0 && !asked && ask(comparator) {
+        if owed > 0 && !asked && ask(comparator) {
             marked_at = Some(Instant::now());
         }
         Delay::new(tick.min(left)).await;

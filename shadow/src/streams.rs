@@ -131,7 +131,7 @@ impl Streams {
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = self.rest;
         for stream in self.by_key.values() {
-            sum.add(stream.track.lock().counts());
+            sum.add(&stream.track.lock().counts());
         }
         sum
     }

@@ -308,6 +308,32 @@ async fn a_subscription_outlives_its_handle() {
     assert_eq!((report.matched, report.verdict), (2, Verdict::Match));
 }
 
+/// Events that are on their way while a handle is shut down may reach its subscriptions or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_is_shut_down_while_others_publish() {
+    let bus = shadow(whole());
+    let other = bus.connect(None).await.unwrap();
+    let mut all = subscribe(&*bus, "#").await;
+    let small = Subscribe::to("#").unwrap().capacity(1);
+    let mut small = other.subscribe(small).await.unwrap();
+    bus.publish(numbered(TOPIC, 0)).await.unwrap();
+    let waiting = {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move { bus.publish(numbered(TOPIC, 1)).await.map(drop) })
+    };
+    until("waiting", || bus.report().expected == 4).await;
+    within(other.shutdown()).await.unwrap();
+    within(waiting).await.unwrap().unwrap();
+    bus.publish(numbered(TOPIC, 2)).await.unwrap();
+    take(&mut all, 3).await;
+    take(&mut small, 1).await;
+    assert!(within(small.recv()).await.is_none());
+    let report = settled(&bus).await;
+    assert_eq!((report.expected, report.matched), (5, 4), "{report:#?}");
+    assert_eq!(report.unverified_by_reason, [(Reason::Changing, 1)].into());
+    assert_eq!(report.verdict, Verdict::Match);
+}
+
 /// What the application does not read is not decided, and settling says so.
 #[tokio::test]
 async fn what_is_not_read_stays_in_flight() {

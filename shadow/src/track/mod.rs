@@ -192,8 +192,10 @@ impl Track {
         counts
     }
 
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        counts.unmarked = u64::from(self.unmarked().is_some());
+        counts
     }
 
     /// Whether nothing would be lost by forgetting the track: no slot is left.

@@ -162,14 +162,19 @@ impl Track {
         }
     }
 
-    /// The sequence up to which a marker should ask, if the candidate owes anything that no
-    /// marker is on its way for.
+    /// The sequence up to which a marker should ask, if the candidate was given anything since the
+    /// last one and none is on its way. Also what is decided is asked for: what the candidate
+    /// delivers beyond that shows before the marker.
     pub(crate) fn wants_mark(&self, now: Nanos) -> Option<u64> {
-        let cut = self.offered.filter(|_| self.counts.awaited > 0)?;
-        match self.mark {
-            Some(mark) if mark.cut >= cut && !self.is_lost(mark, now) => None,
-            _ => Some(cut).filter(|_| self.marked < Some(cut)),
-        }
+        let cut = self.unmarked()?;
+        let under_way = |mark: Mark| mark.cut >= cut && !self.is_lost(mark, now);
+        (!self.mark.is_some_and(under_way)).then_some(cut)
+    }
+
+    /// The highest sequence that the candidate was given and no marker has come through for.
+    pub(super) fn unmarked(&self) -> Option<u64> {
+        let open = self.gone[Side::Candidate.at()].is_none();
+        self.offered.filter(|cut| open && self.marked < Some(*cut))
     }
 
     fn is_lost(&self, mark: Mark, now: Nanos) -> bool {

@@ -117,7 +117,7 @@ impl Bench {
     }
 
     fn counts(&self) -> Counts {
-        *self.track.counts()
+        self.track.counts()
     }
 
     fn told(&self) -> Vec<(DivergenceClass, Side, u64)> {
