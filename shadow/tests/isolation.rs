@@ -242,6 +242,26 @@ async fn a_candidate_that_delivers_nothing_has_lost_it() {
     assert_eq!((report.missing, report.verdict), (10, Verdict::Diverged));
 }
 
+/// A subscription that has ended may linger on the candidate; a new one of its name waits for it.
+#[tokio::test]
+async fn a_name_is_given_back_before_it_is_used_again() {
+    let candidate = Arc::new(BadBus::new(crossbeam(), Bad::NeverDelivers));
+    let options = ShadowOptions {
+        grace: Duration::from_millis(50),
+        ..common::whole()
+    };
+    let bus = ShadowBus::new(crossbeam(), candidate, options);
+    for _ in 0..3 {
+        let subscribe = Subscribe::to("#").unwrap().named("dashboard");
+        let mut events = bus.subscribe(subscribe).await.unwrap();
+        bus.publish(numbered(TOPICS[0], 0)).await.unwrap();
+        common::take(&mut events, 1).await;
+    }
+    let report = common::settled(&bus).await;
+    assert_eq!(report.missing, 3);
+    assert!(report.candidate_errors.is_empty(), "{report:#?}");
+}
+
 /// A hung candidate fills the queue once; nobody waits, and memory stays bounded.
 #[tokio::test]
 async fn a_hung_candidate_costs_a_queue_and_no_more() {

@@ -197,6 +197,21 @@ async fn a_lost_tail_of_a_dropped_handle_is_found() {
     assert_eq!((report.missing, saboteur.injected()), (1, 1));
 }
 
+/// SUB-002: what the candidate has lost does not keep its side of an ended subscription.
+#[tokio::test]
+async fn an_ended_subscription_ends_on_the_candidate() {
+    let (bus, saboteur) = sabotaged(Sabotage::Drop, 1.0, 13);
+    let mut events = subscribe(&*bus, "#").await;
+    for topic in TOPICS {
+        bus.publish(numbered(topic, 0)).await.unwrap();
+    }
+    take(&mut events, 3).await;
+    until("subscribed", || !saboteur.stats().subscriptions.is_empty()).await;
+    drop(events);
+    until("unsubscribed", || saboteur.stats().subscriptions.is_empty()).await;
+    assert_eq!(bus.report().missing, 3);
+}
+
 /// What is held back and not overtaken by anything is no divergence.
 #[tokio::test]
 async fn an_event_held_at_the_end_of_its_stream_is_in_order() {

@@ -37,6 +37,20 @@ fn a_gap_is_missing_after_the_grace_time_and_late_after_that() {
 }
 
 #[test]
+fn each_side_is_timed_from_when_it_was_given_the_event() {
+    let mut bench = Bench::new();
+    bench.expect(0);
+    bench.wait(5);
+    bench.arrive(Primary, [0]);
+    bench.wait(1000);
+    bench.offer(0);
+    bench.wait(35);
+    bench.arrive(Candidate, [0]);
+    bench.arrive(Candidate, [0]);
+    assert_eq!(bench.latencies, [30]);
+}
+
+#[test]
 fn one_event_held_back_is_one_divergence() {
     let mut bench = Bench::new();
     bench.publish(0..100);

@@ -15,6 +15,7 @@ pub(super) struct Bench {
     dropped: Dropped,
     now: Nanos,
     findings: Vec<Finding>,
+    latencies: Vec<i64>,
 }
 
 impl Bench {
@@ -31,6 +32,7 @@ impl Bench {
             dropped: Dropped::default(),
             now: 1,
             findings: Vec::new(),
+            latencies: Vec::new(),
         }
     }
 
@@ -38,6 +40,7 @@ impl Bench {
         let mut cx = Context::new(self.now, &self.dropped);
         let result = act(&mut self.track, &mut cx);
         self.findings.append(&mut cx.findings);
+        self.latencies.extend(cx.latency);
         self.check();
         result
     }
