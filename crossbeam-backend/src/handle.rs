@@ -165,7 +165,7 @@ impl Handle {
             families,
             subscriptions: own
                 .iter()
-                .map(|queue| queue.counters.snapshot(&queue.name, queue.len()))
+                .map(|queue| queue.counters.snapshot(&queue.name, queue.measure()))
                 .collect(),
             ..Stats::default()
         }
@@ -259,14 +259,15 @@ fn reserve_route<'a>(
 /// Enters the only queue, as `enter_all` does, without the detours.
 #[inline]
 fn enter_one(queue: &Arc<Queue>, slot: &mut Option<Event>, after: &mut Aftermath) -> (u64, u64) {
-    if let Some(event) = slot.take()
-        && let Some(event) = queue.enter(event)
-    {
-        after.lose(queue, event);
-        return (0, 1);
-    }
+    let lost = slot.take().and_then(|event| queue.enter(event));
     after.ring(queue);
-    (1, 0)
+    match lost {
+        None => (1, 0),
+        Some(event) => {
+            after.lose(queue, event);
+            (0, 1)
+        }
+    }
 }
 
 /// Enters all queues; returns how many have the event and how many lost it.

@@ -136,7 +136,6 @@ impl Queue {
     /// dropped.
     #[inline]
     pub(crate) fn enter(&self, event: Event) -> Option<Event> {
-        count(&self.counters.matched, 1);
         let refused = if self.lost_newest.load(Ordering::Acquire) == 0 {
             self.sender.try_send(Entry::Event(event)).err()
         } else {
@@ -149,7 +148,6 @@ impl Queue {
 
     /// Queues an event by the overflow policy; returns what was lost for it.
     pub(crate) fn offer(&self, event: Event) -> (bool, Vec<Event>) {
-        count(&self.counters.matched, 1);
         let _turn = self.edge.lock();
         let mut lost = Vec::new();
         let lagged = self.lost_newest.load(Ordering::Relaxed);
@@ -176,7 +174,6 @@ impl Queue {
 
     /// Counts an event that found no room, and marks its place.
     pub(crate) fn lose(&self) {
-        count(&self.counters.matched, 1);
         count(&self.counters.dropped, 1);
         let _turn = self.edge.lock();
         self.lost_newest.fetch_add(1, Ordering::Release);
@@ -200,7 +197,7 @@ impl Queue {
     /// Ends the queue once nobody can enter it any more.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.signal().notify();
+        self.signal().wake();
     }
 
     /// Whether nothing can enter any more.
@@ -213,8 +210,13 @@ impl Queue {
         self.held.store(u64::from(holds), Ordering::Release);
     }
 
-    /// Events queued, as measured now.
-    pub(crate) fn len(&self) -> u64 {
+    /// Brings the counters up to date and returns how many events are queued, as measured now.
+    ///
+    /// What matched is not counted a second time for each event: every publisher rings once for
+    /// each event that matched, queued or lost, and the signal counts that.
+    pub(crate) fn measure(&self) -> u64 {
+        let matched = self.signal().rung();
+        self.counters.matched.store(matched, Ordering::Release);
         self.sender.len() as u64 + self.held.load(Ordering::Acquire)
     }
 

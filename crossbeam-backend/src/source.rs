@@ -57,7 +57,7 @@ impl Source {
             return;
         }
         self.hub.detach(&self.queue);
-        self.given_up = Some(self.queue.len());
+        self.given_up = Some(self.queue.measure());
         if let Some(owner) = self.owner.upgrade() {
             owner.subscriptions.lock().remove(&self.queue.id);
         }
@@ -94,7 +94,7 @@ impl EventSource for Source {
     }
 
     fn queued(&self) -> u64 {
-        self.given_up.unwrap_or_else(|| self.queue.len())
+        self.given_up.unwrap_or_else(|| self.queue.measure())
     }
 
     async fn close(&mut self) {

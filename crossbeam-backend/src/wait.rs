@@ -16,12 +16,21 @@ use crate::handle::{Attempt, Handle};
 use crate::queue::Queue;
 use crate::route::Path;
 
+/// How often a publisher looks for room before it sleeps.
+const PATIENCE: u32 = 10;
+/// How many of these looks follow a spin, each twice as long, instead of giving the processor away.
+const SPINS: u32 = 4;
+
 /// Publishes an event, waiting for room until the handle's deadline. Returns how many queued it.
 pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result<u64, Refused> {
     let mut slot = Some(event);
     let outcome = match handle.attempt(&mut slot, path) {
         Attempt::Queued(queued) => Ok(queued),
-        Attempt::Full(queue) => wait(handle, &mut slot, queue, path).await,
+        Attempt::Full(queue) => match insist(handle, &mut slot, queue, path) {
+            Attempt::Queued(queued) => Ok(queued),
+            Attempt::Full(queue) => wait(handle, &mut slot, queue, path).await,
+            Attempt::Refused(reason) => Err(reason),
+        },
         Attempt::Refused(reason) => Err(reason),
     };
     match (outcome, slot) {
@@ -33,6 +42,24 @@ pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result
         // An attempt takes the event only if it succeeds.
         (Err(_), None) => Ok(0),
     }
+}
+
+/// Tries a few times more: a receiver at work makes room sooner than the publisher could go to
+/// sleep, and one that is woken for each single place makes the other wait in turn.
+fn insist(handle: &Handle, event: &mut Option<Event>, queue: Arc<Queue>, path: Path) -> Attempt {
+    let mut outcome = Attempt::Full(queue);
+    for patience in 0..PATIENCE {
+        if patience < SPINS {
+            (0..16 << patience).for_each(|_| std::hint::spin_loop());
+        } else {
+            std::thread::yield_now();
+        }
+        outcome = handle.attempt(event, path);
+        if !matches!(outcome, Attempt::Full(_)) {
+            break;
+        }
+    }
+    outcome
 }
 
 async fn wait(

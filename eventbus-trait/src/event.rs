@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{CodecError, ContentType, Json, encode_json};
 use crate::correlation::Correlation;
-use crate::origin::Origin;
+use crate::origin::{Origin, PublisherId};
 use crate::payload::Payload;
 use crate::topic::{Topic, TopicError};
 
@@ -44,9 +44,11 @@ pub enum Delivery {
 pub struct Event {
     topic: Topic,
     payload: Payload,
-    delivery: Delivery,
-    stamp: Stamp,
+    /// Whose it is says `stamp`.
+    origin: Origin,
     meta: Option<Arc<Meta>>,
+    stamp: Stamp,
+    delivery: Delivery,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -58,12 +60,19 @@ struct Meta {
 /// Whose stamp an event carries.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stamp {
+    /// Nobody's yet.
     None,
     /// Put there by the bus that accepted it; publishing it again replaces it.
-    Accepted(Origin),
+    Accepted,
     /// Put there by a layer above a bus, which the bus keeps.
-    Given(Origin),
+    Given,
 }
+
+const NO_ORIGIN: Origin = Origin {
+    publisher: PublisherId([0; 16]),
+    epoch: 0,
+    sequence: 0,
+};
 
 /// An event could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,9 +106,10 @@ impl Event {
         Self {
             topic,
             payload,
-            delivery: Delivery::default(),
-            stamp: Stamp::None,
+            origin: NO_ORIGIN,
             meta: None,
+            stamp: Stamp::None,
+            delivery: Delivery::default(),
         }
     }
 
@@ -170,7 +180,8 @@ impl Event {
     /// which must recognise an event on both sides: an application has no use for it.
     #[must_use]
     pub fn given_origin(mut self, origin: Origin) -> Self {
-        self.stamp = Stamp::Given(origin);
+        self.origin = origin;
+        self.stamp = Stamp::Given;
         self
     }
 
@@ -178,16 +189,16 @@ impl Event {
     /// any other is replaced by `own`.
     #[inline]
     pub fn accept(&mut self, own: impl FnOnce() -> Origin) {
-        self.stamp = Stamp::Accepted(match self.stamp {
-            Stamp::Given(origin) => origin,
-            Stamp::None | Stamp::Accepted(_) => own(),
-        });
+        if !self.has_given_origin() {
+            self.origin = own();
+        }
+        self.stamp = Stamp::Accepted;
     }
 
     /// Whether [`Event::accept`] would keep the stamp that is there.
     #[must_use]
     pub fn has_given_origin(&self) -> bool {
-        matches!(self.stamp, Stamp::Given(_))
+        matches!(self.stamp, Stamp::Given)
     }
 
     /// The topic.
@@ -222,9 +233,9 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
-        match &self.stamp {
+        match self.stamp {
             Stamp::None => None,
-            Stamp::Accepted(origin) | Stamp::Given(origin) => Some(origin),
+            Stamp::Accepted | Stamp::Given => Some(&self.origin),
         }
     }
 
@@ -297,7 +308,6 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::PublisherId;
 
     fn origin(sequence: u64) -> Origin {
         Origin {

@@ -13,16 +13,38 @@ use bytes::Bytes;
 use crate::codec::{Codec, CodecError, ContentType};
 
 /// The content of an event. Cloning shares it.
+///
+/// It is moved with every event, so what few payloads have is behind a pointer.
 #[derive(Clone)]
 pub struct Payload {
     repr: Repr,
-    content_type: ContentType,
+    common: Common,
 }
 
 #[derive(Clone)]
 enum Repr {
+    /// Bytes of the type that `common` says.
     Bytes(Bytes),
-    Typed(Arc<Typed>),
+    /// Anything else.
+    Rare(Arc<Rare>),
+}
+
+/// The content types that need no allocation.
+#[derive(Clone, Copy)]
+enum Common {
+    Json,
+    Protobuf,
+    Raw,
+}
+
+struct Rare {
+    content_type: ContentType,
+    content: Content,
+}
+
+enum Content {
+    Bytes(Bytes),
+    Typed(Typed),
 }
 
 struct Typed {
@@ -33,12 +55,15 @@ struct Typed {
 
 impl Payload {
     /// Bytes of a given type.
-    #[inline]
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>, content_type: ContentType) -> Self {
-        Self {
-            repr: Repr::Bytes(bytes.into()),
-            content_type,
+        let bytes = bytes.into();
+        match Common::of(&content_type) {
+            Some(common) => Self {
+                repr: Repr::Bytes(bytes),
+                common,
+            },
+            None => Self::rare(content_type, Content::Bytes(bytes)),
         }
     }
 
@@ -75,16 +100,29 @@ impl Payload {
             },
             encoded: OnceLock::new(),
         };
+        Self::rare(C::content_type(), Content::Typed(typed))
+    }
+
+    fn rare(content_type: ContentType, content: Content) -> Self {
+        let rare = Rare {
+            content_type,
+            content,
+        };
         Self {
-            repr: Repr::Typed(Arc::new(typed)),
-            content_type: C::content_type(),
+            repr: Repr::Rare(Arc::new(rare)),
+            common: Common::Raw,
         }
     }
 
     /// What the bytes are.
     #[must_use]
     pub fn content_type(&self) -> &ContentType {
-        &self.content_type
+        match (&self.repr, self.common) {
+            (Repr::Rare(rare), _) => &rare.content_type,
+            (Repr::Bytes(_), Common::Json) => &ContentType::Json,
+            (Repr::Bytes(_), Common::Protobuf) => &ContentType::Protobuf,
+            (Repr::Bytes(_), Common::Raw) => &ContentType::Raw,
+        }
     }
 
     /// The bytes; a typed value is encoded the first time.
@@ -94,7 +132,18 @@ impl Payload {
     pub fn bytes(&self) -> Result<Bytes, CodecError> {
         match &self.repr {
             Repr::Bytes(bytes) => Ok(bytes.clone()),
-            Repr::Typed(typed) => typed.bytes(),
+            Repr::Rare(rare) => rare.bytes(),
+        }
+    }
+
+    /// The bytes if they exist already, without sharing them: for backends that have asked for
+    /// [`bytes`](Self::bytes) before.
+    #[inline]
+    #[must_use]
+    pub fn encoded(&self) -> Option<&[u8]> {
+        match &self.repr {
+            Repr::Bytes(bytes) => Some(bytes),
+            Repr::Rare(rare) => rare.encoded(),
         }
     }
 
@@ -104,7 +153,7 @@ impl Payload {
     pub fn known_len(&self) -> Option<usize> {
         match &self.repr {
             Repr::Bytes(bytes) => Some(bytes.len()),
-            Repr::Typed(typed) => typed.encoded.get()?.as_ref().ok().map(Bytes::len),
+            Repr::Rare(rare) => rare.known_len(),
         }
     }
 
@@ -113,7 +162,7 @@ impl Payload {
     pub fn value<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         match &self.repr {
             Repr::Bytes(_) => None,
-            Repr::Typed(typed) => Arc::clone(&typed.value).downcast().ok(),
+            Repr::Rare(rare) => rare.value(),
         }
     }
 
@@ -130,6 +179,47 @@ impl Payload {
         match self.value() {
             Some(value) => Ok(value),
             None => C::decode(&self.bytes()?).map(Arc::new),
+        }
+    }
+}
+
+impl Common {
+    fn of(content_type: &ContentType) -> Option<Self> {
+        match content_type {
+            ContentType::Json => Some(Self::Json),
+            ContentType::Protobuf => Some(Self::Protobuf),
+            ContentType::Raw => Some(Self::Raw),
+            ContentType::Other(_) => None,
+        }
+    }
+}
+
+impl Rare {
+    fn bytes(&self) -> Result<Bytes, CodecError> {
+        match &self.content {
+            Content::Bytes(bytes) => Ok(bytes.clone()),
+            Content::Typed(typed) => typed.bytes(),
+        }
+    }
+
+    fn encoded(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes),
+            Content::Typed(typed) => typed.encoded.get()?.as_deref().ok(),
+        }
+    }
+
+    fn known_len(&self) -> Option<usize> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes.len()),
+            Content::Typed(typed) => typed.encoded.get()?.as_ref().ok().map(Bytes::len),
+        }
+    }
+
+    fn value<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        match &self.content {
+            Content::Bytes(_) => None,
+            Content::Typed(typed) => Arc::clone(&typed.value).downcast().ok(),
         }
     }
 }
@@ -169,17 +259,17 @@ impl From<&'static str> for Payload {
 /// Equal when the content type and the bytes are; typed values are encoded to compare them.
 impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
-        self.content_type == other.content_type && self.bytes() == other.bytes()
+        self.content_type() == other.content_type() && self.bytes() == other.bytes()
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Payload");
-        out.field("content_type", &self.content_type.as_str());
-        match &self.repr {
-            Repr::Bytes(bytes) => out.field("len", &bytes.len()),
-            Repr::Typed(typed) => out.field("encoded", &typed.encoded.get().is_some()),
+        out.field("content_type", &self.content_type().as_str());
+        match self.known_len() {
+            Some(len) => out.field("len", &len),
+            None => out.field("encoded", &false),
         };
         out.finish()
     }
@@ -230,5 +320,28 @@ mod tests {
         assert_eq!(*here.decode::<String, Json>().unwrap(), "text");
         assert_eq!(*there.decode::<String, Json>().unwrap(), "text");
         assert!(there.decode::<u32, Json>().is_err());
+    }
+
+    #[test]
+    fn every_content_type_comes_back_as_it_was_given() {
+        for text in ["application/json", "application/x-protobuf", "image/png"] {
+            let content_type = ContentType::parse(text);
+            let payload = Payload::new("x", content_type.clone());
+            assert_eq!(*payload.content_type(), content_type);
+            assert_eq!(payload.bytes().unwrap(), "x");
+            assert_eq!(
+                (payload.known_len(), payload.value::<u8>()),
+                (Some(1), None)
+            );
+            assert_ne!(payload, Payload::raw("x"));
+        }
+        assert_eq!(*Payload::raw("x").content_type(), ContentType::Raw);
+    }
+
+    #[test]
+    fn an_event_is_small_enough_to_be_moved() {
+        assert!(size_of::<Payload>() <= 40);
+        assert!(size_of::<crate::Event>() <= 104);
+        assert_eq!(size_of::<Option<crate::Event>>(), size_of::<crate::Event>());
     }
 }

@@ -11,17 +11,17 @@
 
 use std::task::Waker;
 
-use super::sync::{AtomicUsize, Guard, Mutex, Ordering};
+use super::sync::{AtomicU64, Guard, Mutex, Ordering};
 
 /// The receiver is about to sleep.
-const ARMED: usize = 1;
+const ARMED: u64 = 1;
 /// What each sender adds, so that its step is a write that the receiver's comes before or after.
-const RUNG: usize = 2;
+const RUNG: u64 = 2;
 
 /// A wake-up from many senders to one receiver.
 #[derive(Debug)]
 pub struct Signal {
-    state: AtomicUsize,
+    state: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -36,7 +36,7 @@ impl Signal {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            state: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
             waker: Mutex::new(None),
         }
     }
@@ -59,6 +59,22 @@ impl Signal {
         } else {
             self.disarm()
         }
+    }
+
+    /// Wakes the receiver if it waits, for another reason than an item: this is not counted.
+    pub fn wake(&self) {
+        if self.state.fetch_or(0, Ordering::AcqRel) & ARMED != 0
+            && let Some(waker) = self.disarm()
+        {
+            waker.wake();
+        }
+    }
+
+    /// How often [`notify`](Self::notify) or [`take`](Self::take) was called. Where every item is
+    /// followed by one call, that is the number of items.
+    #[must_use]
+    pub fn rung(&self) -> u64 {
+        self.state.load(Ordering::Acquire) / RUNG
     }
 
     /// Says that the receiver is about to wait. It must look at the queue once more afterwards.

@@ -12,7 +12,7 @@
 )]
 
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard as Guard};
 }
 
@@ -58,6 +58,19 @@ impl Bell for Deferred {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+    fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
+        self.0.last_look(waker, look)
+    }
+}
+
+/// The same, with senders that have no item to be counted.
+#[derive(Default)]
+struct Uncounted(Signal);
+
+impl Bell for Uncounted {
+    fn ring(&self) {
+        self.0.wake();
     }
     fn last_look(&self, waker: &Waker, look: impl Fn() -> bool) -> bool {
         self.0.last_look(waker, look)
@@ -211,6 +224,31 @@ fn one_sender_wakes_the_receiver() {
     let executions = explore(3, || all_arrive::<Signal>(1));
     println!("{executions} executions");
     assert!(executions >= 40);
+}
+
+/// Covers `Signal::wake`.
+#[test]
+fn waking_without_counting_loses_nothing_either() {
+    let executions = explore(3, || all_arrive::<Uncounted>(1));
+    println!("{executions} executions");
+    assert!(executions >= 40);
+}
+
+/// Covers `Signal::rung`: whoever has seen the items has seen their number.
+#[test]
+fn every_ring_is_counted_once() {
+    let executions = explore(2, || {
+        let signal = Arc::new(Signal::new());
+        let other = thread::spawn({
+            let signal = Arc::clone(&signal);
+            move || signal.notify()
+        });
+        signal.wake();
+        signal.notify();
+        other.join().unwrap();
+        assert_eq!(signal.rung(), 2);
+    });
+    assert!(executions >= 2);
 }
 
 /// Covers `Signal::notify` by several senders at once.
