@@ -20,9 +20,9 @@ use tracing::{debug, warn};
 use crate::home::Home;
 use crate::session::link::Link;
 use crate::session::node::{Gone, Node};
-use crate::session::outbox::{Accepted, Offer};
+use crate::session::outbox::Accepted;
 use crate::session::receipt::Pending;
-use crate::session::routes::Route;
+use crate::session::routes::{Route, Sequences};
 use crate::session::writer::Command;
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
@@ -61,17 +61,18 @@ impl BusrtBus {
 
 impl Node {
     /// Encodes and measures an event; what is wrong with it no waiting mends.
-    fn offer_of(&self, event: Event) -> Result<Offer, Refused> {
-        let payload = match event.bytes() {
-            Ok(payload) => payload,
-            Err(reason) => return Err(self.refuse(event, reason.into())),
-        };
-        let size = payload.len() + event.meta_size();
+    fn check_event(&self, event: Event) -> Result<Event, Refused> {
+        if event.payload().encoded().is_none()
+            && let Err(reason) = event.bytes()
+        {
+            return Err(self.refuse(event, reason.into()));
+        }
+        let size = event.known_size().unwrap_or_default();
         let limit = self.limits.max_event_size;
         if size > limit {
             return Err(self.refuse(event, PublishError::TooLarge { size, limit }));
         }
-        Ok(Offer { event, payload })
+        Ok(event)
     }
 
     fn refuse<E: fmt::Debug>(&self, event: Event, reason: E) -> Refused<E> {
@@ -87,15 +88,16 @@ impl Node {
         }
     }
 
-    fn try_publish_on(
+    /// Offers once. A refusal that waiting may mend is not counted: the caller may go on to wait.
+    fn offer_event(
         &self,
         event: Event,
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let offer = self
-            .offer_of(event)
+        let event = self
+            .check_event(event)
             .map_err(|refused| refused.map(Into::into))?;
-        let mut offer = Some(offer);
+        let mut offer = Some(event);
         let reason = match self.outbox.accept(&mut offer, cached) {
             Accepted::Queued(links) => return Ok(receipt(links)),
             Accepted::NoCredit(link) => TryPublishError::Full {
@@ -107,10 +109,27 @@ impl Node {
             Accepted::Closed => self.closed().into(),
         };
         match offer {
-            Some(offer) => Err(self.refuse(offer.event, reason)),
+            Some(event) if matches!(reason, TryPublishError::Publish(_)) => {
+                Err(self.refuse(event, reason))
+            }
+            Some(event) => Err(Refused::new(event, reason)),
             // Only an accepted offer is taken.
             None => Ok(Receipt::ready(0)),
         }
+    }
+
+    fn try_publish_on(
+        &self,
+        event: Event,
+        cached: &mut Option<Arc<Route>>,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        self.offer_event(event, cached).map_err(|refused| {
+            if matches!(refused.reason(), TryPublishError::Publish(_)) {
+                return refused;
+            }
+            let (event, reason) = refused.into_parts();
+            self.refuse(event, reason)
+        })
     }
 
     async fn publish_on(
@@ -118,13 +137,13 @@ impl Node {
         event: Event,
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Receipt, Refused> {
-        let mut offer = Some(self.offer_of(event)?);
+        let mut offer = Some(self.check_event(event)?);
         let links = self
             .accept_within(&mut offer, cached, self.limits.publish_deadline)
             .await;
         match (links, offer) {
             (Ok(links), _) => Ok(receipt(links)),
-            (Err(reason), Some(offer)) => Err(self.refuse(offer.event, reason)),
+            (Err(reason), Some(event)) => Err(self.refuse(event, reason)),
             (Err(_), None) => Ok(Receipt::ready(0)),
         }
     }
@@ -133,10 +152,10 @@ impl Node {
     /// accepted or not: accepting is one step that does not await.
     async fn accept_within(
         &self,
-        offer: &mut Option<Offer>,
+        offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
         deadline: Duration,
-    ) -> Result<Vec<(Arc<Link>, u64)>, PublishError> {
+    ) -> Result<Sequences, PublishError> {
         let mut full = match self.outbox.accept(offer, cached) {
             Accepted::Queued(links) => return Ok(links),
             Accepted::Closed => return Err(self.closed()),
@@ -184,7 +203,7 @@ impl Node {
 /// What is named when the connection itself does not keep up.
 const CONNECTION: &str = "(connection to the broker)";
 
-fn receipt(links: Vec<(Arc<Link>, u64)>) -> Receipt {
+fn receipt(links: Sequences) -> Receipt {
     if links.is_empty() {
         return Receipt::ready(0);
     }
@@ -213,7 +232,7 @@ impl EventBus for BusrtBus {
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
         let deadline = self.node.limits.publish_deadline;
         let mut pending = Pending {
-            links: Vec::new(),
+            links: Sequences::new(),
             deliveries: 0,
         };
         let mut cached: Option<Arc<Route>> = None;
@@ -225,23 +244,18 @@ impl EventBus for BusrtBus {
                 topic = Some(event.topic().clone());
                 cached = None;
             }
-            let offer = match self.node.offer_of(event) {
-                Ok(offer) => offer,
+            let mut offer = match self.node.check_event(event) {
+                Ok(event) => Some(event),
                 Err(refused) => {
                     let (event, reason) = refused.into_parts();
                     return Err(batch_refused(accepted, event, events, reason));
                 }
             };
-            let mut offer = Some(offer);
-            match (
-                self.node
-                    .accept_within(&mut offer, &mut cached, deadline)
-                    .await,
-                offer,
-            ) {
+            let taken = self.node.accept_within(&mut offer, &mut cached, deadline);
+            match (taken.await, offer) {
                 (Ok(links), _) => pending.add(links),
-                (Err(reason), Some(offer)) => {
-                    let event = self.node.refuse(offer.event, ()).into_event();
+                (Err(reason), Some(event)) => {
+                    let event = self.node.refuse(event, ()).into_event();
                     return Err(batch_refused(accepted, event, events, reason));
                 }
                 (Err(_), None) => {}
@@ -269,9 +283,10 @@ impl EventBus for BusrtBus {
         let Some(home) = self.home() else {
             return Err(SubscribeError::Closed);
         };
-        self.node
-            .subscribe(subscribe, home.options.connect_timeout)
-            .await
+        let deadline = home.options.connect_timeout;
+        // Whoever shuts down meanwhile is to be the last to let go of it.
+        drop(home);
+        self.node.subscribe(subscribe, deadline).await
     }
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
@@ -304,15 +319,25 @@ impl EventBus for BusrtBus {
         }
         let result = self.node.finish(self.node.limits.publish_deadline).await;
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
-            let _ = task.await;
-        }
+        end(tasks, self.node.limits.publish_deadline).await;
         let home = self.home.lock().take();
         if let Some(home) = home.and_then(Arc::into_inner) {
             home.stop().await;
         }
         *finished = Some(result.clone());
         result
+    }
+}
+
+/// Waits until the tasks have ended; a write to a broker that has stopped reading is cut off.
+async fn end(tasks: Vec<JoinHandle<()>>, deadline: Duration) {
+    let mut timer = Delay::new(deadline);
+    for mut task in tasks {
+        tokio::select! {
+            biased;
+            _ = &mut task => {}
+            () = &mut timer => task.abort(),
+        }
     }
 }
 
@@ -340,7 +365,8 @@ impl Node {
         self.outbox.close();
         let result = self.confirm_all(deadline).await;
         self.drain_subscriptions(left()).await;
-        self.outbox.send_urgent(
+        // Behind the last events: whoever hears of it forgets our links.
+        self.outbox.send_behind(
             &crate::broker::DIRECTORY.into(),
             crate::wire::Control::Leave,
         );
@@ -352,9 +378,24 @@ impl Node {
     async fn confirm_all(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let started = Instant::now();
         let mut timer = Delay::new(deadline);
+        let short = |rest: &[(Arc<Link>, u64)]| {
+            let subscriptions = rest.iter().map(|(link, _)| link.name.clone()).collect();
+            let unconfirmed = rest.iter().map(|(_, missing)| missing).sum();
+            warn!(client = %self.name, unconfirmed, ?subscriptions, "closed unconfirmed");
+            Err(ShutdownError::Unconfirmed {
+                unconfirmed,
+                subscriptions,
+                waited: started.elapsed(),
+            })
+        };
         loop {
             let Some((link, _)) = self.outbox.unconfirmed().into_iter().next() else {
-                return Ok(());
+                let lost = std::mem::take(&mut self.state.lock().lost_unconfirmed);
+                return if lost.is_empty() {
+                    Ok(())
+                } else {
+                    short(&lost)
+                };
             };
             let progress = link.progress.notified();
             tokio::pin!(progress);
@@ -366,13 +407,7 @@ impl Node {
             tokio::select! {
                 biased;
                 () = &mut progress => {}
-                () = &mut timer => {
-                    let subscriptions = rest.iter().map(|(link, _)| link.name.clone()).collect();
-                    let unconfirmed = rest.iter().map(|(_, missing)| missing).sum();
-                    warn!(client = %self.name, unconfirmed, ?subscriptions, "closed unconfirmed");
-                    let waited = started.elapsed();
-                    return Err(ShutdownError::Unconfirmed { unconfirmed, subscriptions, waited });
-                }
+                () = &mut timer => return short(&rest),
             }
         }
     }
@@ -387,9 +422,7 @@ impl Drop for BusrtBus {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         home.finish_in_background(async move {
             let _ = node.finish(node.limits.publish_deadline).await;
-            for task in tasks {
-                let _ = task.await;
-            }
+            end(tasks, node.limits.publish_deadline).await;
         });
     }
 }
@@ -409,33 +442,18 @@ struct TopicPublisher {
     cached: Mutex<Option<Arc<Route>>>,
 }
 
-impl TopicPublisher {
-    fn cached(&self) -> Option<Arc<Route>> {
-        self.cached.lock().clone()
-    }
-
-    fn keep(&self, before: Option<&Arc<Route>>, after: Option<Arc<Route>>) {
-        if after.as_ref().map(Arc::as_ptr) != before.map(Arc::as_ptr) {
-            *self.cached.lock() = after;
-        }
-    }
-}
-
 #[async_trait]
 impl PublishTopic for TopicPublisher {
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let before = self.cached();
-        let mut cached = before.clone();
-        let result = self.node.publish_on(event, &mut cached).await;
-        self.keep(before.as_ref(), cached);
-        result
+        let mut cached = self.cached.lock().clone();
+        self.node.publish_on(event, &mut cached).await
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        let before = self.cached();
-        let mut cached = before.clone();
-        let result = self.node.try_publish_on(event, &mut cached);
-        self.keep(before.as_ref(), cached);
-        result
+        self.node.try_publish_on(event, &mut self.cached.lock())
+    }
+
+    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        self.node.offer_event(event, &mut self.cached.lock())
     }
 }

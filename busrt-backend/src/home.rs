@@ -16,9 +16,10 @@ use crate::session::node::Node;
 use crate::session::{incoming, writer};
 use crate::{runtime, transport};
 
-/// How long a client name that is in use is tried again, and how often.
+/// How long a client name that is in use is tried again.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
-const NAME_RETRY: Duration = Duration::from_millis(20);
+/// How often something is tried again.
+const RETRY: Duration = Duration::from_millis(20);
 /// Commands that may wait for a writer.
 const COMMANDS: usize = 1_024;
 
@@ -50,22 +51,35 @@ pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     if let Some(name) = &options.name {
         check_name(name)?;
     }
+    let patience = Instant::now() + options.connect_timeout;
+    loop {
+        match open_once(options.clone()).await {
+            // Who has the lock may not listen yet, or no more: ask again who is the broker.
+            Err(OpenError::Connect(ConnectError::Unreachable { .. }))
+                if options.broker == BrokerMode::Auto && Instant::now() < patience =>
+            {
+                futures_timer::Delay::new(RETRY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     let broker = start_broker(&options).await?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("eventbus-session")
         .enable_all()
-        .build()
-        .map_err(|e| OpenError::Runtime {
-            reason: e.to_string(),
-        });
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => {
             if let Some(broker) = broker {
                 broker.stop().await;
             }
-            return Err(e);
+            let reason = e.to_string();
+            return Err(OpenError::Runtime { reason });
         }
     };
     let name = options.name.clone();
@@ -164,7 +178,7 @@ impl Home {
     /// end the broker has not seen yet.
     async fn client(&self, name: &str) -> Result<transport::Client, ConnectError> {
         let patience = Instant::now() + NAME_PATIENCE;
-        let mut again = interval(NAME_RETRY);
+        let mut again = interval(RETRY);
         loop {
             again.tick().await;
             match self.try_client(name).await {

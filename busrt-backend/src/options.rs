@@ -90,19 +90,22 @@ pub enum OpenError {
     },
 }
 
-/// Checks a client name. A dot in a name costs the broker time and memory exponentially, a NUL
-/// forges a sender, `%%` takes over another client's name.
+/// Checks a client name.
 pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
-    let fits = (1..=64).contains(&name.len());
-    if fits
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-    {
+    if is_name(name) {
         Ok(())
     } else {
         Err(OpenError::Name {
             name: name.to_owned(),
         })
     }
+}
+
+/// Whether a session may have this name. A dot in a name costs the broker time and memory
+/// exponentially, a NUL forges a sender, `%%` takes over another client's name.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }

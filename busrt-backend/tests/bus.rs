@@ -484,6 +484,208 @@ fn a_second_life_under_the_same_name_frees_the_publishers_of_the_first() {
 }
 
 #[test]
+fn lives_under_one_name_share_the_room_of_a_queue() {
+    run(async {
+        for (address, _dir) in addresses() {
+            let bus = opened(&address).await;
+            const ROOM: u64 = 100;
+            let subscribe = Subscribe::to("a").unwrap().capacity(ROOM as usize);
+            let mut subscription = bus.subscribe(subscribe).await.unwrap();
+            let (mut published, mut read) = (0, 0);
+            for _ in 0..5 {
+                let publisher = bus.connect(Some("publisher")).await.unwrap();
+                while publisher.try_publish(event("a", published)).is_ok() {
+                    published += 1;
+                }
+                publisher.shutdown().await.unwrap();
+                assert!(
+                    published - read <= ROOM,
+                    "{published} published, {read} read"
+                );
+                expect_numbers(&mut subscription, read..read + 30).await;
+                read += 30;
+            }
+            assert!(
+                published > ROOM,
+                "what was read makes room for a later life"
+            );
+            expect_numbers(&mut subscription, read..published).await;
+        }
+    });
+}
+
+#[test]
+fn nothing_accepted_is_lost_when_both_ends_shut_down_at_once() {
+    run(async {
+        for (address, _dir) in addresses() {
+            let bus = opened(&address).await;
+            for _ in 0..5 {
+                let publisher = bus.connect(None).await.unwrap();
+                let subscriber = bus.connect(None).await.unwrap();
+                let mut subscription = subscriber
+                    .subscribe(Subscribe::to("#").unwrap())
+                    .await
+                    .unwrap();
+                for n in 0..3_000 {
+                    publisher.publish(event("a", n)).await.unwrap();
+                }
+                let (one, other) = tokio::join!(subscriber.shutdown(), publisher.shutdown());
+                one.unwrap();
+                other.unwrap();
+                expect_numbers(&mut subscription, 0..3_000).await;
+                assert_eq!(subscription.recv().await, None);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_has_not_joined_is_not_listened_to() {
+    use busrt::client::AsyncClient;
+    use busrt_backend::wire::{Control, SubscriptionInfo};
+    run(async {
+        let dir = directory();
+        let path = dir.path().join("bus.sock");
+        let mut options = Options::new(Address::Unix(path.clone()));
+        options.name = Some("member".to_owned());
+        let bus = open(options).await.unwrap();
+        let config = busrt::ipc::Config::new(path.to_str().unwrap(), "stranger");
+        let mut stranger = busrt::ipc::Client::connect(&config).await.unwrap();
+        let info = SubscriptionInfo {
+            id: 1,
+            name: "trap".to_owned(),
+            filters: vec!["#".parse().unwrap()],
+            credit: 0,
+            credit_bytes: 0,
+        };
+        let publisher = bus.publisher_id();
+        for message in [Control::Hello { publisher }, Control::Open(info)] {
+            let sent = stranger.send("member", message.write().into(), busrt::QoS::Processed);
+            sent.await.unwrap().unwrap().await.unwrap().unwrap();
+        }
+        while bus.stats().malformed < 2 {
+            tokio::task::yield_now().await;
+        }
+        let mut subscription = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        bus.publish(event("a", 1)).await.unwrap();
+        expect_numbers(&mut subscription, 1..2).await;
+    });
+}
+
+#[test]
+fn a_frame_with_no_right_to_a_subscription_is_not_delivered() {
+    use busrt::client::AsyncClient;
+    use busrt_backend::wire::{Control, FrameWriter, LinkEntry};
+    run(async {
+        let dir = directory();
+        let path = dir.path().join("bus.sock");
+        let bus = opened(&Address::Unix(path.clone())).await;
+        let mut subscription = bus
+            .subscribe(Subscribe::to("a").unwrap().capacity(10))
+            .await
+            .unwrap();
+
+        // A peer that joins as the protocol says, and then sends what it must not.
+        let config = busrt::ipc::Config::new(path.to_str().unwrap(), "peer");
+        let mut peer = busrt::ipc::Client::connect(&config).await.unwrap();
+        let frames = peer.take_event_channel().unwrap();
+        let own = eventbus_trait::PublisherId::random();
+        let next = async || loop {
+            let frame = frames.recv().await.unwrap();
+            let bytes = bytes::Bytes::copy_from_slice(frame.payload());
+            if frame.kind() == busrt::FrameKind::Message
+                && let Some(message) = Control::read(&bytes).unwrap()
+                && message != Control::Probe
+            {
+                return message;
+            }
+        };
+        peer.send(
+            "eb-directory",
+            Control::Join.write().into(),
+            busrt::QoS::Processed,
+        )
+        .await
+        .unwrap();
+        let Control::Members(members) = next().await else {
+            panic!("not joined")
+        };
+        let other = members.iter().find(|m| m.client != "peer").unwrap();
+        let hello = Control::Hello { publisher: own };
+        peer.send(&other.client, hello.write().into(), busrt::QoS::Processed)
+            .await
+            .unwrap();
+        let Control::Welcome { subscriptions, .. } = next().await else {
+            panic!("not welcome")
+        };
+        let id = subscriptions[0].id;
+
+        let entry = |first| LinkEntry {
+            subscription: id,
+            first,
+            dropped: 0,
+        };
+        let frame = |links: &[LinkEntry], topic: &str, n: u64| {
+            let event = event(topic, n);
+            let mut frame = FrameWriter::new(own, 1, links, 0);
+            frame.push(&event, &event.bytes().unwrap(), own, 1);
+            frame.finish()
+        };
+        for (topic, links) in [
+            ("eb/a", vec![entry(10)]),
+            ("eb/a", vec![entry(u64::MAX)]),
+            ("eb/b", vec![entry(0)]),
+            ("eb/a", vec![entry(0), entry(0)]),
+            ("eb/a", vec![entry(1)]),
+        ] {
+            let n = links[0].first;
+            let frame = frame(&links, &topic[3..], n);
+            peer.publish(topic, frame.into(), busrt::QoS::Processed)
+                .await
+                .unwrap();
+        }
+        // Of the doubled entry one is good; the last frame is a good one.
+        expect_numbers(&mut subscription, 0..2).await;
+        assert_eq!(
+            subscription.try_recv(),
+            Err(eventbus_trait::TryRecvError::Empty)
+        );
+        assert!(subscription.stats().is_conserved());
+        // Topic `eb/b` did not even come: nobody here takes it.
+        assert_eq!(bus.stats().malformed, 3);
+    });
+}
+
+#[test]
+fn any_number_of_processes_may_open_a_socket_at_once() {
+    run(async {
+        let dir = directory();
+        for round in 0..5 {
+            let address = Address::Unix(dir.path().join(format!("{round}.sock")));
+            let opening: Vec<_> = (0..6)
+                .map(|_| {
+                    let address = address.clone();
+                    tokio::spawn(async move { open(Options::new(address)).await })
+                })
+                .collect();
+            let mut buses = Vec::new();
+            for bus in opening {
+                buses.push(bus.await.unwrap().unwrap());
+            }
+            let mut subscription = buses[0]
+                .subscribe(Subscribe::to("a").unwrap())
+                .await
+                .unwrap();
+            for (n, bus) in (0..).zip(&buses) {
+                let receipt = bus.publish(event("a", n)).await.unwrap();
+                receipt.confirmed(Duration::from_secs(30)).await.unwrap();
+            }
+            expect_numbers(&mut subscription, 0..buses.len() as u64).await;
+        }
+    });
+}
+
+#[test]
 fn a_lost_broker_is_told_to_everybody_who_waits() {
     run(async {
         let dir = directory();

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
+use crate::options::is_name;
 use crate::wire::{Control, Member, Refusal};
 
 /// The directory's client name.
@@ -62,7 +63,7 @@ impl Directory {
         }
         let sender = frame.sender();
         match Control::read(&Bytes::copy_from_slice(frame.payload())) {
-            Ok(Some(Control::Join)) => self.join(sender).await,
+            Ok(Some(Control::Join)) if is_name(sender) => self.join(sender).await,
             Ok(Some(Control::Leave)) => self.gone(vec![sender.to_owned()]).await,
             Ok(other) => debug!(sender, ?other, "message not for a directory"),
             Err(reason) => warn!(sender, %reason, "unreadable message"),
@@ -85,6 +86,13 @@ impl Directory {
             );
             Control::JoinRefused(Refusal::TooManyMembers)
         } else {
+            let joined = Control::Joined(Member {
+                client: sender.to_owned(),
+            });
+            for member in self.members.clone() {
+                // One that is gone is found by the next probe.
+                self.send(&member, &joined).await;
+            }
             self.members.insert(sender.to_owned());
             info!(sender, members = self.members.len(), "session joined");
             Control::Members(

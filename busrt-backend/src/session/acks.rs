@@ -19,8 +19,15 @@ pub(crate) struct InLink {
     pub(crate) subscription: u64,
     /// Credit follows what the application has taken (`Wait`), or what has arrived.
     follows_application: bool,
-    window: u64,
+    /// Events of credit beyond what has been taken (or has arrived). It grows to `full_window` as
+    /// the queue has room for it.
+    window: AtomicU64,
+    full_window: u64,
     window_bytes: u64,
+    /// The highest credit that the publisher has been given.
+    credit: AtomicU64,
+    /// The publisher is gone: there is nobody to acknowledge to.
+    ended: AtomicBool,
     /// The next link sequence expected: everything below is in the queue.
     received: AtomicU64,
     received_bytes: AtomicU64,
@@ -38,14 +45,18 @@ impl InLink {
         subscription: u64,
         follows_application: bool,
         window: u64,
+        full_window: u64,
         window_bytes: u64,
     ) -> Self {
         Self {
             peer,
             subscription,
             follows_application,
-            window,
+            window: AtomicU64::new(window),
+            full_window,
             window_bytes,
+            credit: AtomicU64::new(window),
+            ended: AtomicBool::new(false),
             received: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             taken: AtomicU64::new(0),
@@ -56,9 +67,38 @@ impl InLink {
         }
     }
 
-    /// Events of credit that the link began with.
-    pub(crate) fn window(&self) -> u64 {
-        self.window
+    /// The credit that the link began with, in events and bytes, less what its window lacks.
+    pub(crate) fn window(&self) -> (u64, u64) {
+        (self.window.load(Ordering::Relaxed), self.window_bytes)
+    }
+
+    /// Events of credit set aside for the link, in events and bytes.
+    pub(crate) fn set_aside(&self) -> (u64, u64) {
+        (self.full_window, self.window_bytes)
+    }
+
+    /// Widens the window to at most `room`; whether it is full now.
+    pub(crate) fn widen(&self, room: u64) -> bool {
+        let window = room.min(self.full_window);
+        self.window.fetch_max(window, Ordering::Relaxed).max(window) == self.full_window
+    }
+
+    /// Whether `len` events from `first` on are within the credit given.
+    pub(crate) fn covers(&self, first: u64, len: u64) -> bool {
+        first
+            .checked_add(len)
+            .is_some_and(|end| end <= self.credit.load(Ordering::Acquire))
+    }
+
+    /// The publisher is gone.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Counts events that were lost on the way: they take no room and will not be taken.
+    pub(crate) fn miss(&self, events: u64) {
+        self.received.fetch_add(events, Ordering::Release);
+        self.taken.fetch_add(events, Ordering::Release);
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -83,7 +123,9 @@ impl InLink {
     }
 
     fn moved(&self) -> u64 {
-        self.received.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed)
+        self.received
+            .load(Ordering::Relaxed)
+            .wrapping_add(self.taken.load(Ordering::Relaxed))
     }
 
     fn entry(&self) -> AckEntry {
@@ -96,10 +138,12 @@ impl InLink {
         } else {
             (received, self.received_bytes.load(Ordering::Relaxed))
         };
+        let credit = base.saturating_add(self.window.load(Ordering::Relaxed));
+        let credit = self.credit.fetch_max(credit, Ordering::AcqRel).max(credit);
         AckEntry {
             subscription: self.subscription,
             received,
-            credit: base + self.window,
+            credit,
             credit_bytes: base_bytes + self.window_bytes,
         }
     }
@@ -121,7 +165,8 @@ impl AckBook {
             self.links.lock().push(Arc::clone(link));
         }
         let moved = link.moved().wrapping_sub(link.told.load(Ordering::Relaxed));
-        let urgent = moved >= (link.window / 4).max(1) && !self.urgent.swap(true, Ordering::AcqRel);
+        let urgent =
+            moved >= (link.full_window / 4).max(1) && !self.urgent.swap(true, Ordering::AcqRel);
         if entered || urgent {
             writer.notify_one();
         }
@@ -141,6 +186,7 @@ impl AckBook {
         let links = std::mem::take(&mut *self.links.lock());
         links
             .into_iter()
+            .filter(|link| !link.ended.load(Ordering::Acquire))
             .map(|link| {
                 // Cleared before the counters are read: what moves after this enters it anew.
                 link.in_book.swap(false, Ordering::AcqRel);

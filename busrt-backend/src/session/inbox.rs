@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::vec;
 
@@ -47,6 +47,9 @@ pub(crate) struct Inbox {
     queued: AtomicU64,
     capacity: u64,
     overflow: Overflow,
+    /// Links whose windows are narrower than they should be, for want of room.
+    narrow: Mutex<Vec<Arc<InLink>>>,
+    has_narrow: AtomicBool,
     pub(crate) counters: Arc<SubscriptionCounters>,
 }
 
@@ -58,6 +61,8 @@ impl Inbox {
             queued: AtomicU64::new(0),
             capacity: capacity as u64,
             overflow,
+            narrow: Mutex::default(),
+            has_narrow: AtomicBool::new(false),
             counters: Arc::default(),
         }
     }
@@ -68,6 +73,29 @@ impl Inbox {
 
     pub(crate) fn queued(&self) -> u64 {
         self.queued.load(Ordering::Acquire)
+    }
+
+    /// Events that still have a place.
+    pub(crate) fn room(&self) -> u64 {
+        self.capacity.saturating_sub(self.queued())
+    }
+
+    /// Widens the link's window as room comes.
+    pub(crate) fn widen_later(&self, link: &Arc<InLink>) {
+        self.narrow.lock().push(Arc::clone(link));
+        self.has_narrow.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn widen(&self, node: &Node) {
+        let room = self.room();
+        let mut narrow = self.narrow.lock();
+        narrow.retain(|link| {
+            let full = link.widen(room);
+            node.acks.note(link, &node.outbox.wake);
+            !full
+        });
+        self.has_narrow.store(!narrow.is_empty(), Ordering::Release);
     }
 
     /// Queues what arrived on `link`, after `lagged` events that its publisher dropped.
@@ -241,6 +269,9 @@ impl InboxSource {
         if let Some(link) = &chunk.link {
             link.take(event_cost(&event));
             self.node.acks.note(link, &self.node.outbox.wake);
+        }
+        if self.inbox.has_narrow.load(Ordering::Acquire) {
+            self.inbox.widen(&self.node);
         }
         Some(Item::Event(event))
     }

@@ -35,6 +35,7 @@ impl AsRef<[u8]> for Owned {
 
 /// Runs until the connection ends.
 pub(crate) async fn run(node: Arc<Node>, frames: EventChannel) {
+    let _lost = node.lost_on_drop("the broker closed it");
     let mut topics = HashMap::new();
     let mut turn = 0;
     while let Ok(frame) = frames.recv().await {
@@ -48,7 +49,6 @@ pub(crate) async fn run(node: Arc<Node>, frames: EventChannel) {
             tokio::task::yield_now().await;
         }
     }
-    node.lose("the broker closed it");
 }
 
 /// A frame's part for one subscription of ours.
@@ -83,7 +83,7 @@ impl Node {
             return self.on_foreign(&topic, payload);
         }
         match EventFrame::read(&topic, &payload) {
-            Ok(frame) => self.on_events(sender, frame),
+            Ok(frame) => self.on_events(sender, &topic, frame),
             Err(reason) => {
                 self.count_malformed();
                 warn!(%topic, sender, %reason, "unreadable frame");
@@ -91,9 +91,9 @@ impl Node {
         }
     }
 
-    fn on_events(&self, sender: &str, frame: EventFrame) {
+    fn on_events(&self, sender: &str, topic: &Topic, frame: EventFrame) {
         let len = frame.events.len() as u64;
-        let mut shares = self.shares(sender, &frame.links, len);
+        let mut shares = self.shares(sender, topic, &frame.links, len);
         let Some(last) = shares.pop() else { return };
         let bytes: u64 = frame.events.iter().map(event_cost).sum();
         for share in shares {
@@ -104,9 +104,9 @@ impl Node {
 
     /// Which subscriptions of ours a frame is for. A link that the frame does not continue without
     /// a gap has lost something on the way; it is counted and said.
-    fn shares(&self, sender: &str, entries: &[LinkEntry], len: u64) -> Vec<Share> {
+    fn shares(&self, sender: &str, topic: &Topic, entries: &[LinkEntry], len: u64) -> Vec<Share> {
         let state = self.state.lock();
-        let mut shares = Vec::with_capacity(1);
+        let mut shares: Vec<Share> = Vec::with_capacity(1);
         for entry in entries {
             let Some(s) = state.subscriptions.get(&entry.subscription) else {
                 continue;
@@ -115,6 +115,12 @@ impl Node {
                 continue;
             };
             let expected = link.received();
+            let twice = shares.iter().any(|share| Arc::ptr_eq(&share.link, link));
+            if twice || !s.takes(topic) || !link.covers(entry.first, len) {
+                self.count_malformed();
+                warn!(subscription = %s.name, publisher = sender, %topic, first = entry.first, len, "frame without a right to be here");
+                continue;
+            }
             if entry.first < expected {
                 warn!(subscription = %s.name, publisher = sender, first = entry.first, expected, "repeated frame");
                 continue;
@@ -123,14 +129,13 @@ impl Node {
             if entry.first > expected {
                 let missing = entry.first - expected;
                 error!(subscription = %s.name, publisher = sender, first = expected, last = entry.first - 1, "gap");
-                link.receive(missing, 0);
-                lagged += missing;
+                link.miss(missing);
+                lagged = lagged.saturating_add(missing);
             }
             trace!(subscription = %s.name, publisher = sender, first = entry.first, len, "frame");
-            let (inbox, link) = (Arc::clone(&s.inbox), Arc::clone(link));
             shares.push(Share {
-                inbox,
-                link,
+                inbox: Arc::clone(&s.inbox),
+                link: Arc::clone(link),
                 lagged,
             });
         }
@@ -178,6 +183,7 @@ impl Node {
         match message {
             Control::Members(members) => self.on_members(members),
             Control::JoinRefused(refusal) => self.state.lock().joined = Some(Err(refusal)),
+            Control::Joined(member) => self.on_joined(&member.client),
             Control::Left(member) => self.on_left(&member.client),
             _ => {}
         }

@@ -168,21 +168,6 @@ impl Link {
         drops.told
     }
 
-    /// How many events may be written before the next drop has to be told; `None` if there is
-    /// none ahead.
-    pub(crate) fn events_before_drop(&self) -> Option<u64> {
-        if !self.untold.load(Ordering::Acquire) {
-            return None;
-        }
-        let drops = self.drops.lock();
-        let written = self.written.load(Ordering::Relaxed);
-        drops
-            .places
-            .iter()
-            .map(|(place, _)| place.saturating_sub(written))
-            .find(|events| *events > 0)
-    }
-
     /// Whether there are drops, before the next event to be written, that the subscriber does not
     /// know of.
     pub(crate) fn has_untold(&self) -> bool {
@@ -252,18 +237,11 @@ mod tests {
             link.drop_at(place);
         }
         assert_eq!((link.tell_dropped(), link.has_untold()), (0, false));
-        assert_eq!(link.events_before_drop(), Some(2));
         link.write(2);
         assert!(link.has_untold());
-        assert_eq!(
-            link.events_before_drop(),
-            Some(3),
-            "the drop here is told with the frame"
-        );
         assert_eq!((link.tell_dropped(), link.has_untold()), (2, false));
         link.write(3);
         assert_eq!((link.tell_dropped(), link.dropped()), (3, 3));
-        assert_eq!(link.events_before_drop(), None);
     }
 
     #[test]

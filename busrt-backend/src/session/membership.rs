@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::link::LinkState;
 use super::node::{Node, Peer, State};
 use crate::broker::DIRECTORY;
-use crate::wire::{Control, Member, Refusal, SubscriptionInfo};
+use crate::wire::{Control, Member, Refusal, StatusEntry, SubscriptionInfo};
 
 impl Node {
     /// Joins the bus.
@@ -46,14 +46,15 @@ impl Node {
         }
         let rest = deadline.saturating_sub(started.elapsed());
         let welcomed = |state: &State| state.peers.values().all(|peer| peer.welcomed);
-        if self
+        let done = self
             .until(rest, |state| state.lost.is_some() || welcomed(state))
-            .await
-        {
-            Ok(())
-        } else {
-            Err(self.silent(address, started))
+            .await;
+        match (&self.state.lock().lost, done) {
+            (Some(reason), _) => return Err(refused(reason)),
+            (None, true) => return Ok(()),
+            (None, false) => {}
         }
+        Err(self.silent(address, started))
     }
 
     fn silent(&self, address: &str, started: Instant) -> ConnectError {
@@ -83,35 +84,55 @@ impl Node {
                 publisher: self.publisher,
             };
             self.outbox.send_urgent(&name, hello);
-            state.peers.entry(client).or_insert(Peer {
+            let peer = Peer {
                 name,
                 publisher: None,
                 welcomed: false,
-            });
+                knows_us: true,
+            };
+            state.peers.entry(client).or_insert(peer);
         }
         state.joined = Some(Ok(()));
     }
 
-    /// A new node: it is told every subscription, and every later one is announced to it.
+    /// The directory knows a new node, which will say hello. Whoever is not announced so is a
+    /// stranger, and is not listened to.
+    pub(crate) fn on_joined(&self, client: &str) {
+        let peer = Peer {
+            name: client.into(),
+            publisher: None,
+            // It has no subscription yet, and announces those that it makes.
+            welcomed: true,
+            knows_us: false,
+        };
+        self.state
+            .lock()
+            .peers
+            .entry(client.to_owned())
+            .or_insert(peer);
+    }
+
+    /// A new node says hello: it is told every subscription, and every later one is announced to
+    /// it.
     pub(crate) fn on_hello(&self, sender: &str, publisher: PublisherId) {
         let mut state = self.state.lock();
-        let name: Arc<str> = sender.into();
-        let peer = state
-            .peers
-            .entry(sender.to_owned())
-            .or_insert_with(|| Peer {
-                name: Arc::clone(&name),
-                publisher: None,
-                // It has just joined: it has no subscription yet and announces those that it makes.
-                welcomed: true,
-            });
+        let Some(peer) = state.peers.get_mut(sender) else {
+            return self.stranger(sender);
+        };
         peer.publisher = Some(publisher);
+        peer.knows_us = true;
+        let name = Arc::clone(&peer.name);
         let subscriptions = self.offers_for(&mut state, &name);
         let welcome = Control::Welcome {
             publisher: self.publisher,
             subscriptions,
         };
-        self.outbox.send_urgent(&name, welcome);
+        self.outbox.answer(&name, welcome);
+    }
+
+    fn stranger(&self, sender: &str) {
+        self.count_malformed();
+        warn!(client = %self.name, sender, "message of a client that has not joined");
     }
 
     pub(crate) fn on_welcome(
@@ -135,9 +156,12 @@ impl Node {
         let subscription = info.id;
         {
             let mut state = self.state.lock();
+            if !state.peers.contains_key(sender) {
+                return self.stranger(sender);
+            }
             if self.name_is_ours(&state, sender, &info) {
                 let refusal = Refusal::NameInUse;
-                self.outbox.send_urgent(
+                self.outbox.answer(
                     &name,
                     Control::OpenRefused {
                         subscription,
@@ -189,17 +213,32 @@ impl Node {
     }
 
     /// A publisher has sent everything that it had for a subscription that ends.
-    pub(crate) fn on_closed(&self, sender: &str, status: &crate::wire::StatusEntry) {
-        let mut state = self.state.lock();
-        if let Some(s) = state.subscriptions.get_mut(&status.subscription) {
-            if let Some(link) = s.links.get(sender)
-                && link.received() != status.next
-            {
-                let missing = status.next.wrapping_sub(link.received());
-                warn!(subscription = %s.name, publisher = sender, missing, "link ended short");
-            }
+    pub(crate) fn on_closed(&self, sender: &str, status: &StatusEntry) {
+        let tail = {
+            let mut state = self.state.lock();
+            let Some(s) = state.subscriptions.get_mut(&status.subscription) else {
+                return;
+            };
             if let Some(unclosed) = &mut s.unclosed {
                 unclosed.remove(sender);
+            }
+            let link = s.links.get(sender).map(Arc::clone);
+            link.map(|link| (Arc::clone(&s.inbox), link))
+        };
+        if let Some((inbox, link)) = tail {
+            let missing = status.next.saturating_sub(link.received());
+            if missing > 0 {
+                warn!(
+                    subscription = status.subscription,
+                    publisher = sender,
+                    missing,
+                    "link ended short"
+                );
+                link.miss(missing);
+            }
+            let lagged = link.newly_dropped(status.dropped).saturating_add(missing);
+            if lagged > 0 {
+                inbox.push(Some(&link), Vec::new(), lagged);
             }
         }
     }
@@ -216,6 +255,7 @@ impl Node {
                     unclosed.remove(client);
                 }
                 if let Some(link) = s.links.remove(client) {
+                    link.end();
                     self.return_credit(std::iter::once(&link));
                 }
             }

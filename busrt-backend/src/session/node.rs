@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::{Limits, PublisherId, process_epoch};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use super::acks::AckBook;
+use super::link::{Link, LinkState};
 use super::outbox::Outbox;
 use super::subscriptions::LocalSubscription;
 use super::writer::Command;
@@ -25,6 +26,9 @@ pub(crate) struct Peer {
     pub(crate) publisher: Option<PublisherId>,
     /// It has told its subscriptions.
     pub(crate) welcomed: bool,
+    /// It knows this node: subscriptions are announced to it. One that has joined later does once
+    /// it has said hello, and is told all subscriptions then.
+    pub(crate) knows_us: bool,
 }
 
 /// What changes with control messages.
@@ -39,6 +43,8 @@ pub(crate) struct State {
     pub(crate) closing: bool,
     /// Why the connection is gone.
     pub(crate) lost: Option<String>,
+    /// What was not confirmed when it went.
+    pub(crate) lost_unconfirmed: Vec<(Arc<Link>, u64)>,
     pub(crate) next_name: u64,
 }
 
@@ -56,8 +62,28 @@ pub(crate) struct Node {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) refused: AtomicU64,
     pub(crate) malformed: AtomicU64,
-    /// Events of credit handed out and not returned, over all links.
-    pub(crate) granted: AtomicU64,
+    /// Credit handed out and not returned, over all links.
+    pub(crate) granted: Granted,
+    lost: AtomicBool,
+}
+
+/// Credit handed out, in events and bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) events: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// Declares the connection lost when it is dropped: when its task ends, however that ends.
+pub(crate) struct LostOnDrop {
+    node: Arc<Node>,
+    reason: &'static str,
+}
+
+impl Drop for LostOnDrop {
+    fn drop(&mut self) {
+        self.node.lose(self.reason);
+    }
 }
 
 impl Node {
@@ -80,7 +106,8 @@ impl Node {
             commands,
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
-            granted: AtomicU64::new(0),
+            granted: Granted::default(),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +119,8 @@ impl Node {
                 return;
             }
             state.lost = Some(reason.to_owned());
+            self.lost.store(true, Ordering::Release);
+            state.lost_unconfirmed = self.outbox.unconfirmed();
             if !state.closing {
                 error!(client = %self.name, reason, "connection to the broker lost");
             }
@@ -102,12 +131,23 @@ impl Node {
                 .collect()
         };
         self.outbox.close();
-        self.outbox
-            .end_links(super::link::LinkState::Lost, |_| true);
+        self.outbox.end_links(LinkState::Lost, |_| true);
         for inbox in inboxes {
             inbox.end();
         }
         self.changed.notify_waiters();
+    }
+
+    /// Whether the connection is gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn lost_on_drop(self: &Arc<Self>, reason: &'static str) -> LostOnDrop {
+        LostOnDrop {
+            node: Arc::clone(self),
+            reason,
+        }
     }
 
     /// Why nothing can be done any more, if so.

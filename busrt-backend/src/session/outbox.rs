@@ -5,13 +5,13 @@
 //! sequence is dense and in queue order, and per-publisher order holds from here on.
 //!
 //! Invariant: for each link, events in the queue follow `written` without a gap: the n-th event
-//! that was accepted for the link is the n-th that the writer puts into a frame for it.
+//! that was accepted for the link is the n-th that the writer puts into a frame for it. No drop on
+//! a link falls within a run that the link takes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,37 +19,41 @@ use tracing::error;
 
 use super::EVENT_OVERHEAD;
 use super::link::{Link, LinkState};
-use super::routes::{Route, Routes};
+use super::routes::{Route, Routes, Sequences};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
 /// Events that may wait for the writer.
 const MAX_QUEUED: usize = 16_384;
+/// Most events in a run, and so in a frame.
+const MAX_RUN: usize = 1_000;
+/// Cost in bytes after which a run takes no further event.
+const MAX_RUN_BYTES: u64 = 128 * 1024;
 /// Bytes that may wait for the writer.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
-/// Control messages that may wait for the writer: more than all subscriptions of a full broker
-/// need, so only a peer that floods us gets there.
+/// Control messages behind which no answer is queued: only peers that flood us get there.
 const MAX_URGENT: usize = 65_536;
 
 /// What the writer sends next, in order.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Event(Queued),
+    Run(Run),
     /// A message that has its place in the order of events.
     Control(Arc<str>, Control),
 }
 
-/// An accepted event.
+/// Accepted events of one route, as many as fit into one frame. Their payloads are encoded.
 #[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) event: Event,
-    pub(crate) payload: Bytes,
+pub(crate) struct Run {
     pub(crate) route: Arc<Route>,
+    pub(crate) events: Vec<Event>,
+    /// What they cost in all.
+    pub(crate) cost: u64,
 }
 
 /// What became of an offer.
 pub(crate) enum Accepted {
     /// Queued; the link sequences are those that a receipt waits for.
-    Queued(Vec<(Arc<Link>, u64)>),
+    Queued(Sequences),
     /// No credit on this link.
     NoCredit(Arc<Link>),
     /// The connection does not keep up.
@@ -74,17 +78,15 @@ pub(crate) struct Outbox {
 struct State {
     routes: Routes,
     queue: VecDeque<Item>,
+    /// Events in `queue`.
+    queued: usize,
     queued_bytes: u64,
+    /// A drop came after the last run, which takes nothing more: drops are told before a frame.
+    sealed: bool,
     urgent: VecDeque<(Arc<str>, Control)>,
     next_sequence: u64,
     writer_sleeps: bool,
     closed: bool,
-}
-
-/// An event that asks to be accepted, with its encoded payload.
-pub(crate) struct Offer {
-    pub(crate) event: Event,
-    pub(crate) payload: Bytes,
 }
 
 impl Outbox {
@@ -100,13 +102,14 @@ impl Outbox {
         }
     }
 
-    /// Accepts the event or leaves it in `offer`. `cached` saves the route's look-up.
+    /// Accepts the event or leaves it in `offer`. Its payload is encoded. `cached` saves the
+    /// route's look-up.
     pub(crate) fn accept(
         &self,
-        offer: &mut Option<Offer>,
+        offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
     ) -> Accepted {
-        let Some(Offer { event, .. }) = offer.as_ref() else {
+        let Some(event) = offer.as_ref() else {
             return Accepted::Closed;
         };
         let cost = event_cost(event);
@@ -116,44 +119,41 @@ impl Outbox {
             return Accepted::Closed;
         }
         let route = state.routes.find(event.topic(), cached);
-        if state.queue.len() >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES {
+        if state.queued >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES {
             if !at_most_once {
                 return Accepted::QueueFull;
             }
-            return self.drop_everywhere(state, offer, &route);
+            return self.drop_everywhere(state, offer, route);
         }
-        let route = if route.links.iter().all(|(at, _)| state.routes.has_room(*at)) {
-            route
-        } else if at_most_once {
-            self.without_full(&state, &route)
-        } else {
-            let full = route
-                .links
-                .iter()
-                .find(|(at, _)| !state.routes.has_room(*at));
-            return full.map_or(Accepted::Closed, |(_, l)| Accepted::NoCredit(Arc::clone(l)));
-        };
-        let Some(Offer { mut event, payload }) = offer.take() else {
-            return Accepted::Closed;
-        };
-        let sequences = state.routes.take_credit(&route, cost);
-        let State { next_sequence, .. } = &mut *state;
-        event.accept(|| {
-            let sequence = *next_sequence;
-            *next_sequence += 1;
-            Origin {
-                publisher: self.publisher,
-                epoch: self.epoch,
-                sequence,
+        let reduced;
+        let route = if let Some((_, full)) = route
+            .links
+            .iter()
+            .find(|(at, _)| !state.routes.has_room(*at))
+        {
+            if !at_most_once {
+                return Accepted::NoCredit(Arc::clone(full));
             }
-        });
-        self.count(&route);
-        state.queued_bytes += cost;
-        state.queue.push_back(Item::Event(Queued {
-            event,
-            payload,
-            route,
-        }));
+            reduced = self.without_full(&state, route);
+            &reduced
+        } else {
+            route
+        };
+        let sequences = state.routes.take_credit(route, cost);
+        self.count(route);
+        if let Some(mut event) = offer.take() {
+            let State { next_sequence, .. } = &mut *state;
+            event.accept(|| {
+                let sequence = *next_sequence;
+                *next_sequence += 1;
+                Origin {
+                    publisher: self.publisher,
+                    epoch: self.epoch,
+                    sequence,
+                }
+            });
+            state.queue(event, route, cost);
+        }
         self.wake_writer(state);
         Accepted::Queued(sequences)
     }
@@ -161,19 +161,20 @@ impl Outbox {
     /// An `AtMostOnce` event that finds the queue full is dropped for everybody.
     fn drop_everywhere(
         &self,
-        state: parking_lot::MutexGuard<'_, State>,
-        offer: &mut Option<Offer>,
+        mut state: parking_lot::MutexGuard<'_, State>,
+        offer: &mut Option<Event>,
         route: &Route,
     ) -> Accepted {
         offer.take();
+        state.sealed = true;
         for (at, link) in &route.links {
             link.drop_at(state.routes.next(*at));
         }
         self.dropped
-            .fetch_add(route.links.len().max(1) as u64, Ordering::Relaxed);
+            .fetch_add(route.links.len() as u64, Ordering::Relaxed);
         drop(state);
-        self.published.fetch_add(1, Ordering::Relaxed);
-        Accepted::Queued(Vec::new())
+        self.count(route);
+        Accepted::Queued(Sequences::new())
     }
 
     /// The route less the links that have no credit, on which the event is dropped.
@@ -202,15 +203,30 @@ impl Outbox {
         }
     }
 
-    /// Sends a message ahead of all events.
+    /// Sends a message of our own ahead of all events. There are as many as subscriptions and
+    /// peers make necessary.
     pub(crate) fn send_urgent(&self, to: &Arc<str>, message: Control) {
         let mut state = self.state.lock();
-        if state.urgent.len() >= MAX_URGENT {
-            drop(state);
-            error!(%to, ?message, "too many messages wait; this one is dropped");
+        state.urgent.push_back((Arc::clone(to), message));
+        self.wake_writer(state);
+    }
+
+    /// Answers a peer, unless it asks faster than it can be answered.
+    pub(crate) fn answer(&self, to: &Arc<str>, message: Control) {
+        let waiting = self.state.lock().urgent.len();
+        if waiting >= MAX_URGENT {
+            error!(%to, ?message, "too many answers wait; this one is dropped");
             return;
         }
-        state.urgent.push_back((Arc::clone(to), message));
+        self.send_urgent(to, message);
+    }
+
+    /// Sends a message behind everything accepted so far.
+    pub(crate) fn send_behind(&self, to: &Arc<str>, message: Control) {
+        let mut state = self.state.lock();
+        state
+            .queue
+            .push_back(Item::Control(Arc::clone(to), message));
         self.wake_writer(state);
     }
 
@@ -279,7 +295,8 @@ impl Outbox {
         }
         std::mem::swap(&mut state.urgent, urgent);
         std::mem::swap(&mut state.queue, items);
-        let was_full = items.len() >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
+        let was_full = state.queued >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
+        state.queued = 0;
         state.queued_bytes = 0;
         drop(state);
         if was_full {
@@ -340,6 +357,29 @@ impl Outbox {
 /// The payload's bytes exist on both: it was encoded before it was offered, or came off a wire.
 pub(crate) fn event_cost(event: &Event) -> u64 {
     event.known_size().unwrap_or_default() as u64 + EVENT_OVERHEAD
+}
+
+impl State {
+    fn queue(&mut self, event: Event, route: &Arc<Route>, cost: u64) {
+        self.queued += 1;
+        self.queued_bytes += cost;
+        let sealed = std::mem::take(&mut self.sealed);
+        if let Some(Item::Run(run)) = self.queue.back_mut()
+            && !sealed
+            && Arc::ptr_eq(&run.route, route)
+            && run.events.len() < MAX_RUN
+            && run.cost + cost <= MAX_RUN_BYTES
+        {
+            run.events.push(event);
+            run.cost += cost;
+            return;
+        }
+        self.queue.push_back(Item::Run(Run {
+            route: Arc::clone(route),
+            events: vec![event],
+            cost,
+        }));
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use eventbus_trait::{Confirm, Confirmation, ReceiptError};
 use futures_timer::Delay;
 
 use super::link::{Link, LinkState};
+use super::routes::Sequences;
 
 /// The link sequences that a receipt waits for.
 pub(crate) struct Pending {
-    pub(crate) links: Vec<(Arc<Link>, u64)>,
+    pub(crate) links: Sequences,
     pub(crate) deliveries: u64,
 }
 
@@ -78,7 +79,7 @@ async fn settled(link: &Link, sequence: u64) -> Settled {
 
 impl Pending {
     /// Adds the links of another event; of one link only the latest sequence matters.
-    pub(crate) fn add(&mut self, links: Vec<(Arc<Link>, u64)>) {
+    pub(crate) fn add(&mut self, links: Sequences) {
         self.deliveries += links.len() as u64;
         for (link, sequence) in links {
             match self

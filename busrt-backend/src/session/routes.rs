@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{FamilyStats, Topic};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::link::{Link, Window};
 use crate::topics;
@@ -56,6 +57,9 @@ impl Route {
     }
 }
 
+/// An event's sequence on each of its links.
+pub(crate) type Sequences = SmallVec<[(Arc<Link>, u64); 1]>;
+
 /// All links of a node that publishes, and the routes made of them.
 #[derive(Default)]
 pub(crate) struct Routes {
@@ -68,18 +72,17 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The route of `topic`; `cached` saves the look-up and is renewed.
-    pub(crate) fn find(&mut self, topic: &Topic, cached: &mut Option<Arc<Route>>) -> Arc<Route> {
-        if let Some(route) = cached
-            && route.generation == self.generation
-        {
-            return Arc::clone(route);
-        }
-        let route = match self.known.get(topic) {
+    pub(crate) fn find<'a>(
+        &mut self,
+        topic: &Topic,
+        cached: &'a mut Option<Arc<Route>>,
+    ) -> &'a Arc<Route> {
+        let generation = self.generation;
+        cached.take_if(|route| route.generation != generation);
+        cached.get_or_insert_with(|| match self.known.get(topic) {
             Some(route) => Arc::clone(route),
             None => self.make(topic),
-        };
-        *cached = Some(Arc::clone(&route));
-        route
+        })
     }
 
     fn make(&mut self, topic: &Topic) -> Arc<Route> {
@@ -127,8 +130,8 @@ impl Routes {
     }
 
     /// Takes credit on all links of a route; returns the event's sequence on each.
-    pub(crate) fn take_credit(&mut self, route: &Route, cost: u64) -> Vec<(Arc<Link>, u64)> {
-        let mut sequences = Vec::with_capacity(route.links.len());
+    pub(crate) fn take_credit(&mut self, route: &Route, cost: u64) -> Sequences {
+        let mut sequences = Sequences::new();
         for (at, link) in &route.links {
             if let Some(window) = self.windows.get_mut(*at) {
                 sequences.push((Arc::clone(link), window.take(cost)));

@@ -24,13 +24,15 @@ use crate::wire::{Control, Refusal, SubscriptionInfo};
 
 /// Most events of credit for one link.
 const MAX_WINDOW: u64 = 4_096;
-/// Least events of credit for one link of a subscription with room for more.
-const MIN_WINDOW: u64 = 16;
-/// Events of credit that one node hands out in all, as far as [`MIN_WINDOW`] allows: half of what
-/// a broker of ours queues for a client.
+/// Events of credit that one node hands out in all, but for one event a link: half of what a
+/// broker of ours queues for a client.
 const CREDIT_BUDGET: u64 = 32_768;
-/// Bytes of credit for one link.
-const WINDOW_BYTES: u64 = 8 << 20;
+/// Most bytes of credit for one link.
+const MAX_WINDOW_BYTES: u64 = 8 << 20;
+/// Bytes of credit that one node hands out in all, but for [`MIN_WINDOW_BYTES`] a link.
+const BYTES_BUDGET: u64 = 256 << 20;
+/// Least bytes of credit for one link.
+const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct LocalSubscription {
@@ -85,7 +87,7 @@ impl Node {
             Arc::clone(&inbox.counters),
             Box::new(source),
         );
-        self.add_patterns(&subscribe, deadline).await?;
+        self.add_patterns(id, &subscribe, deadline).await?;
         self.announce(id);
         let answered = self
             .until(deadline.saturating_sub(started.elapsed()), |state| {
@@ -180,11 +182,13 @@ impl Node {
     /// Has the broker send us what the filters take, and waits until it says that it will.
     async fn add_patterns(
         &self,
+        id: u64,
         subscribe: &Subscribe,
         deadline: Duration,
     ) -> Result<(), SubscribeError> {
         let (reply, confirmed) = oneshot::channel();
         let command = Command::Subscribe {
+            id,
             patterns: patterns(subscribe.filters()),
             reply,
         };
@@ -239,35 +243,66 @@ impl Node {
         id: u64,
         peer: &Arc<str>,
     ) -> SubscriptionInfo {
-        let overflow = subscription.inbox.overflow();
-        let window = match subscription.links.get(peer) {
-            Some(link) => link.window(),
-            None => {
-                let wanted = match overflow {
-                    Overflow::Wait => subscription.capacity.min(MAX_WINDOW),
-                    _ => MAX_WINDOW,
-                };
-                let left = CREDIT_BUDGET.saturating_sub(self.granted.load(Ordering::Relaxed));
-                let window = wanted.min((left / 4).max(MIN_WINDOW));
-                self.granted.fetch_add(window, Ordering::Relaxed);
-                let follows = overflow == Overflow::Wait;
-                let link = InLink::new(Arc::clone(peer), id, follows, window, WINDOW_BYTES);
-                subscription.links.insert(Arc::clone(peer), Arc::new(link));
-                window
-            }
+        let link = match subscription.links.get(peer) {
+            Some(link) => Arc::clone(link),
+            None => self.set_aside(subscription, id, peer),
         };
+        let (credit, credit_bytes) = link.window();
         SubscriptionInfo {
             id,
             name: subscription.name.to_string(),
             filters: subscription.filters.clone(),
-            credit: window,
-            credit_bytes: WINDOW_BYTES,
+            credit,
+            credit_bytes,
         }
+    }
+
+    /// Makes a link with a window out of what is left. A `Wait` queue that has less room than the
+    /// window, because others' events are in it, widens it as they are read.
+    fn set_aside(
+        &self,
+        subscription: &mut LocalSubscription,
+        id: u64,
+        peer: &Arc<str>,
+    ) -> Arc<InLink> {
+        let follows = subscription.inbox.overflow() == Overflow::Wait;
+        let wanted = if follows {
+            subscription.capacity.min(MAX_WINDOW)
+        } else {
+            MAX_WINDOW
+        };
+        let left = CREDIT_BUDGET.saturating_sub(self.granted.events.load(Ordering::Relaxed));
+        let full = wanted.min((left / 4).max(1));
+        let left = BYTES_BUDGET.saturating_sub(self.granted.bytes.load(Ordering::Relaxed));
+        let bytes = MAX_WINDOW_BYTES.min((left / 4).max(MIN_WINDOW_BYTES));
+        self.granted.events.fetch_add(full, Ordering::Relaxed);
+        self.granted.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let window = if follows {
+            full.min(subscription.inbox.room())
+        } else {
+            full
+        };
+        let link = Arc::new(InLink::new(
+            Arc::clone(peer),
+            id,
+            follows,
+            window,
+            full,
+            bytes,
+        ));
+        if window < full {
+            subscription.inbox.widen_later(&link);
+        }
+        subscription
+            .links
+            .insert(Arc::clone(peer), Arc::clone(&link));
+        link
     }
 
     /// What a new node is told: every subscription that stands or is about to.
     pub(crate) fn offers_for(&self, state: &mut State, peer: &Arc<str>) -> Vec<SubscriptionInfo> {
-        let active = state.subscriptions.iter_mut().filter(|(_, s)| s.active);
+        let standing = |s: &LocalSubscription| s.active && s.unclosed.is_none();
+        let active = state.subscriptions.iter_mut().filter(|(_, s)| standing(s));
         active
             .map(|(id, subscription)| self.offer(subscription, *id, peer))
             .collect()
@@ -292,15 +327,16 @@ impl Node {
             l.subscription == id && l.peer == self.name
         });
         // If the writer is too busy to take it, the broker sends us a little too much.
-        let _ = self.commands.try_send(Command::Unsubscribe {
-            patterns: patterns(&ended.filters),
-        });
+        let _ = self.commands.try_send(Command::Unsubscribe { id });
         self.changed.notify_waiters();
     }
 
     pub(crate) fn return_credit<'a>(&self, links: impl Iterator<Item = &'a Arc<InLink>>) {
-        let returned: u64 = links.map(|link| link.window()).sum();
-        self.granted.fetch_sub(returned, Ordering::Relaxed);
+        for link in links {
+            let (events, bytes) = link.set_aside();
+            self.granted.events.fetch_sub(events, Ordering::Relaxed);
+            self.granted.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Asks every publisher to end its links to us and waits until they have: everything that
@@ -314,6 +350,9 @@ impl Node {
                 ..
             } = &mut *state;
             for (id, subscription) in subscriptions.iter_mut() {
+                if subscription.unclosed.is_some() {
+                    continue;
+                }
                 subscription.unclosed = Some(subscription.links.keys().cloned().collect());
                 for peer in peers.values() {
                     self.outbox

@@ -15,15 +15,11 @@ use tracing::debug;
 
 use super::link::{Link, LinkState};
 use super::node::Node;
-use super::outbox::{Item, Queued};
+use super::outbox::{Item, Run};
 use super::routes::Route;
 use crate::transport::Client;
-use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry};
+use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry, MAX_COUNT};
 
-/// Most events in a frame.
-const MAX_EVENTS: usize = 1_000;
-/// Bytes after which a frame takes no further event.
-const FRAME_BYTES: usize = 128 * 1024;
 /// How long an acknowledgement waits for company, unless it is urgent.
 const ACK_DELAY: Duration = Duration::from_millis(1);
 /// Longest time between two signs of life; busrt drops a client that is silent for 1.25 times the
@@ -33,13 +29,14 @@ const MAX_PING: Duration = Duration::from_millis(300);
 /// What only the owner of the client can do.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// Have the broker send us what a subscription needs.
     Subscribe {
+        id: u64,
         patterns: Vec<String>,
         reply: oneshot::Sender<Result<(), String>>,
     },
-    Unsubscribe {
-        patterns: Vec<String>,
-    },
+    /// A subscription needs nothing any more.
+    Unsubscribe { id: u64 },
     /// Send what is left, then end.
     Stop,
 }
@@ -47,9 +44,12 @@ pub(crate) enum Command {
 struct Writer {
     node: Arc<Node>,
     client: Client,
+    /// The patterns that each subscription needs.
+    patterns: HashMap<u64, Vec<String>>,
     /// How many subscriptions need a pattern.
-    patterns: HashMap<String, usize>,
+    needed: HashMap<String, usize>,
     stopping: bool,
+    in_process: bool,
 }
 
 /// Runs until it is told to stop or the connection is lost.
@@ -59,10 +59,14 @@ pub(crate) async fn run(
     commands: mpsc::Receiver<Command>,
     keepalive: Duration,
 ) {
+    let _lost = node.lost_on_drop("its writer has ended");
     let mut writer = Writer {
         node: Arc::clone(&node),
+        // Only a client over a socket can tell whether it is connected.
+        in_process: client.get_connected_beacon().is_none(),
         client,
         patterns: HashMap::new(),
+        needed: HashMap::new(),
         stopping: false,
     };
     match writer.work(commands, keepalive).await {
@@ -100,6 +104,9 @@ impl Writer {
             } else if ack_at.is_none() && !node.acks.is_empty() {
                 ack_at = Some(Instant::now() + ACK_DELAY);
             }
+            if node.is_lost() {
+                return Ok(());
+            }
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 tokio::task::yield_now().await;
@@ -122,37 +129,42 @@ impl Writer {
 
     async fn obey(&mut self, command: Command) -> Result<(), Error> {
         match command {
-            Command::Subscribe { patterns, reply } => {
-                let new: Vec<&str> = patterns
-                    .iter()
-                    .filter(|pattern| {
-                        let count = self.patterns.entry((*pattern).clone()).or_default();
-                        *count += 1;
-                        *count == 1
-                    })
-                    .map(String::as_str)
-                    .collect();
+            Command::Subscribe {
+                id,
+                patterns,
+                reply,
+            } => {
+                let mut new = patterns.clone();
+                new.retain(|pattern| {
+                    let count = self.needed.entry(pattern.clone()).or_default();
+                    *count += 1;
+                    *count == 1
+                });
+                self.patterns.insert(id, patterns);
                 if new.is_empty() {
                     let _ = reply.send(Ok(()));
                     return Ok(());
                 }
+                let new: Vec<&str> = new.iter().map(String::as_str).collect();
                 let confirm = self
                     .client
                     .subscribe_bulk(&new, QoS::RealtimeProcessed)
                     .await?;
                 tokio::spawn(confirmed(confirm, reply));
             }
-            Command::Unsubscribe { patterns } => {
-                let mut gone = Vec::new();
-                for pattern in patterns {
-                    if let Some(count) = self.patterns.get_mut(&pattern) {
+            Command::Unsubscribe { id } => {
+                let mut gone = self.patterns.remove(&id).unwrap_or_default();
+                gone.retain(|pattern| {
+                    let count = self.needed.get_mut(pattern);
+                    let last = count.is_none_or(|count| {
                         *count -= 1;
-                        if *count == 0 {
-                            self.patterns.remove(&pattern);
-                            gone.push(pattern);
-                        }
+                        *count == 0
+                    });
+                    if last {
+                        self.needed.remove(pattern);
                     }
-                }
+                    last
+                });
                 let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
                 if !gone.is_empty() {
                     self.client.unsubscribe_bulk(&gone, QoS::Realtime).await?;
@@ -168,7 +180,11 @@ impl Writer {
         let payload = message.write();
         match self.client.send(to, payload.into(), QoS::Realtime).await {
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == busrt::ErrorKind::NotRegistered => {
+            // In process, a client that is about to go has closed its end already.
+            Err(e)
+                if e.kind() == busrt::ErrorKind::NotRegistered
+                    || (self.in_process && e.kind() == busrt::ErrorKind::Eof) =>
+            {
                 debug!(to = %to, "message to a client that is gone");
                 Ok(())
             }
@@ -180,12 +196,11 @@ impl Writer {
         while let Some(item) = items.pop_front() {
             match item {
                 Item::Control(to, message) => self.send(&to, &message).await?,
-                Item::Event(first) => {
-                    let run = run_length(&first, items);
-                    let frame = self.frame(&first, items.drain(..run - 1));
-                    let topic = Arc::clone(&first.route.broker_topic);
+                Item::Run(run) => {
+                    let frame = self.frame(&run);
+                    let topic = &run.route.broker_topic;
                     self.client
-                        .publish(&topic, frame.into(), QoS::Realtime)
+                        .publish(topic, frame.into(), QoS::Realtime)
                         .await?;
                 }
             }
@@ -193,9 +208,9 @@ impl Writer {
         Ok(())
     }
 
-    fn frame(&self, first: &Queued, rest: impl ExactSizeIterator<Item = Item>) -> Vec<u8> {
-        let len = 1 + rest.len() as u64;
-        let links: Vec<LinkEntry> = open_links(&first.route)
+    fn frame(&self, run: &Run) -> Vec<u8> {
+        let len = run.events.len() as u64;
+        let links: Vec<LinkEntry> = open_links(&run.route)
             .map(|link| LinkEntry {
                 subscription: link.subscription,
                 dropped: link.tell_dropped(),
@@ -203,13 +218,12 @@ impl Writer {
             })
             .collect();
         let (publisher, epoch) = (self.node.publisher, self.node.epoch);
-        let hint = (first.payload.len() + 16) * (1 + rest.len());
+        let hint = usize::try_from(run.cost).unwrap_or_default();
         let mut frame = FrameWriter::new(publisher, epoch, &links, hint);
-        frame.push(&first.event, &first.payload, publisher, epoch);
-        for item in rest {
-            if let Item::Event(queued) = item {
-                frame.push(&queued.event, &queued.payload, publisher, epoch);
-            }
+        for event in &run.events {
+            // It was encoded before it was offered.
+            let payload = event.payload().encoded().unwrap_or_default();
+            frame.push(event, payload, publisher, epoch);
         }
         frame.finish()
     }
@@ -232,8 +246,10 @@ impl Writer {
         for (peer, entries) in by_peer {
             if peer == self.node.name {
                 self.node.outbox.acknowledge(&peer, &entries);
-            } else {
-                self.send(&peer, &Control::Ack(entries)).await?;
+                continue;
+            }
+            for entries in entries.chunks(MAX_COUNT) {
+                self.send(&peer, &Control::Ack(entries.to_vec())).await?;
             }
         }
         Ok(())
@@ -259,32 +275,4 @@ fn open_links(route: &Route) -> impl Iterator<Item = &Link> {
         .iter()
         .map(|(_, link)| &**link)
         .filter(|link| link.state() != LinkState::Lost)
-}
-
-/// How many events from `first` on share its route and fit into one frame. Drops are told at the
-/// head of a frame, so one ends before the place of a drop.
-fn run_length(first: &Queued, rest: &VecDeque<Item>) -> usize {
-    let until_drop = open_links(&first.route)
-        .filter_map(Link::events_before_drop)
-        .min();
-    let most = until_drop
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(MAX_EVENTS)
-        .min(MAX_EVENTS);
-    let mut bytes = first.payload.len();
-    let mut run = 1;
-    for item in rest {
-        match item {
-            Item::Event(next)
-                if run < most
-                    && bytes + next.payload.len() <= FRAME_BYTES
-                    && Arc::ptr_eq(&next.route, &first.route) =>
-            {
-                bytes += next.payload.len();
-                run += 1;
-            }
-            _ => break,
-        }
-    }
-    run
 }

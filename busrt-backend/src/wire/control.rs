@@ -75,6 +75,8 @@ pub enum Control {
     JoinRefused(Refusal),
     /// To the directory: I am leaving.
     Leave,
+    /// From the directory: this session is new. It is said before the session itself is answered.
+    Joined(Member),
     /// From the directory: this session is gone.
     Left(Member),
     /// From the directory: are you there? There is no answer; the broker's is enough.
@@ -137,7 +139,7 @@ impl Control {
                     .take(MAX_COUNT)
                     .for_each(|m| put_text(&mut out, &m.client));
             }
-            Self::Left(member) => put_text(&mut out, &member.client),
+            Self::Joined(member) | Self::Left(member) => put_text(&mut out, &member.client),
             Self::JoinRefused(refusal) => out.push(refusal.code()),
             Self::Hello { publisher } => out.extend_from_slice(&publisher.0),
             Self::Welcome {
@@ -263,6 +265,7 @@ impl Control {
                         .collect::<Result<_, _>>()?,
                 )
             }
+            15 => Self::Joined(member(r)?),
             _ => return Err(WireError::Invalid { field: "tag" }),
         })
     }
@@ -284,11 +287,13 @@ impl Control {
             Self::Closed(_) => 12,
             Self::Ack(_) => 13,
             Self::Status(_) => 14,
+            Self::Joined(_) => 15,
         }
     }
 }
 
-/// Longest list in one message; a longer one is sent as several.
+/// Longest list in one message. Acknowledgements beyond it are sent in several; nothing else comes
+/// near it.
 pub(crate) const MAX_COUNT: usize = u16::MAX as usize;
 
 #[allow(clippy::cast_possible_truncation, reason = "bounded by MAX_COUNT")]
@@ -422,6 +427,7 @@ mod tests {
             Control::Members(vec![member.clone(), member.clone()]),
             Control::JoinRefused(Refusal::TooManyMembers),
             Control::Leave,
+            Control::Joined(member.clone()),
             Control::Left(member),
             Control::Probe,
             Control::Hello { publisher },

@@ -8,6 +8,8 @@ mod control;
 mod frame;
 mod reader;
 
+pub(crate) use control::MAX_COUNT;
+
 pub use control::{AckEntry, Control, Member, Refusal, StatusEntry, SubscriptionInfo};
 pub use frame::{EventFrame, FrameWriter, LinkEntry, MAGIC, is_frame};
 pub use reader::WireError;

@@ -17,10 +17,8 @@ fn info(id: u64, filter: &str, credit: u64) -> SubscriptionInfo {
     }
 }
 
-fn offer(topic: &str) -> Option<Offer> {
-    let event = Event::new(topic, "x").unwrap();
-    let payload = event.bytes().unwrap();
-    Some(Offer { event, payload })
+fn offer(topic: &str) -> Option<Event> {
+    Some(Event::new(topic, "x").unwrap())
 }
 
 fn accept(outbox: &Outbox, topic: &str) -> Accepted {
@@ -70,7 +68,7 @@ fn the_end_of_a_link_comes_after_its_last_event() {
     outbox.end_links(LinkState::Closed, |_| true);
     let (mut urgent, mut items) = (VecDeque::new(), VecDeque::new());
     assert!(outbox.take(&mut urgent, &mut items));
-    assert!(matches!(items[0], Item::Event(_)));
+    assert!(matches!(items[0], Item::Run(_)));
     assert!(matches!(
         &items[1],
         Item::Control(_, Control::Closed(StatusEntry { next: 1, .. }))
@@ -83,10 +81,7 @@ fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
     outbox.open_link(&"p".into(), info(1, "a", 1), None);
     outbox.open_link(&"q".into(), info(2, "a", 10), None);
     for expected in [2, 1] {
-        let mut offer = offer("a");
-        if let Some(offer) = &mut offer {
-            offer.event = offer.event.clone().delivery(Delivery::AtMostOnce);
-        }
+        let mut offer = offer("a").map(|event| event.delivery(Delivery::AtMostOnce));
         match outbox.accept(&mut offer, &mut None) {
             Accepted::Queued(links) => assert_eq!(links.len(), expected),
             _ => panic!("never waits"),
@@ -102,4 +97,38 @@ fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
     }
     assert_eq!(outbox.untold_drops().len(), 1);
     assert!(outbox.untold_drops().is_empty(), "told once");
+}
+
+#[test]
+fn a_run_is_one_route_and_ends_where_something_was_dropped() {
+    let outbox = outbox();
+    outbox.open_link(&"p".into(), info(1, "#", 3), None);
+    for topic in ["a", "a", "b", "a"] {
+        accept(&outbox, topic);
+    }
+    let mut dropped = offer("a").map(|event| event.delivery(Delivery::AtMostOnce));
+    assert!(matches!(
+        outbox.accept(&mut dropped, &mut None),
+        Accepted::Queued(links) if links.is_empty()
+    ));
+    outbox.acknowledge(
+        "p",
+        &[AckEntry {
+            subscription: 1,
+            received: 0,
+            credit: 9,
+            credit_bytes: 1 << 20,
+        }],
+    );
+    accept(&outbox, "a");
+    let (mut urgent, mut items) = (VecDeque::new(), VecDeque::new());
+    assert!(outbox.take(&mut urgent, &mut items));
+    let runs: Vec<_> = items
+        .iter()
+        .map(|item| match item {
+            Item::Run(run) => (run.events.len(), run.route.links.len()),
+            Item::Control(..) => panic!("no message was sent"),
+        })
+        .collect();
+    assert_eq!(runs, [(2, 1), (1, 1), (1, 0), (1, 1)]);
 }
