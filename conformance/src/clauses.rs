@@ -102,7 +102,8 @@ pub static CLAUSES: &[Clause] = &[
     clause!(
         "SUB-002",
         sub::sub_002_nothing_after_unsubscribe,
-        "nothing after the end"
+        "nothing after the end",
+        needs: &[SeveralHandles]
     ),
     clause!(
         "SUB-003",
@@ -161,6 +162,12 @@ pub static CLAUSES: &[Clause] = &[
         "handles cross threads"
     ),
     clause!(
+        "LIF-006",
+        lif::lif_006_client_names_are_unique,
+        "a client's name is used once",
+        needs: &[SeveralHandles]
+    ),
+    clause!(
         "OBS-001",
         obs::obs_001_counters,
         "counters tell what happened"
@@ -200,18 +207,13 @@ pub static UNCHECKED: &[Unchecked] = &[
     unchecked("RPC-008", NO_RPC),
     unchecked("RPC-009", NO_RPC),
     unchecked(
-        "LIF-006",
-        "not checked here: only phases with a broker have client names; \
-        no retry is built",
-    ),
-    unchecked(
         "LIF-007",
         "not checked here: it takes a peer that stops answering",
     ),
     unchecked(
         "LIF-008",
-        "not checked here: it takes an address where nobody answers; \
-        no waiting with backoff is built",
+        "not checked here: the tests of `busrt-backend` check the error; waiting with backoff is \
+        not built",
     ),
     unchecked(
         "SEC-001",
@@ -226,7 +228,7 @@ pub static UNCHECKED: &[Unchecked] = &[
     ),
     unchecked(
         "SEC-006",
-        "not checked here: only phases with a broker of ours count connections",
+        "not checked here: the tests of `busrt-backend` check it for UNIX",
     ),
     unchecked(
         "SEC-007",

@@ -44,13 +44,17 @@ pub enum Defect {
     OutlivesUnsubscribe,
     /// The first event after `subscribe` is missed.
     MissesBarrier,
+    /// Events on topics deeper than eight segments are lost.
+    ForgetsDeepTopics,
+    /// `+` is taken for a segment of that name.
+    IgnoresPlus,
     /// `a.#` does not match `a`, as in the broker.
     NeedsASegment,
     /// An event that two filters of a subscription take comes twice.
     CopiesPerFilter,
     /// Predicate and correlation filter are ignored.
     IgnoresGates,
-    /// A name in use is given out again.
+    /// Names in use, of subscriptions and of clients, are given out again.
     SharesNames,
     /// There is always room for one more subscription.
     HasNoLimit,
@@ -74,6 +78,12 @@ pub enum Defect {
     Overcounts,
     /// What is queued at shutdown is given up.
     ForgetsAtShutdown,
+    /// One publish at a time passes through a handle, however long it waits.
+    HoldsUpEverybody,
+    /// Publishing from inside a predicate never returns.
+    Deadlocks,
+    /// Now and then a receiver is not woken.
+    LosesWakeUps,
     /// Goes on after shutdown.
     NeverCloses,
     /// Leaves a task behind.
@@ -91,6 +101,8 @@ pub const EVERY: u64 = 40;
 
 /// Each defect, with the clause that has to fail for it.
 pub static MUTANTS: &[(Defect, &str)] = &[
+    (Defect::ForgetsDeepTopics, "TOP-001"),
+    (Defect::IgnoresPlus, "TOP-002"),
     (Defect::NeedsASegment, "TOP-003"),
     (Defect::NeedsASegment, "TOP-005"),
     (Defect::Drops, "DEL-001"),
@@ -112,13 +124,17 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Duplicates, "SUB-004"),
     (Defect::SharesNames, "SUB-005"),
     (Defect::HasNoLimit, "SUB-006"),
+    (Defect::HoldsUpEverybody, "SUB-008"),
     (Defect::IgnoresGates, "SUB-009"),
     (Defect::SwallowsBackpressure, "FLW-001"),
     (Defect::HidesLosses, "FLW-002"),
+    (Defect::Deadlocks, "FLW-003"),
+    (Defect::LosesWakeUps, "FLW-004"),
     (Defect::NeverCloses, "LIF-001"),
     (Defect::ForgetsAtShutdown, "LIF-002"),
     (Defect::Drops, "LIF-003"),
     (Defect::LeaksTask, "LIF-004"),
+    (Defect::SharesNames, "LIF-006"),
     (Defect::Overcounts, "OBS-001"),
 ];
 

@@ -4,15 +4,21 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use conformance::mutants::{Defect, MUTANTS, MutantHarness};
 use conformance::{
-    CLAUSES, Capability, Harness, Patience, Verdict, clause_of, run_clause, run_clause_within,
+    CLAUSES, Capability, Comparison, Harness, Patience, Rig, ShadowHarness, ShadowRig, Verdict,
+    Wrap, clause_of, run_clause, run_clause_within,
 };
+use crossbeam_backend::CrossbeamBus;
+use eventbus_trait::{EventBus, Limits};
 use support::Crossbeam;
+use support::mirrored::Shadow;
 
 /// Some mutants hang, which is how they are caught; the crossbeam phase answers well within this.
-const SHORT: Patience = Patience(std::time::Duration::from_secs(2));
+const SHORT: Patience = Patience(Duration::from_secs(2));
 
 fn mutant(defect: Defect) -> Arc<dyn Harness> {
     Arc::new(MutantHarness::new(Arc::new(Crossbeam), defect))
@@ -47,6 +53,109 @@ fn the_wrapper_alone_fails_nothing() {
     }
 }
 
+/// Some clauses check what no wrapper can break: what the types rule out, and what only a shadow
+/// has, for which there are mutants below.
+#[test]
+fn every_clause_has_a_mutant() {
+    let without = ["TOP-004", "LIF-005", "MIG-001", "MIG-002"];
+    for clause in CLAUSES {
+        let has = MUTANTS.iter().any(|(_, id)| *id == clause.id);
+        assert_eq!(has, !without.contains(&clause.id), "{}", clause.id);
+    }
+}
+
+#[test]
+fn a_shadow_that_sees_nothing_fails() {
+    let blind: Arc<dyn Harness> = Arc::new(Crooked { blind: true });
+    let verdict = run_clause_within(SHORT, &blind, clause_of("MIG-002").unwrap());
+    assert!(
+        matches!(&verdict, Verdict::Fail(text) if text.contains("Drops")),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_shadow_that_shows_the_candidate_fails() {
+    let exposed: Arc<dyn Harness> = Arc::new(Crooked { blind: false });
+    let verdict = run_clause_within(SHORT, &exposed, clause_of("MIG-001").unwrap());
+    assert!(
+        matches!(&verdict, Verdict::Fail(text) if text.contains("lost")),
+        "{verdict}"
+    );
+}
+
+/// A shadow that finds everything in order, or that gives the application its candidate.
+struct Crooked {
+    blind: bool,
+}
+
+#[async_trait]
+impl Harness for Crooked {
+    fn name(&self) -> &str {
+        "crooked"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        Shadow.start(limits).await
+    }
+
+    fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ShadowHarness for Crooked {
+    async fn start_shadow(&self, limits: Limits, wrap: Wrap) -> Result<Box<dyn ShadowRig>, String> {
+        if self.blind {
+            return Ok(Box::new(Blind(Shadow.start_shadow(limits, wrap).await?)));
+        }
+        let shown = wrap(CrossbeamBus::new(limits));
+        let beside = Shadow
+            .start_shadow(Limits::default(), Box::new(|bus| bus))
+            .await?;
+        Ok(Box::new(Exposed { shown, beside }))
+    }
+}
+
+struct Blind(Box<dyn ShadowRig>);
+
+impl Rig for Blind {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        self.0.bus()
+    }
+}
+
+#[async_trait]
+impl ShadowRig for Blind {
+    async fn compare(&self, patience: Duration) -> Comparison {
+        let expected = self.0.compare(patience).await.expected;
+        Comparison {
+            expected,
+            matched: expected,
+            ..Comparison::default()
+        }
+    }
+}
+
+struct Exposed {
+    shown: Arc<dyn EventBus>,
+    beside: Box<dyn ShadowRig>,
+}
+
+impl Rig for Exposed {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.shown)
+    }
+}
+
+#[async_trait]
+impl ShadowRig for Exposed {
+    async fn compare(&self, patience: Duration) -> Comparison {
+        self.beside.compare(patience).await
+    }
+}
+
 #[test]
 fn an_anomaly_is_named() {
     for (defect, id, word) in [
@@ -61,7 +170,7 @@ fn an_anomaly_is_named() {
         (Defect::ReordersTopic, "ORD-001", "reordered in"),
         (Defect::HidesLosses, "FLW-002", "losses counted and told"),
     ] {
-        let verdict = run_clause_within(SHORT, &mutant(defect), clause_of(id).unwrap());
+        let verdict = run_clause(&mutant(defect), clause_of(id).unwrap());
         let text = verdict.to_string();
         assert!(text.contains(word), "{id} with {defect:?} says: {text}");
     }

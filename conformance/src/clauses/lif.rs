@@ -265,3 +265,55 @@ fn count(mut subscription: Subscription, events: usize) -> usize {
         .take_while(|_| subscription.recv_blocking().is_some())
         .count()
 }
+
+/// LIF-006: connecting under a name that another handle has is an error that says so, and the name
+/// can be had again after that handle's shutdown.
+pub(crate) async fn lif_006_client_names_are_unique(context: Context) -> Checked {
+    let stage = context.stage().await?;
+    let bus = stage.bus();
+    let first = bus.connect(Some("collector")).await?;
+    let taken = ConnectError::NameInUse {
+        name: "collector".into(),
+    };
+    for handle in [&bus, &first] {
+        let second = stage
+            .wait("a refusal", handle.connect(Some("collector")))
+            .await?;
+        ensure_eq!(
+            second.err(),
+            Some(taken.clone()),
+            "a second handle of the name"
+        );
+    }
+    // The refused attempts have not harmed the one that has it.
+    let author = stage.author(&first);
+    let mut readers = vec![
+        stage.reader(&bus, "a.#").await?,
+        stage.reader(&first, "a.#").await?,
+    ];
+    stage
+        .while_reading(&mut readers, author.publish_over(&["a.b"], 50))
+        .await?;
+    stage.drain(&mut readers, &[author]).await?;
+    check::lost(&stage.history()).verdict()?;
+    stage.wait("shutdown", first.shutdown()).await??;
+    let again = stage
+        .wait("the name to become free", name_is_free(&bus))
+        .await??;
+    stage
+        .wait("shutdown", again.shutdown())
+        .await?
+        .map_err(Unmet::from)
+}
+
+async fn name_is_free(bus: &Arc<dyn EventBus>) -> Result<Arc<dyn EventBus>, ConnectError> {
+    let mut beat = tokio::time::interval(std::time::Duration::from_millis(1));
+    loop {
+        match bus.connect(Some("collector")).await {
+            Err(ConnectError::NameInUse { .. }) => {
+                beat.tick().await;
+            }
+            other => return other,
+        }
+    }
+}

@@ -26,6 +26,10 @@ pub(super) struct Core {
     inner: Arc<dyn EventBus>,
     pub(super) shared: Arc<Shared>,
     pub(super) closed: AtomicBool,
+    /// Held by the publish that is under way, for [`Defect::HoldsUpEverybody`].
+    one_by_one: tokio::sync::Mutex<()>,
+    /// Held while receiving, for [`Defect::Deadlocks`].
+    pub(super) receiving: Mutex<()>,
     /// Subscriptions that should have ended.
     pub(super) undead: Mutex<Vec<Subscription>>,
 }
@@ -57,6 +61,8 @@ impl MutantBus {
             inner,
             shared,
             closed,
+            one_by_one: tokio::sync::Mutex::default(),
+            receiving: Mutex::default(),
             undead: Mutex::default(),
         };
         Arc::new(Self {
@@ -103,6 +109,10 @@ impl Core {
             _ => {}
         }
         let again = (self.defect() == Defect::RepeatsCancelled).then(|| event.clone());
+        let _turn = match self.defect() {
+            Defect::HoldsUpEverybody => Some(self.one_by_one.lock().await),
+            _ => None,
+        };
         let repeat = Repeat {
             bus: &self.inner,
             event: again,
@@ -126,6 +136,9 @@ impl Core {
             }
             Defect::Panics => std::panic::resume_unwind(Box::new("a mutant's own panic")),
             _ => {}
+        }
+        if self.defect() == Defect::Deadlocks {
+            drop(self.receiving.lock());
         }
         match self.inner.try_publish(self.wait_always(event)) {
             Ok(receipt) => Ok(self.overstate(receipt)),
@@ -263,7 +276,12 @@ impl EventBus for MutantBus {
     }
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
-        let inner = self.core.inner.connect(name).await?;
+        let inner = match (self.core.inner.connect(name).await, self.core.defect()) {
+            (Err(ConnectError::NameInUse { .. }), Defect::SharesNames) => {
+                self.core.inner.connect(None).await?
+            }
+            (connected, _) => connected?,
+        };
         Ok(Self::with(inner, Arc::clone(&self.core.shared)))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use eventbus_trait::{
@@ -22,7 +22,7 @@ pub(super) struct MutantSource {
     filters: Vec<TopicFilter>,
     counters: Arc<SubscriptionCounters>,
     ready: VecDeque<Item>,
-    /// Waits for the event that it changes places with.
+    /// Waits for the event that it changes places with, or for one that is none of the clause's.
     held: Option<Event>,
     taken: u64,
     /// A handle that the subscription stands on beside the bus's own.
@@ -72,6 +72,12 @@ impl MutantSource {
             Defect::NeedsASegment if self.filters.iter().all(|f| stem_only(f, &event)) => {
                 return shared.injected();
             }
+            Defect::ForgetsDeepTopics if event.topic().segments().count() > 8 => {
+                return shared.injected();
+            }
+            Defect::IgnoresPlus if self.filters.iter().all(|f| by_plus(f, &event)) => {
+                return shared.injected();
+            }
             Defect::CopiesPerFilter => {
                 let taking = self
                     .filters
@@ -106,15 +112,19 @@ impl MutantSource {
     fn reorder(&mut self, event: Event) {
         let across = self.core.shared.defect == Defect::ReordersTopics;
         match self.held.take() {
-            Some(held) if author_of(&held) != author_of(&event) => {
-                self.ready.push_back(Item::Event(event));
-                self.held = Some(held);
+            Some(held) => {
+                let same_author = author_of(&held) == author_of(&event);
+                let same_topic = held.topic() == event.topic();
+                if same_author && same_topic != across {
+                    self.core.shared.injected();
+                    self.both(event, held);
+                } else if same_author && across {
+                    self.both(held, event);
+                } else {
+                    self.ready.push_back(Item::Event(event));
+                    self.held = Some(held);
+                }
             }
-            Some(held) if (held.topic() == event.topic()) != across => {
-                self.core.shared.injected();
-                self.both(event, held);
-            }
-            Some(held) => self.both(held, event),
             None if self.core.shared.strikes() => self.held = Some(event),
             None => self.ready.push_back(Item::Event(event)),
         }
@@ -150,8 +160,8 @@ impl EventSource for MutantSource {
             let inner = self.inner.as_mut().ok_or(TryRecvError::Closed)?;
             match inner.try_recv_item() {
                 Ok(item) => self.pass(item),
-                Err(error) if self.held.is_none() => return Err(error),
-                Err(_) => self.release(),
+                Err(TryRecvError::Closed) if self.held.is_some() => self.release(),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -167,10 +177,25 @@ impl EventSource for MutantSource {
             let Some(inner) = self.inner.as_mut() else {
                 return Poll::Ready(None);
             };
-            match inner.poll_item(cx) {
+            let deadlocks = self.core.shared.defect == Defect::Deadlocks;
+            let receiving = deadlocks.then(|| self.core.receiving.lock());
+            let polled = inner.poll_item(cx);
+            drop(receiving);
+            if polled.is_pending()
+                && self.core.shared.defect == Defect::LosesWakeUps
+                && self.core.shared.strikes()
+            {
+                // Whoever looks at this waker wakes nobody.
+                let mut deaf = Context::from_waker(Waker::noop());
+                let _ = inner
+                    .poll_item(&mut deaf)
+                    .map(|item| self.ready.extend(item));
+                return Poll::Pending;
+            }
+            match polled {
                 Poll::Ready(Some(item)) => self.pass(item),
-                other if self.held.is_none() => return other,
-                _ => self.release(),
+                Poll::Ready(None) if self.held.is_some() => self.release(),
+                other => return other,
             }
         }
     }
@@ -211,6 +236,11 @@ impl Drop for MutantSource {
 
 fn author_of(event: &Event) -> Option<u32> {
     mark_of(event).map(|mark| mark.author)
+}
+
+/// Whether `filter` takes the event only because of a `+`.
+fn by_plus(filter: &TopicFilter, event: &Event) -> bool {
+    !filter.matches(event.topic()) || filter.as_str().split('.').any(|segment| segment == "+")
 }
 
 /// Whether `filter` takes the event only because its `#` matches no segment at all.

@@ -101,16 +101,8 @@ pub(crate) async fn sub_009_gates_decide_alike(context: Context) -> Checked {
     for reader in &mut readers {
         reader.read_until_matched(sent.len() as u64).await?;
     }
-    let wants: [fn(u64) -> bool; 5] = [
-        |n| n % 2 == 1,
-        |n| n % 3 != 0,
-        |n| n % 5 == 0,
-        |n| n % 4 == 1 && n % 8 < 4,
-        |n| n % 4 == 1 && n % 8 < 4 && n % 5 == 0,
-    ];
-    let history = stage.history();
-    for (reader, wants) in readers.iter().zip(wants) {
-        let marks = history.marks_of(reader.name());
+    for (reader, wants) in readers.iter_mut().zip(WANTS) {
+        let marks = stage.history().marks_of(reader.name());
         let have: Vec<u64> = marks.iter().flatten().map(|mark| mark.sequence).collect();
         let want: Vec<u64> = sent.iter().copied().filter(|n| wants(*n)).collect();
         ensure_eq!(have, want, "events that `{}` took", reader.name());
@@ -124,6 +116,15 @@ pub(crate) async fn sub_009_gates_decide_alike(context: Context) -> Checked {
     }
     Ok(())
 }
+
+/// Which sequences the gates of SUB-009 admit, one after the other.
+const WANTS: [fn(u64) -> bool; 5] = [
+    |n| n % 2 == 1,
+    |n| n % 3 != 0,
+    |n| n % 5 == 0,
+    |n| n % 4 == 1 && n % 8 < 4,
+    |n| n % 4 == 1 && n % 8 < 4 && n % 5 == 0,
+];
 
 /// Publishes `n` events with headers and correlations by their sequence, which is returned.
 async fn publish_with_metadata(author: &Author, n: u64) -> Checked<Vec<u64>> {

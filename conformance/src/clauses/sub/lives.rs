@@ -2,29 +2,41 @@
 
 use std::sync::Arc;
 
-use eventbus_trait::{EventBus, Limits, Subscribe, SubscribeError, Topic};
+use eventbus_trait::{Event, EventBus, Limits, Subscribe, SubscribeError, Topic};
 
 use crate::check;
-use crate::stage::{Context, Stage};
+use crate::stage::{Author, Context, Stage};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
 /// SUB-002: once a subscription has ended, by `unsubscribe` or by being dropped, nothing comes any
 /// more, nobody waits for it, and what it held is freed.
 pub(crate) async fn sub_002_nothing_after_unsubscribe(context: Context) -> Checked {
     let stage = context.stage().await?;
-    for unsubscribe in [true, false] {
-        ends(&stage, unsubscribe).await?;
+    let (near, far) = (stage.bus(), stage.connect().await?);
+    for publishing in [&near, &far] {
+        let author = stage.author(publishing);
+        for way in [End::Unsubscribe, End::Drop] {
+            ends(&stage, &author, way).await?;
+            begins_with_nothing(&stage, &author, way).await?;
+        }
     }
-    check::lost(&stage.history()).verdict()
+    Ok(())
 }
 
-async fn ends(stage: &Stage, unsubscribe: bool) -> Checked {
+/// How a subscription ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Unsubscribe,
+    Drop,
+}
+
+/// Fills a subscription until a publish waits for it, ends it, and sees what is left of it.
+async fn ends(stage: &Stage, author: &Arc<Author>, way: End) -> Checked {
     let bus = stage.bus();
-    let author = stage.author(&bus);
-    let mut witness = vec![stage.reader(&bus, "a.#").await?];
+    let mut witness = [stage.reader(&bus, "a.#").await?];
     let held = Arc::new(());
     let inside = Arc::clone(&held);
-    let gate = move |_: &_| Arc::strong_count(&inside) > 0;
+    let gate = move |_: &Event| Arc::strong_count(&inside) > 0;
     let subscribe = Subscribe::to("a.#")?
         .named("ending")
         .capacity(4)
@@ -32,16 +44,13 @@ async fn ends(stage: &Stage, unsubscribe: bool) -> Checked {
     let ending = stage.read(&bus, subscribe).await?;
     let (queued, _) = author.fill("a.b").await?;
     ensure!(queued > 0, "a subscription of 4 took nothing");
-    let topic = Topic::new("a.b")?;
     let waiting = {
-        let author = Arc::clone(&author);
-        let event = author.event(&topic);
-        tokio::spawn(async move { author.insist(event).await.map(|_| ()) })
+        let (author, topic) = (Arc::clone(author), Topic::new("a.b")?);
+        tokio::spawn(async move { author.insist(author.event(&topic)).await.map(|_| ()) })
     };
-    if unsubscribe {
-        ending.unsubscribe().await?;
-    } else {
-        drop(ending.into_subscription());
+    match way {
+        End::Unsubscribe => ending.unsubscribe().await.map(|_| ())?,
+        End::Drop => drop(ending.into_subscription()),
     }
     // Whoever waited for the subscription goes on without it.
     stage
@@ -51,44 +60,45 @@ async fn ends(stage: &Stage, unsubscribe: bool) -> Checked {
     stage
         .until("what it held to be freed", || Arc::strong_count(&held) == 1)
         .await?;
-    let named = |name: &str| {
+    let counted = || {
         bus.stats()
             .subscriptions
             .iter()
-            .any(|stats| stats.name == name)
+            .any(|stats| stats.name == "ending")
     };
-    stage
-        .until("its counters to go", || !named("ending"))
-        .await?;
-    let confirmed = author
-        .publish("a.b")
-        .await?
-        .confirmed(stage.patience())
-        .await?;
+    stage.until("its counters to go", || !counted()).await?;
+    let receipt = author.publish("a.b").await?;
+    let deliveries = receipt.confirmed(stage.patience()).await?.deliveries;
     ensure_eq!(
-        confirmed.deliveries,
+        deliveries,
         1,
         "subscriptions that have an event after one has ended"
     );
-    if !unsubscribe {
+    stage.drain(&mut witness, &[Arc::clone(author)]).await?;
+    check::lost(&stage.history()).verdict()?;
+    let [witness] = witness;
+    witness.unsubscribe().await.map(|_| ())
+}
+
+/// A later subscription of the same name gets nothing that was left for the one before.
+async fn begins_with_nothing(stage: &Stage, author: &Arc<Author>, way: End) -> Checked {
+    let bus = stage.bus();
+    if way == End::Drop {
         stage
             .wait("the name to become free", name_is_free(&bus, "ending"))
             .await??;
     }
-    // A subscription of the same name begins with nothing.
-    let mut next = stage
-        .read(&bus, Subscribe::to("a.#")?.named("ending"))
-        .await?;
-    author.publish("a.c").await?;
     let before = stage.history().topics_of("ending").len();
-    stage
-        .drain(std::slice::from_mut(&mut next), &[Arc::clone(&author)])
-        .await?;
+    let mut next = [stage
+        .read(&bus, Subscribe::to("a.#")?.named("ending"))
+        .await?];
+    author.publish("a.c").await?;
+    stage.drain(&mut next, &[Arc::clone(author)]).await?;
     let history = stage.history();
     let came = &history.topics_of("ending")[before..];
     ensure_eq!(*came, ["a.c"], "what the next subscription of the name got");
-    next.unsubscribe().await?;
-    stage.drain(&mut witness, &[author]).await
+    let [next] = next;
+    next.unsubscribe().await.map(|_| ())
 }
 
 /// Waits until a name that was in use can be had.
