@@ -453,3 +453,20 @@ async fn a_subscription_that_ends_leaves_nothing_behind() {
     assert_eq!(Arc::strong_count(&payload), 1);
     assert!(bus.stats().subscriptions.is_empty());
 }
+
+#[tokio::test]
+async fn more_topics_than_are_remembered_are_delivered_and_counted_all_the_same() {
+    const TOPICS: u64 = 70_000;
+    const NAMED: usize = 65_536;
+    let bus = bus();
+    let mut events = bus.subscribe(to("#").capacity(1)).await.unwrap();
+    for n in 0..TOPICS {
+        bus.try_publish(event(&format!("t.n{n}"), n)).unwrap();
+        assert_eq!(number(&events.try_recv().unwrap()), n);
+    }
+    let stats = bus.stats();
+    assert_eq!((stats.published, stats.families.len()), (TOPICS, NAMED + 1));
+    assert_eq!(stats.families["*"].deliveries, TOPICS - NAMED as u64);
+    bus.try_publish(event("t.n0", 0)).unwrap();
+    assert_eq!(bus.stats().families["t.n0"].published, 2);
+}
