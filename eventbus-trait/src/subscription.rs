@@ -45,7 +45,8 @@ pub trait EventSource: Send {
     /// something is queued or the source has ended.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>>;
 
-    /// Items accepted and not yet taken, as measured now.
+    /// Items accepted and not yet taken, as measured now. Asked before the counters are read, so
+    /// that a source may bring its counters up to date here.
     fn queued(&self) -> u64;
 
     /// Ends the subscription and frees what it holds. Dropping the source does the same without
