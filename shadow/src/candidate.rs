@@ -272,6 +272,11 @@ impl Worker {
     async fn mark(&mut self) {
         self.comparator.mark_queued.store(false, Ordering::Release);
         let subs = self.comparator.subs();
+        // Every drain that has something to take gets a turn.
+        tokio::task::yield_now().await;
+        for sub in &subs {
+            sub.give_up_marks(&self.comparator);
+        }
         self.send_marks(&subs).await;
     }
 

@@ -80,7 +80,11 @@ async fn take_what_is_due(
                 Some(item) => take(comparator, sub, item, last),
                 None => return,
             },
-            _ = tick.tick() => sub.sweep(comparator),
+            // There is nothing to take: it was asked for first.
+            _ = tick.tick() => {
+                sub.sweep(comparator);
+                sub.give_up_marks(comparator);
+            }
         }
     }
 }

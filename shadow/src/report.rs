@@ -177,3 +177,81 @@ impl fmt::Display for DivergenceClass {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(limit: f64, change: impl FnOnce(&mut Report)) -> Verdict {
+        let mut report = Report {
+            verdict: Verdict::Inconclusive,
+            primary: String::new(),
+            candidate: String::new(),
+            published: 100,
+            subscribers: 1,
+            expected: 100,
+            matched: 99,
+            ignored: 0,
+            missing: 0,
+            late: 0,
+            reordered: 0,
+            differs: 0,
+            unverified: 1,
+            in_flight: 0,
+            duplicates: 0,
+            phantoms: 0,
+            unverified_by_reason: [(Reason::Cancelled, 1)].into(),
+            foreign: 0,
+            candidate_errors: BTreeMap::new(),
+            divergences: Vec::new(),
+            latency: LatencyDifference::default(),
+            queue_high_water: 0,
+            settled: Some(true),
+            injected: None,
+        };
+        change(&mut report);
+        report.judge(limit)
+    }
+
+    #[test]
+    fn what_is_explained_does_not_stand_in_the_way() {
+        assert_eq!(judged(0.0, |_| {}), Verdict::Match);
+        assert_eq!(judged(0.0, |r| r.settled = None), Verdict::Match);
+        assert_eq!(judged(0.0, |r| r.ignored = 5), Verdict::Match);
+        assert_eq!(judged(0.0, |r| r.foreign = 5), Verdict::Match);
+    }
+
+    #[test]
+    fn each_kind_of_divergence_counts() {
+        let kinds: [fn(&mut Report); 6] = [
+            |r| r.missing = 1,
+            |r| r.late = 1,
+            |r| r.reordered = 1,
+            |r| r.differs = 1,
+            |r| r.duplicates = 1,
+            |r| r.phantoms = 1,
+        ];
+        for kind in kinds {
+            assert_eq!(judged(1.0, kind), Verdict::Diverged);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_inconclusive() {
+        let error = |r: &mut Report| {
+            r.candidate_errors.insert("publish/closed".to_owned(), 1);
+        };
+        let full = |r: &mut Report| {
+            r.unverified_by_reason.insert(Reason::QueueFull, 1);
+        };
+        assert_eq!(judged(0.0, |r| r.matched = 0), Verdict::Inconclusive);
+        assert_eq!(
+            judged(0.0, |r| r.settled = Some(false)),
+            Verdict::Inconclusive
+        );
+        assert_eq!(judged(0.0, error), Verdict::Inconclusive);
+        assert_eq!(judged(0.0, full), Verdict::Inconclusive);
+        assert_eq!(judged(0.01, error), Verdict::Match);
+        assert_eq!(judged(0.01, full), Verdict::Match);
+    }
+}

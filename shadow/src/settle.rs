@@ -11,6 +11,9 @@ use crate::queue::Command;
 
 /// How long to wait between two looks, at first and at most.
 const TICKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// How long to wait between asking for markers twice, at first and at most: traffic that goes on
+/// would be asked for again and again.
+const ASKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(640));
 
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(crate) enum Until {
 pub(crate) async fn settle(comparator: &Arc<Comparator>, deadline: Duration, until: Until) -> bool {
     let begun = Instant::now();
     let mut tick = TICKS.0;
-    let mut marked_at = None;
+    let (mut asked_at, mut ask_after) = (None, ASKS.0);
     loop {
         let ended = comparator.life.ended.load(Ordering::Acquire);
         // Before the counts: what leaves the queue after this is in them.
@@ -44,9 +47,10 @@ pub(crate) async fn settle(comparator: &Arc<Comparator>, deadline: Duration, unt
         if left.is_zero() {
             return false;
         }
-        let asked = marked_at.is_some_and(|at: Instant| at.elapsed() < TICKS.1);
-        if owed > 0 && !asked && ask(comparator) {
-            marked_at = Some(Instant::now());
+        let asked = asked_at.is_some_and(|at: Instant| at.elapsed() < ask_after);
+        let again = owed > 0 && !asked && ask(comparator);
+        if again && asked_at.replace(Instant::now()).is_some() {
+            ask_after = (ask_after * 2).min(ASKS.1);
         }
         Delay::new(tick.min(left)).await;
         tick = (tick * 2).min(TICKS.1);

@@ -239,12 +239,24 @@ impl Sub {
 
     /// Decides what time alone decides.
     pub(crate) fn sweep(&self, comparator: &Comparator) {
-        let heard_at = self.heard_at.load(Ordering::Relaxed);
         let idle_since = Some(self.idle_since.load(Ordering::Relaxed)).filter(|at| *at != 0);
         for stream in self.all() {
             let now = comparator.now();
             self.on_track(comparator, &stream, now, |track, cx| {
-                track.sweep(heard_at, idle_since, cx);
+                track.sweep(idle_since, cx);
+            });
+        }
+    }
+
+    /// Gives up the markers that were lost. For the candidate's thread, which knows that the drain
+    /// has taken everything there is: a thread that does not run must not be taken for a silent
+    /// candidate.
+    pub(crate) fn give_up_marks(&self, comparator: &Comparator) {
+        for stream in self.all() {
+            let now = comparator.now();
+            let heard_at = self.heard_at.load(Ordering::Relaxed);
+            self.on_track(comparator, &stream, now, |track, cx| {
+                track.give_up_mark(heard_at, cx);
             });
         }
     }

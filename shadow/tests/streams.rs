@@ -308,6 +308,24 @@ async fn a_subscription_outlives_its_handle() {
     assert_eq!((report.matched, report.verdict), (2, Verdict::Match));
 }
 
+/// The primary ended a subscription by itself: what it accepted after that is not compared.
+#[tokio::test]
+async fn what_comes_after_the_end_of_a_subscription_is_unverified() {
+    let primary = crossbeam();
+    let bus = ShadowBus::new(Arc::<CrossbeamBus>::clone(&primary), crossbeam(), whole());
+    let other = bus.connect(None).await.unwrap();
+    let mut events = subscribe(&*bus, "#").await;
+    other.publish(numbered(TOPIC, 0)).await.unwrap();
+    primary.shutdown().await.unwrap();
+    other.publish(numbered(TOPIC, 1)).await.unwrap();
+    take(&mut events, 1).await;
+    assert!(within(events.recv()).await.is_none());
+    let report = settled(&bus).await;
+    assert_eq!(report.unverified_by_reason, [(Reason::Shutdown, 1)].into());
+    assert_eq!(report.matched, 1);
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+}
+
 /// Events that are on their way while a handle is shut down may reach its subscriptions or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handle_is_shut_down_while_others_publish() {

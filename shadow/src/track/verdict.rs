@@ -113,22 +113,10 @@ impl Track {
         self.decide(at, None, cx);
     }
 
-    /// Decides whatever time alone decides: all gaps, and a marker that was lost. `heard_at` is
-    /// when the candidate last delivered anything to the subscription; `idle_since` is since when
-    /// the application waits with nothing queued on the primary.
-    pub(crate) fn sweep(
-        &mut self,
-        heard_at: Nanos,
-        idle_since: Option<Nanos>,
-        cx: &mut Context<'_>,
-    ) {
+    /// Decides whatever time alone decides. `idle_since` is since when the application waits with
+    /// nothing queued on the primary.
+    pub(crate) fn sweep(&mut self, idle_since: Option<Nanos>, cx: &mut Context<'_>) {
         self.expire(cx);
-        let grace = self.rules.grace;
-        if let Some(mark) = self.mark
-            && cx.now.saturating_sub(mark.sent_at.max(heard_at)) >= grace
-        {
-            self.marked(mark.cut, cx);
-        }
         if let Some(since) = idle_since {
             self.admit_drops(since, cx);
         }
@@ -175,6 +163,17 @@ impl Track {
     pub(super) fn unmarked(&self) -> Option<u64> {
         let open = self.gone[Side::Candidate.at()].is_none();
         self.offered.filter(|cut| open && self.marked < Some(*cut))
+    }
+
+    /// Gives up a marker that the candidate has had the grace time for, and has been silent for as
+    /// long. `heard_at` is when it last delivered anything to the subscription; the caller has just
+    /// made sure that nothing is waiting to be taken.
+    pub(crate) fn give_up_mark(&mut self, heard_at: Nanos, cx: &mut Context<'_>) {
+        if let Some(mark) = self.mark
+            && cx.now.saturating_sub(mark.sent_at.max(heard_at)) >= self.rules.grace
+        {
+            self.marked(mark.cut, cx);
+        }
     }
 
     fn is_lost(&self, mark: Mark, now: Nanos) -> bool {

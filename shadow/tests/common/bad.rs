@@ -60,13 +60,6 @@ impl Bad {
         Self::BlocksInReceive,
         Self::IsSlow,
     ];
-
-    pub(crate) fn blocks(self) -> bool {
-        matches!(
-            self,
-            Self::BlocksInPublish | Self::BlocksInSubscribe | Self::BlocksInReceive
-        )
-    }
 }
 
 #[derive(Debug)]

@@ -106,10 +106,10 @@ fn a_lost_marker_falls_back_on_the_grace_time() {
     bench.with(|track, cx| track.mark(1, cx.now));
     bench.wait(GRACE);
     let heard_at = bench.now - 1;
-    bench.with(|track, cx| track.sweep(heard_at, None, cx));
+    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
     assert_eq!(bench.counts().open, 1, "the candidate is still delivering");
     bench.wait(GRACE);
-    bench.with(|track, cx| track.sweep(heard_at, None, cx));
+    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
     assert_eq!(bench.counts().missing, 1);
 }
 
@@ -253,13 +253,25 @@ fn a_dropped_tail_of_the_primary_is_found_when_the_application_has_read_all() {
     bench.dropped.add(Primary, 1);
     let idle_since = Some(bench.now);
     bench.wait(GRACE - 1);
-    bench.with(|track, cx| track.sweep(0, idle_since, cx));
+    bench.with(|track, cx| track.sweep(idle_since, cx));
     assert_eq!(bench.counts().open, 1);
     bench.wait(1);
-    bench.with(|track, cx| track.sweep(0, None, cx));
+    bench.with(|track, cx| track.sweep(None, cx));
     assert_eq!(bench.counts().open, 1, "the application is busy");
-    bench.with(|track, cx| track.sweep(0, idle_since, cx));
+    bench.with(|track, cx| track.sweep(idle_since, cx));
     assert_eq!(bench.counts().by_reason(), [(Reason::Lagged, 1)].into());
+}
+
+#[test]
+fn nothing_else_is_taken_for_dropped() {
+    let mut bench = Bench::new();
+    bench.publish([0]);
+    bench.arrive(Candidate, [0]);
+    bench.dropped.add(Primary, 1);
+    bench.wait(2 * GRACE);
+    let idle_since = Some(bench.now - GRACE);
+    bench.with(|track, cx| track.sweep(idle_since, cx));
+    assert_eq!(bench.counts().open, 1, "it may not be dropped");
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn sweep(&mut self) {
-        self.with(|track, cx| track.sweep(0, None, cx));
+        self.with(|track, cx| track.sweep(None, cx));
     }
 
     fn wait(&mut self, nanos: Nanos) {
