@@ -726,8 +726,16 @@ fn a_dropped_handle_still_sends_what_it_accepted() {
             for n in 0..3_000 {
                 publisher.publish(event("a", n)).await.unwrap();
             }
+            let mut own = publisher
+                .subscribe(Subscribe::to("b").unwrap())
+                .await
+                .unwrap();
+            let topic = publisher.publisher("a".parse().unwrap());
             drop(publisher);
             expect_numbers(&mut subscription, 0..3_000).await;
+            assert_eq!(own.recv().await, None);
+            let refused = topic.publish(event("a", 0)).await.unwrap_err();
+            assert_eq!(*refused.reason(), PublishError::Closed);
         }
     });
 }

@@ -129,6 +129,12 @@ impl EventBus for CrossbeamBus {
     }
 }
 
+impl Drop for CrossbeamBus {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
 /// A publisher whose route has a place of its own.
 struct TopicPublisher {
     handle: Arc<Handle>,

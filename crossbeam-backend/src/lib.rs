@@ -9,9 +9,8 @@
 //! publish and receive as well. Only a publisher that waits for room starts the timer thread of
 //! `futures-timer`, which the process keeps.
 //!
-//! A handle that is dropped without `shutdown` leaves its subscriptions alive: they go on
-//! receiving what other handles publish until they are dropped. Once no handle and no publisher is
-//! left, nothing can be published any more, and subscriptions end when they have been read.
+//! Dropping a handle shuts it down, as it does in every phase: its publishers are closed, and its
+//! subscriptions end once they have been read.
 
 mod bus;
 mod handle;

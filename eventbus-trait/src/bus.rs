@@ -129,7 +129,8 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     fn stats(&self) -> Stats;
 
     /// Ends this handle: what it accepted is delivered, its subscriptions end once they have been
-    /// read, later operations are `Closed`. Idempotent.
+    /// read, later operations are `Closed`. Idempotent. Dropping the handle does the same without
+    /// waiting.
     ///
     /// # Errors
     /// [`ShutdownError`] says what could not be confirmed in time. The handle is closed all the
