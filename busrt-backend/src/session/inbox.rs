@@ -311,7 +311,10 @@ impl EventSource for InboxSource {
     async fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
             self.hand = None;
-            self.node.end_subscription(self.id);
+            let deadline = self.node.limits.publish_deadline;
+            self.node
+                .end_subscription_everywhere(self.id, deadline)
+                .await;
         }
     }
 }

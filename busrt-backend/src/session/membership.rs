@@ -216,6 +216,9 @@ impl Node {
     pub(crate) fn on_closed(&self, sender: &str, status: &StatusEntry) {
         let tail = {
             let mut state = self.state.lock();
+            if let Some(others) = state.ending.get_mut(&status.subscription) {
+                others.remove(sender);
+            }
             let Some(s) = state.subscriptions.get_mut(&status.subscription) else {
                 return;
             };
@@ -249,6 +252,9 @@ impl Node {
             let mut state = self.state.lock();
             state.peers.remove(client);
             state.remote_names.retain(|_, (peer, _)| **peer != *client);
+            for others in state.ending.values_mut() {
+                others.remove(client);
+            }
             for s in state.subscriptions.values_mut() {
                 s.unopened.remove(client);
                 if let Some(unclosed) = &mut s.unclosed {

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) subscriptions: HashMap<u64, LocalSubscription>,
     /// Names of other nodes' subscriptions, with their node.
     pub(crate) remote_names: HashMap<String, (Arc<str>, u64)>,
+    /// Subscriptions that have ended, with the nodes that have not said yet that they know.
+    pub(crate) ending: HashMap<u64, BTreeSet<Arc<str>>>,
     pub(crate) closing: bool,
     /// Why the connection is gone.
     pub(crate) lost: Option<String>,

@@ -308,6 +308,26 @@ impl Node {
             .collect()
     }
 
+    /// Ends a subscription and waits until every publisher knows, so that its name is free on the
+    /// whole bus and nobody waits for its room.
+    pub(crate) async fn end_subscription_everywhere(&self, id: u64, deadline: Duration) {
+        {
+            let mut state = self.state.lock();
+            let Some(subscription) = state.subscriptions.get(&id) else {
+                return;
+            };
+            let others = subscription.links.keys().filter(|peer| **peer != self.name);
+            let others = others.cloned().collect();
+            state.ending.insert(id, others);
+        }
+        self.end_subscription(id);
+        self.until(deadline, |state| {
+            state.lost.is_some() || state.ending.get(&id).is_none_or(BTreeSet::is_empty)
+        })
+        .await;
+        self.state.lock().ending.remove(&id);
+    }
+
     /// Ends a subscription at once: what is queued is given up, publishers stop sending.
     pub(crate) fn end_subscription(&self, id: u64) {
         let ended = {
