@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "state_machine/known.rs"]
+mod known;
 #[path = "state_machine/machine.rs"]
 mod machine;
 #[path = "state_machine/model.rs"]
@@ -78,27 +80,45 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(64))]
+    #![proptest_config(cases(256))]
     #[test]
     fn programs_on_crossbeam(sequential 1..60 => On<Crossbeam>);
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(24))]
+    #![proptest_config(cases(96))]
     #[test]
     fn programs_on_in_process(sequential 1..60 => On<InProcess>);
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(16))]
+    #![proptest_config(cases(64))]
     #[test]
     fn programs_on_unix(sequential 1..60 => On<Unix>);
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(12))]
+    #![proptest_config(cases(24))]
     #[test]
     fn programs_on_shadow(sequential 1..60 => On<Shadow>);
+}
+
+/// A failure that proptest has written down by its seed is found again only as long as nobody
+/// changes the generator; these are kept as what they are.
+#[test]
+fn known_programs_on_every_phase() {
+    for harness in support::phases() {
+        for (wrong, program) in known::programs() {
+            println!("{}: {wrong}", harness.name());
+            for _ in 0..5 {
+                let mut machine = Machine::start(Arc::clone(&harness));
+                for operation in &program {
+                    machine.perform(operation);
+                }
+                machine.finish();
+            }
+        }
+    }
 }
 
 /// The generator reaches every operation, and programs in which queues fill.

@@ -68,9 +68,10 @@ impl Rig for Mirrored {
 
     async fn judge(&self) -> Result<(), String> {
         let report = self.settled(PATIENCE).await;
-        // A clause may end every subscription before it has read anything: no match is due then.
-        let reasons = report.unverified_by_reason.keys();
-        let explained = reasons.copied().all(Reason::is_explained)
+        // A clause may end every subscription before it has read anything, or shut a handle down:
+        // no match is due for what was left then.
+        let left = |reason: &Reason| reason.is_explained() || *reason == Reason::Shutdown;
+        let explained = report.unverified_by_reason.keys().all(left)
             && report.candidate_errors.is_empty()
             && report.settled != Some(false);
         match report.verdict {
