@@ -43,6 +43,12 @@ impl ShadowHarness for Shadow {
 
 async fn start(limits: Limits, wrap: Wrap) -> Result<Mirrored, String> {
     let primary = CrossbeamBus::new(limits.clone());
+    // The candidate ends a subscription some time after the primary has, so that an application
+    // at its limit needs room for more there.
+    let limits = Limits {
+        max_subscriptions: limits.max_subscriptions * 4,
+        ..limits
+    };
     let candidate = wrap(super::open(Address::InProcess, limits).await?);
     Ok(Mirrored {
         bus: ShadowBus::new(primary, candidate, ShadowOptions::default()),

@@ -153,17 +153,12 @@ pub(crate) async fn sub_005_names_are_unique(context: Context) -> Checked {
     check::lost(&history).verdict()?;
     check::duplicates(&history).verdict()?;
     readers.remove(0).unsubscribe().await?;
-    // At once on the same handle; others may have to be told first.
+    for bus in [&far, &near] {
+        stage.read(bus, named("one")?).await?.unsubscribe().await?;
+    }
+    drop(stage.read(&far, named("one")?).await?.into_subscription());
     stage
-        .read(&near, named("one")?)
-        .await?
-        .unsubscribe()
-        .await?;
-    stage
-        .wait(
-            "the name to become free elsewhere",
-            name_is_free(&far, "one"),
-        )
+        .wait("the name to become free", name_is_free(&near, "one"))
         .await?
 }
 
