@@ -41,7 +41,9 @@ const STANDING: Duration = Duration::from_secs(5);
 /// where it may fail, panic, hang or be slow. See the [crate documentation](crate).
 #[derive(Debug)]
 pub struct ShadowBus {
-    sender: Arc<Sender>,
+    // Before the share: what the primary ends when it is dropped is known then.
+    primary: Arc<dyn EventBus>,
+    share: Share,
 }
 
 impl ShadowBus {
@@ -60,9 +62,9 @@ impl ShadowBus {
         ];
         let comparator = Comparator::new(options, names);
         let link = Link::connected(candidate);
-        let sender = Sender::new(&comparator, primary, Arc::clone(&link));
+        let share = Share(Sender::new(&comparator, Arc::clone(&link)));
         candidate::spawn(&comparator, &link);
-        Arc::new(Self { sender })
+        Arc::new(Self { primary, share })
     }
 
     /// Waits until every delivery so far is decided, at most for `deadline`; says whether it came
@@ -85,21 +87,25 @@ impl ShadowBus {
         self.comparator().report()
     }
 
+    fn sender(&self) -> &Arc<Sender> {
+        &self.share.0
+    }
+
     fn comparator(&self) -> &Arc<Comparator> {
-        &self.sender.comparator
+        &self.sender().comparator
     }
 
     /// Puts the candidate's subscription into the queue, behind what was published before.
     async fn subscribe_candidate(&self, sub: &Arc<Sub>) {
         let comparator = self.comparator();
-        let command = Command::Subscribe(Arc::clone(sub), Arc::clone(&self.sender.link));
+        let command = Command::Subscribe(Arc::clone(sub), Arc::clone(&self.sender().link));
         let queued = comparator.queue.control(command);
         if !queued {
             sub.close(comparator, Side::Candidate, Reason::Unavailable);
         }
         // What is published from now on comes behind it.
         comparator.live(sub);
-        if queued && self.sender.waits_for_candidate() {
+        if queued && self.sender().waits_for_candidate() {
             let standing = pin!(sub.standing.notified());
             select(standing, Delay::new(STANDING)).await;
         }
@@ -113,26 +119,26 @@ impl EventBus for ShadowBus {
     }
 
     fn publisher_id(&self) -> PublisherId {
-        self.sender.id
+        self.sender().id
     }
 
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let lane = self.sender.lane(event.topic());
-        let primary = &self.sender.primary;
-        self.sender
+        let lane = self.sender().lane(event.topic());
+        let primary = &self.primary;
+        self.sender()
             .publish(&lane, event, |event| primary.publish(event))
             .await
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        let lane = self.sender.lane(event.topic());
-        let primary = &self.sender.primary;
-        self.sender
+        let lane = self.sender().lane(event.topic());
+        let primary = &self.primary;
+        self.sender()
             .try_publish(&lane, event, |event| primary.try_publish(event))
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
-        let sender = &self.sender;
+        let sender = self.sender();
         let lanes: BTreeMap<Topic, Arc<Lane>> = events
             .iter()
             .map(|event| (event.topic().clone(), sender.lane(event.topic())))
@@ -159,7 +165,7 @@ impl EventBus for ShadowBus {
                 sender.begin(&lanes[topic], event, turns.contains_key(topic))
             })
             .unzip();
-        let result = sender.primary.publish_batch(stamped).await;
+        let result = self.primary.publish_batch(stamped).await;
         let accepted = match &result {
             Ok(_) => events.len(),
             Err(refused) => refused.accepted.min(events.len()),
@@ -182,29 +188,29 @@ impl EventBus for ShadowBus {
 
     fn publisher(&self, topic: Topic) -> Publisher {
         let backend = ShadowTopic {
-            primary: self.sender.primary.publisher(topic.clone()),
-            lane: self.sender.lane(&topic),
-            sender: Arc::clone(&self.sender),
+            primary: self.primary.publisher(topic.clone()),
+            lane: self.sender().lane(&topic),
+            sender: Arc::clone(self.sender()),
         };
         Publisher::new(topic, Arc::new(backend))
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
         let comparator = self.comparator();
-        let sub = comparator.open(self.sender.id, subscribe.ungated());
+        let sub = comparator.open(self.sender().id, subscribe.ungated());
         let mut opening = Opening {
             comparator,
             sub: Arc::clone(&sub),
             done: false,
         };
-        let primary = self.sender.primary.subscribe(subscribe.ungated()).await?;
+        let primary = self.primary.subscribe(subscribe.ungated()).await?;
         opening.done = true;
         sub.set_name(primary.name().into());
         let source = Source::new(
             primary,
             Arc::clone(&sub),
             Arc::clone(comparator),
-            Arc::clone(&self.sender.counters),
+            Arc::clone(&self.sender().counters),
         );
         self.subscribe_candidate(&sub).await;
         Ok(Subscription::new(
@@ -216,21 +222,21 @@ impl EventBus for ShadowBus {
     }
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
-        let primary = self.sender.primary.connect(name).await?;
+        let primary = self.primary.connect(name).await?;
         let link = Arc::<Link>::default();
-        let sender = Sender::new(self.comparator(), primary, Arc::clone(&link));
+        let share = Share(Sender::new(self.comparator(), Arc::clone(&link)));
         // Without room in the queue the link stays empty, and its events are unverified.
         self.comparator().queue.control(Command::Connect {
-            from: Arc::clone(&self.sender.link),
+            from: Arc::clone(&self.sender().link),
             to: link,
             name: name.map(ToOwned::to_owned),
         });
-        Ok(Arc::new(Self { sender }))
+        Ok(Arc::new(Self { primary, share }))
     }
 
     fn stats(&self) -> Stats {
-        let mut stats = self.sender.primary.stats();
-        let counters = self.sender.counters.lock();
+        let mut stats = self.primary.stats();
+        let counters = self.sender().counters.lock();
         for subscription in &mut stats.subscriptions {
             // The primary hands over what the application's filter then turns away.
             if let Some(own) = counters.get(subscription.name.as_str()) {
@@ -244,16 +250,16 @@ impl EventBus for ShadowBus {
     /// As the primary's. The candidate gets up to `shutdown_wait` to deliver what it owes, and the
     /// last handle waits for the candidate's thread to end, at most as long again.
     async fn shutdown(&self) -> Result<(), ShutdownError> {
-        if !self.sender.close_once() {
-            return self.sender.primary.shutdown().await;
+        if !self.sender().close_once() {
+            return self.primary.shutdown().await;
         }
         let comparator = self.comparator();
-        let closing = Closing(&self.sender);
-        let own = self.sender.own_subs();
+        let closing = Closing(self.sender());
+        let own = self.sender().own_subs();
         for sub in &own {
             comparator.ending(sub);
         }
-        let result = self.sender.primary.shutdown().await;
+        let result = self.primary.shutdown().await;
         for sub in &own {
             comparator.ended(sub);
         }
@@ -282,6 +288,32 @@ async fn thread_ended(comparator: &Comparator, wait: Duration) {
     }
     // It has ended, so this does not wait; a panic in it was told by the panic hook.
     let _ = thread.join();
+}
+
+/// Dropping a handle is shutting it down, without waiting for anything.
+impl Drop for ShadowBus {
+    fn drop(&mut self) {
+        if !self.sender().is_closed() {
+            for sub in self.sender().own_subs() {
+                self.comparator().ending(&sub);
+            }
+        }
+    }
+}
+
+/// A handle's share in the comparison.
+#[derive(Debug)]
+struct Share(Arc<Sender>);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.0.close_once() {
+            for sub in self.0.own_subs() {
+                self.0.comparator.ended(&sub);
+            }
+            self.0.disconnect(false);
+        }
+    }
 }
 
 /// Lets go of the candidate, also if the shutdown is cancelled.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::{
-    Delivery, Event, EventBus, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
+    Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
     TryPublishError, process_epoch,
 };
 use foldhash::fast::RandomState;
@@ -46,7 +46,6 @@ const CANDIDATE_QUEUE: &str = "shadow candidate";
 pub(crate) struct Sender {
     pub(crate) id: PublisherId,
     pub(crate) comparator: Arc<Comparator>,
-    pub(crate) primary: Arc<dyn EventBus>,
     pub(crate) link: Arc<Link>,
     /// Counters of the subscriptions made by this handle, by name.
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
@@ -62,15 +61,10 @@ struct State {
 }
 
 impl Sender {
-    pub(crate) fn new(
-        comparator: &Arc<Comparator>,
-        primary: Arc<dyn EventBus>,
-        link: Arc<Link>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(comparator: &Arc<Comparator>, link: Arc<Link>) -> Arc<Self> {
         let sender = Arc::new(Self {
             id: PublisherId::random(),
             comparator: Arc::clone(comparator),
-            primary,
             link,
             counters: Arc::default(),
             lanes: Mutex::default(),
@@ -290,6 +284,10 @@ impl Sender {
         !self.closed.swap(true, Ordering::AcqRel)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Lets go of the candidate. The last handle ends the candidate's thread.
     pub(crate) fn disconnect(&self, shutdown: bool) {
         let comparator = &self.comparator;
@@ -322,9 +320,6 @@ impl State {
 impl Drop for Sender {
     fn drop(&mut self) {
         self.comparator.leave(self.id);
-        if self.close_once() {
-            self.disconnect(false);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use common::{
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
     Correlation, CorrelationFilter, Delivery, Event, EventBus, Limits, Origin, PublishError,
-    PublisherId, Subscribe, SubscribeError, TryPublishError, TryRecvError,
+    PublisherId, Subscribe, SubscribeError, Topic, TryPublishError, TryRecvError,
 };
 use shadow::{DivergenceClass, Reason, ShadowBus, ShadowOptions, Side, Verdict};
 
@@ -293,19 +293,23 @@ async fn a_waiting_publish_holds_up_nobody_for_long() {
     assert_eq!(report.diverged(), 0);
 }
 
-/// Dropping a handle is not shutting it down: its subscription lives on, on both sides.
+/// Dropping a handle ends its subscriptions, on both sides.
 #[tokio::test]
-async fn a_subscription_outlives_its_handle() {
+async fn a_dropped_handle_takes_its_subscriptions_along() {
     let bus = shadow(whole());
     let other = bus.connect(None).await.unwrap();
+    let publisher = other.publisher(Topic::new(TOPIC).unwrap());
     let mut events = subscribe(&*other, "#").await;
     other.publish(numbered(TOPIC, 0)).await.unwrap();
     drop(other);
-    bus.publish(numbered(TOPIC, 1)).await.unwrap();
-    let got: Vec<_> = take(&mut events, 2).await.iter().map(number).collect();
-    assert_eq!(got, [0, 1]);
+    let refused = publisher.publish(numbered(TOPIC, 1)).await.unwrap_err();
+    assert_eq!(refused.reason(), &PublishError::Closed);
+    bus.publish(numbered(TOPIC, 2)).await.unwrap();
+    assert_eq!(number(&take(&mut events, 1).await[0]), 0);
+    assert!(within(events.recv()).await.is_none());
     let report = settled(&bus).await;
-    assert_eq!((report.matched, report.verdict), (2, Verdict::Match));
+    assert_eq!((report.expected, report.matched), (1, 1), "{report:#?}");
+    assert_eq!(report.verdict, Verdict::Match);
 }
 
 /// The primary ended a subscription by itself: what it accepted after that is not compared.
