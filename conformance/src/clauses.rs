@@ -194,8 +194,7 @@ pub static UNCHECKED: &[Unchecked] = &[
     unchecked("FLW-005", "not built: there is no rate limit"),
     unchecked(
         "FLW-006",
-        "not checked here: memory under a stalled subscriber is measured by the \
-        stall benchmark",
+        "not checked here: `cargo bench -p conformance --bench stall` measures memory",
     ),
     unchecked("RPC-001", NO_RPC),
     unchecked("RPC-002", NO_RPC),
