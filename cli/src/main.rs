@@ -79,7 +79,7 @@ fn sentence(text: &str) -> String {
     told.strip_prefix("error: ").unwrap_or(&told).to_owned()
 }
 
-fn complain(sentence: &str) {
+pub(crate) fn complain(sentence: &str) {
     // A closed standard error leaves the exit code to tell it.
     let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
 }

@@ -44,6 +44,8 @@ pub(crate) struct Comparator {
     started: Instant,
     generation: AtomicU64,
     subs: RwLock<Vec<Arc<Sub>>>,
+    /// Ids are given out once, whatever becomes of the subscription.
+    next_sub: AtomicU64,
     subs_made: AtomicU64,
     senders: Mutex<Vec<Weak<Sender>>>,
     publishers: RwLock<HashSet<PublisherId>>,
@@ -78,6 +80,7 @@ impl Comparator {
             started: Instant::now(),
             generation: AtomicU64::new(1),
             subs: RwLock::default(),
+            next_sub: AtomicU64::new(0),
             subs_made: AtomicU64::new(0),
             senders: Mutex::default(),
             publishers: RwLock::default(),
@@ -139,7 +142,8 @@ impl Comparator {
 
     /// Begins a subscription. Whatever is being published at this moment may come or not.
     pub(crate) fn open(&self, owner: PublisherId, subscribe: Subscribe) -> Arc<Sub> {
-        let id = self.subs_made.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_sub.fetch_add(1, Ordering::Relaxed);
+        self.subs_made.fetch_add(1, Ordering::Relaxed);
         let sub = Sub::new(id, owner, subscribe);
         self.subs.write().push(Arc::clone(&sub));
         self.moved();

@@ -145,6 +145,7 @@ impl Report {
             .sum();
         let errors = self.candidate_errors.values().sum();
         if self.matched == 0
+            || self.in_flight > 0
             || self.settled == Some(false)
             || over(unexplained, self.expected)
             || over(errors, self.published)

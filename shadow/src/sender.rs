@@ -100,8 +100,10 @@ impl Sender {
     where
         F: Future<Output = Result<Receipt, Refused>>,
     {
-        let room = self.room(std::slice::from_ref(&event)).await;
+        // In this order, as for a batch: who has room and waits for a turn would keep it from the
+        // batch whose turn it is.
         let turn = self.turn(lane, event.get_delivery()).await;
+        let room = self.room(std::slice::from_ref(&event)).await;
         let (stamped, ticket) = self.begin(lane, &event, turn.is_some());
         let result = match &turn {
             Some(turn) => turn.watch(publish(stamped)).await,

@@ -513,3 +513,25 @@ fn it_works_without_a_runtime() {
     assert_eq!(bus.report().matched, 1);
     block_on(bus.shutdown()).unwrap();
 }
+
+#[tokio::test]
+async fn what_is_in_flight_is_not_a_match_yet() {
+    let bus = ShadowBus::new(
+        common::crossbeam(),
+        common::crossbeam(),
+        ShadowOptions::default(),
+    );
+    let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+    for n in 0..2_u8 {
+        bus.publish(Event::new("a", vec![n]).unwrap())
+            .await
+            .unwrap();
+    }
+    events.recv().await.unwrap();
+    bus.settle(Duration::from_millis(200)).await;
+    assert_eq!(bus.report().in_flight, 1, "the application has not read it");
+    assert_eq!(bus.report().verdict, Verdict::Inconclusive);
+    events.recv().await.unwrap();
+    bus.settle(Duration::from_secs(30)).await;
+    assert_eq!(bus.report().verdict, Verdict::Match);
+}

@@ -32,6 +32,7 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
     args.check(candidates.len())?;
     let source = Source::new(&args, &config)?;
     let mut document = Document::new(&source);
+    let mut failed = None;
     for candidate in &candidates {
         let comparison = Comparison {
             args: &args,
@@ -40,18 +41,32 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
             primary: &primary,
             candidate,
         };
-        let run = comparison.run().await?;
+        let run = match comparison.run().await {
+            Ok(run) => run,
+            Err(failure) => {
+                failed = Some(failure);
+                break;
+            }
+        };
         if !args.json {
             output::print(&run.text())?;
         }
         document.add(run);
     }
-    document.finish(&args)?;
-    Ok(match document.verdict() {
-        Verdict::Match => 0,
-        Verdict::Diverged => 1,
-        _ => 2,
-    })
+    if !document.is_empty() {
+        document.finish(&args)?;
+    }
+    match (document.verdict(), failed) {
+        // Found is found, whatever went wrong afterwards.
+        (Verdict::Diverged, Some(failure)) => {
+            crate::complain(&failure.to_string());
+            Ok(1)
+        }
+        (_, Some(failure)) => Err(failure),
+        (Verdict::Match, None) => Ok(0),
+        (Verdict::Diverged, None) => Ok(1),
+        (_, None) => Ok(2),
+    }
 }
 
 /// Flags first, then a configured shadow, then crossbeam with in-process and with UNIX.

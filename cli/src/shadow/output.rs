@@ -129,6 +129,10 @@ impl<'a> Document<'a> {
         self.runs.push(run);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     pub(crate) fn verdict(&self) -> Verdict {
         self.verdict
     }

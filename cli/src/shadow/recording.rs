@@ -5,9 +5,9 @@
 //! base64.
 
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +64,9 @@ impl Recorder {
             .mode(0o600)
             .open(path)
             .map_err(|reason| Failure::io(format!("create `{}`", path.display()), reason))?;
+        // A file that was there keeps its mode until it is told.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(|reason| Failure::io(format!("protect `{}`", path.display()), reason))?;
         Ok(Self {
             file: BufWriter::new(file),
             path: path.to_path_buf(),

@@ -341,7 +341,10 @@ impl Track {
         *self.counts.of(old) -= 1;
         *self.counts.of(class) += 1;
         self.counts.awaited += u64::from(slot.is_awaited());
-        if !matches!(class, Class::Missing(_)) {
+        if matches!(class, Class::Missing(_)) {
+            // It may wait long for the other side: what is kept until then is small.
+            slot.content.shrink();
+        } else {
             slot.content = Content::None;
         }
     }

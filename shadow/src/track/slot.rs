@@ -165,6 +165,13 @@ impl Content {
         Self::Event(Box::new(delivered.event.clone()))
     }
 
+    /// Keeps a digest in place of the event.
+    pub(crate) fn shrink(&mut self) {
+        if let Self::Event(event) = self {
+            *self = Digest::of(event).map_or(Self::None, Self::Digest);
+        }
+    }
+
     /// Compares it with what `side`, the second, delivered.
     pub(crate) fn compare(&self, side: Side, delivered: &Delivered<'_>) -> Compared {
         let first = match self {

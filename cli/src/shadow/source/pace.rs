@@ -35,17 +35,19 @@ impl Pace {
         }
     }
 
-    /// Waits until events are owed, and says how many, at most a batch. They count as published.
+    /// Waits until events are owed, and says how many: no more than `most`, and no more than a
+    /// batch. They count as published.
     ///
     /// With a rate it waits for one look at most and may return zero, so that the caller notices
     /// the end of a slow source.
-    pub(super) async fn due(&mut self) -> usize {
+    pub(super) async fn due(&mut self, most: usize) -> usize {
+        let most = most.min(BATCH);
         let Some((rate, ticks)) = &mut self.rate else {
-            return BATCH;
+            return most;
         };
         let owed = |granted: u64| {
             let owed = (*rate * self.started.elapsed().as_secs_f64()) as u64;
-            usize::try_from(owed.saturating_sub(granted)).map_or(BATCH, |due| due.min(BATCH))
+            usize::try_from(owed.saturating_sub(granted)).map_or(most, |due| due.min(most))
         };
         let mut due = owed(self.granted);
         if due == 0 {
@@ -64,7 +66,7 @@ mod tests {
     #[tokio::test]
     async fn full_speed_is_a_batch_at_a_time() {
         let mut pace = Pace::new(None, 3);
-        assert_eq!(pace.due().await, BATCH);
+        assert_eq!(pace.due(BATCH).await, BATCH);
     }
 
     #[tokio::test]
@@ -72,7 +74,7 @@ mod tests {
         let mut pace = Pace::new(Some(2_000), 2);
         let mut granted = 0;
         while granted < 50 {
-            granted += pace.due().await;
+            granted += pace.due(BATCH).await;
             assert!(granted as f64 <= 1_000.0 * pace.started.elapsed().as_secs_f64());
         }
     }

@@ -40,7 +40,7 @@ pub(crate) async fn run(
     'all: while let Some((publisher, mut events)) = batches.recv().await {
         let handle = handle(&mut handles, bus, publisher).await?;
         while !events.is_empty() {
-            let due = pace.due().await.min(events.len());
+            let due = pace.due(events.len()).await;
             if due == 0 && !feed.is_over() {
                 continue;
             }

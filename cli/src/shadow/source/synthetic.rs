@@ -77,7 +77,7 @@ struct Publisher {
 impl Publisher {
     async fn run(mut self) -> Result<(), Failure> {
         while !self.feed.is_over() {
-            let claimed = self.feed.claim(self.pace.due().await);
+            let claimed = self.feed.claim(self.pace.due(usize::MAX).await);
             if claimed == 0 {
                 break;
             }
