@@ -249,6 +249,32 @@ async fn a_refused_event_comes_back_as_it_was_and_is_not_expected() {
     assert_eq!(bus.stats().published, 2);
 }
 
+/// A subscription that is made while a publish waits does not expect what is then refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_event_is_expected_of_no_new_subscription_either() {
+    let limits = Limits {
+        publish_deadline: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let bus = ShadowBus::new(CrossbeamBus::new(limits), crossbeam(), whole());
+    let small = Subscribe::to("#").unwrap().capacity(1);
+    let mut small = bus.subscribe(small).await.unwrap();
+    bus.publish(numbered(TOPIC, 0)).await.unwrap();
+    let waiting = {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move { bus.publish(numbered(TOPIC, 1)).await.map(drop) })
+    };
+    until("waiting", || bus.report().expected == 2).await;
+    let mut new = subscribe(&*bus, "#").await;
+    assert!(within(waiting).await.unwrap().is_err());
+    take(&mut small, 1).await;
+    bus.publish(numbered(TOPIC, 2)).await.unwrap();
+    take(&mut small, 1).await;
+    take(&mut new, 1).await;
+    let report = settled(&bus).await;
+    assert_eq!((report.expected, report.matched), (3, 3), "{report:#?}");
+}
+
 /// AtMostOnce and try_publish do not wait for a turn, at-least-once events not for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_publish_holds_up_nobody_for_long() {

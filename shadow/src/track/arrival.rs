@@ -104,7 +104,8 @@ impl Track {
     fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
         match self.history.arrival(side, sequence, self.first) {
             Past::Duplicate => self.duplicate(side, sequence, cx),
-            Past::Unknown if cx.ended && Some(sequence) > self.last => {}
+            // The last one may have been taken back and been accepted after the end.
+            Past::Unknown if cx.ended && Some(sequence) >= self.last => {}
             Past::Unknown => {
                 self.counts.phantoms += 1;
                 cx.find(

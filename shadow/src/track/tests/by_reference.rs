@@ -275,21 +275,23 @@ proptest! {
         ops in prop::collection::vec((0..3u8, 0..4u64), 1..200),
     ) {
         let mut bench = Bench::with_window(window);
-        let (mut next, mut come) = (0, [0, 0]);
+        let (mut published, mut come) = (vec![0], [0, 0]);
+        bench.publish([0]);
         for (op, gap) in ops {
             bench.wait(GRACE / 2);
             match op {
                 0 => {
-                    next += 1 + gap;
+                    let next = published[published.len() - 1] + 1 + gap;
+                    published.push(next);
                     bench.publish([next]);
                 }
                 op => {
-                    // The next one that was published, in order.
+                    // The next one that was published, whether it is still remembered or not.
                     let side = if op == 1 { Primary } else { Candidate };
-                    let slots = bench.track.slots.iter().map(|slot| slot.sequence);
-                    if let Some(sequence) = slots.into_iter().find(|s| *s > come[side.at()]) {
-                        come[side.at()] = sequence;
-                        bench.arrive(side, [sequence]);
+                    let come = &mut come[side.at()];
+                    if let Some(sequence) = published.get(*come) {
+                        *come += 1;
+                        bench.arrive(side, [*sequence]);
                     }
                 }
             }
