@@ -110,7 +110,7 @@ fn known_programs_on_every_phase() {
     for harness in support::phases() {
         for (wrong, program) in known::programs() {
             println!("{}: {wrong}", harness.name());
-            for _ in 0..5 {
+            for _ in 0..20 {
                 let mut machine = Machine::start(Arc::clone(&harness));
                 for operation in &program {
                     machine.perform(operation);

@@ -15,6 +15,10 @@ pub(crate) fn programs() -> Vec<(&'static str, Vec<Operation>)> {
             "a shadow that knew nothing of losses on a handle that was shut down",
             lossy_shutdown(),
         ),
+        (
+            "losses that their publisher took along when it was shut down",
+            untold_at_shutdown(),
+        ),
     ]
 }
 
@@ -32,6 +36,34 @@ fn dropped_for_want_of_room() -> Vec<Operation> {
             delivery,
             events: 5,
         },
+    ]
+}
+
+fn untold_at_shutdown() -> Vec<Operation> {
+    let delivery = Delivery::AtMostOnce;
+    vec![
+        Operation::Connect,
+        Operation::Subscribe {
+            handle: 0,
+            wish: wish(Overflow::Wait),
+        },
+        Operation::Subscribe {
+            handle: 0,
+            wish: wish(Overflow::Wait),
+        },
+        Operation::Publish {
+            handle: 1,
+            topic: "a",
+            delivery: Delivery::AtLeastOnce,
+            events: 3,
+        },
+        Operation::Publish {
+            handle: 1,
+            topic: "a",
+            delivery,
+            events: 5,
+        },
+        Operation::Shutdown { handle: 1 },
     ]
 }
 
