@@ -365,6 +365,10 @@ impl Node {
         self.outbox.close();
         let result = self.confirm_all(deadline).await;
         self.drain_subscriptions(left()).await;
+        for (peer, entry) in self.outbox.untold_drops() {
+            self.outbox
+                .send_behind(&peer, crate::wire::Control::Status(vec![entry]));
+        }
         // Behind the last events: whoever hears of it forgets our links.
         self.outbox.send_behind(
             &crate::broker::DIRECTORY.into(),
