@@ -368,6 +368,19 @@ fn a_retired_track_takes_nothing() {
 }
 
 #[test]
+fn what_was_given_up_long_ago_is_no_duplicate() {
+    let mut bench = Bench::with_window(4);
+    bench.publish(0..2000);
+    for side in [Primary, Candidate] {
+        bench.arrive(side, 0..2000);
+    }
+    let counts = bench.counts();
+    assert_eq!(counts.by_reason(), [(Reason::Window, 1996)].into());
+    assert_eq!(counts.matched, 4);
+    assert!(bench.told().is_empty());
+}
+
+#[test]
 fn gaps_beyond_the_bound_are_found_by_a_sweep() {
     let mut bench = Bench::with_window(4);
     for n in 0..20 {
