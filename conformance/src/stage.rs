@@ -32,6 +32,10 @@ use crate::harness::Rig;
 use crate::history::{History, Recorder};
 use crate::verdict::{Checked, Unmet};
 
+/// How many fences [`Stage::drain`] has each author send to each reader: the counters of a
+/// subscription include them.
+pub const FENCES: usize = 2;
+
 /// A started bus. Clones share it.
 #[derive(Clone)]
 pub struct Stage(Arc<Inner>);
@@ -165,7 +169,7 @@ impl Stage {
     /// # Errors
     /// Broken, if a fence is refused or does not come.
     pub async fn drain(&self, readers: &mut [Reader], authors: &[Arc<Author>]) -> Checked {
-        for _ in 0..2 {
+        for _ in 0..FENCES {
             self.fence_round(readers, authors).await?;
             self.wait("quiescence", self.0.rig.quiesce()).await?;
         }

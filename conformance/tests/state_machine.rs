@@ -19,6 +19,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use conformance::Harness;
+use conformance::mutants::{Defect, MutantHarness};
 use machine::Machine;
 use model::{Model, Operation};
 use proptest::prelude::ProptestConfig;
@@ -118,6 +119,31 @@ fn known_programs_on_every_phase() {
                 machine.finish();
             }
         }
+    }
+}
+
+/// The machine can fail: a program on a bus with a defect ends in the anomaly.
+#[test]
+fn mutants_are_caught() {
+    for (defect, anomaly) in [
+        (Defect::Drops, "lost in"),
+        (Defect::Duplicates, "duplicate in"),
+        (Defect::Invents, "phantom in"),
+        (Defect::Corrupts, "corrupted in"),
+        (Defect::ReordersTopic, "reordered in"),
+        (Defect::HidesLosses, "dropped without a count in"),
+    ] {
+        let mutant = Arc::new(MutantHarness::new(Arc::new(Crossbeam), defect));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut machine = Machine::start(mutant);
+            for operation in &known::busy() {
+                machine.perform(operation);
+            }
+            machine.finish();
+        }));
+        let panic = caught.expect_err("the program has to fail");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(text.contains(anomaly), "{defect:?}: {text}");
     }
 }
 

@@ -94,3 +94,29 @@ fn wish(overflow: Overflow) -> Wish {
         exclude_own: false,
     }
 }
+
+/// A program with enough events for any defect to strike, and with losses.
+pub(crate) fn busy() -> Vec<Operation> {
+    let roomy = Wish {
+        capacity: 1_000,
+        ..wish(Overflow::Wait)
+    };
+    let publish = |events, delivery| Operation::Publish {
+        handle: 0,
+        topic: "a",
+        delivery,
+        events,
+    };
+    vec![
+        Operation::Subscribe {
+            handle: 0,
+            wish: roomy,
+        },
+        Operation::Subscribe {
+            handle: 0,
+            wish: wish(Overflow::DropOldest),
+        },
+        publish(300, Delivery::AtLeastOnce),
+        publish(50, Delivery::AtMostOnce),
+    ]
+}

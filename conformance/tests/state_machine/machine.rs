@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conformance::check::{self, Findings, Within};
 use conformance::history::mark_of;
-use conformance::stage::{Author, Reader, Stage};
+use conformance::stage::{Author, FENCES, Reader, Stage};
 use conformance::{Checked, Context, Harness, Patience, Unmet};
 use eventbus_trait::{
     Delivery, Event, EventBus, Limits, Overflow, Refused, Subscribe, SubscribeError, Topic,
@@ -285,14 +285,15 @@ impl Parts {
         let standing: Vec<_> = self.subscriptions.drain(..).flatten().collect();
         let (lossy, lossless): (Vec<_>, Vec<_>) =
             standing.into_iter().partition(Standing::may_lose);
+        let mut read = Vec::new();
         for mut standing in lossless {
             let fencing = standing.others(&authors, &self.handles);
             let reader = std::slice::from_mut(&mut standing.reader);
             self.stage.drain(reader, &fencing).await?;
-            standing
-                .reader
-                .counted(|stats| stats.is_conserved())
-                .await?;
+            // What a handle that was shut down had lost is told behind nobody's fence.
+            let matched = standing.accepted + (fencing.len() * FENCES) as u64;
+            standing.reader.read_until_matched(matched).await?;
+            read.push(standing.reader);
         }
         for mut standing in lossy {
             standing
@@ -305,12 +306,14 @@ impl Parts {
             self.stage
                 .drain(reader, &fencing[..fencing.len().min(1)])
                 .await?;
-            standing
-                .reader
-                .counted(|stats| stats.is_conserved())
-                .await?;
+            read.push(standing.reader);
         }
-        judge(&self.stage)
+        // The history first: it names what the counters only show.
+        judge(&self.stage)?;
+        for reader in &mut read {
+            reader.counted(|stats| stats.is_conserved()).await?;
+        }
+        Ok(())
     }
 }
 
