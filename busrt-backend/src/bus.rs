@@ -369,12 +369,7 @@ impl Node {
             self.outbox
                 .send_behind(&peer, crate::wire::Control::Status(vec![entry]));
         }
-        // Behind the last events: whoever hears of it forgets our links.
-        self.outbox.send_behind(
-            &crate::broker::DIRECTORY.into(),
-            crate::wire::Control::Leave,
-        );
-        // Fails only if the writer has ended already.
+        // The writer sends what is left, then leaves. Fails only if it has ended already.
         let _ = self.commands.send(Command::Stop).await;
         result
     }

@@ -10,18 +10,21 @@ use std::time::Duration;
 
 use busrt::{Error, QoS};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use super::link::{Link, LinkState};
 use super::node::Node;
 use super::outbox::{Item, Run};
 use super::routes::Route;
+use crate::broker::DIRECTORY;
 use crate::transport::Client;
 use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry, MAX_COUNT};
 
 /// How long an acknowledgement waits for company, unless it is urgent.
 const ACK_DELAY: Duration = Duration::from_millis(1);
+/// How long the broker may take to handle our last word.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest time between two signs of life; busrt drops a client that is silent for 1.25 times the
 /// broker's timeout.
 const MAX_PING: Duration = Duration::from_millis(300);
@@ -113,7 +116,8 @@ impl Writer {
                 continue;
             }
             if self.stopping {
-                return self.acknowledge().await;
+                self.acknowledge().await?;
+                return self.leave().await;
             }
             tokio::select! {
                 () = node.outbox.wake.notified() => {}
@@ -171,6 +175,21 @@ impl Writer {
                 }
             }
             Command::Stop => self.stopping = true,
+        }
+        Ok(())
+    }
+
+    /// Leaves, behind the last events, because whoever hears of it forgets our links; and waits
+    /// until the broker has handled it. The broker drops what it has not read yet if it finds,
+    /// writing to us, that we are gone.
+    async fn leave(&mut self) -> Result<(), Error> {
+        let leave = Control::Leave.write();
+        let sent = self
+            .client
+            .send(DIRECTORY, leave.into(), QoS::RealtimeProcessed)
+            .await;
+        if let Ok(Some(handled)) = sent {
+            let _ = timeout(LEAVE_PATIENCE, handled).await;
         }
         Ok(())
     }
