@@ -365,10 +365,6 @@ impl Node {
         self.outbox.close();
         let result = self.confirm_all(deadline).await;
         self.drain_subscriptions(left()).await;
-        for (peer, entry) in self.outbox.untold_drops() {
-            self.outbox
-                .send_behind(&peer, crate::wire::Control::Status(vec![entry]));
-        }
         // The writer sends what is left, then leaves. Fails only if it has ended already.
         let _ = self.commands.send(Command::Stop).await;
         result

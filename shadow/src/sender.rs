@@ -109,16 +109,7 @@ impl Sender {
             Some(turn) => turn.watch(publish(stamped)).await,
             None => publish(stamped).await,
         };
-        match result {
-            Ok(receipt) => {
-                ticket.accepted(event, room);
-                Ok(receipt)
-            }
-            Err(refused) => {
-                ticket.refused();
-                Err(Refused::new(event, refused.into_parts().1))
-            }
-        }
+        conclude(ticket, event, room, result)
     }
 
     /// Publishes by `publish`, which is the primary's and does not wait.
@@ -159,16 +150,7 @@ impl Sender {
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let (stamped, ticket) = self.begin(lane, &event, turn.is_some());
-        match publish(stamped) {
-            Ok(receipt) => {
-                ticket.accepted(event, room);
-                Ok(receipt)
-            }
-            Err(refused) => {
-                ticket.refused();
-                Err(Refused::new(event, refused.into_parts().1))
-            }
-        }
+        conclude(ticket, event, room, publish(stamped))
     }
 
     /// Room in the queue to the candidate, for those who wait for it.
@@ -322,6 +304,25 @@ impl State {
 impl Drop for Sender {
     fn drop(&mut self) {
         self.comparator.leave(self.id);
+    }
+}
+
+/// Settles what became of an event on the primary; one that was refused comes back as it was given.
+fn conclude<E>(
+    ticket: Ticket<'_>,
+    event: Event,
+    room: Option<SemaphorePermit<'_>>,
+    result: Result<Receipt, Refused<E>>,
+) -> Result<Receipt, Refused<E>> {
+    match result {
+        Ok(receipt) => {
+            ticket.accepted(event, room);
+            Ok(receipt)
+        }
+        Err(refused) => {
+            ticket.refused();
+            Err(Refused::new(event, refused.into_parts().1))
+        }
     }
 }
 

@@ -221,15 +221,6 @@ impl Outbox {
         self.send_urgent(to, message);
     }
 
-    /// Sends a message behind everything accepted so far.
-    pub(crate) fn send_behind(&self, to: &Arc<str>, message: Control) {
-        let mut state = self.state.lock();
-        state
-            .queue
-            .push_back(Item::Control(Arc::clone(to), message));
-        self.wake_writer(state);
-    }
-
     /// Opens a link: every event accepted from now on that it matches is on it. `answer`, told
     /// that the first sequence is 0, is sent in its place in the order of events.
     pub(crate) fn open_link(
