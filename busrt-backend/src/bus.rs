@@ -307,6 +307,7 @@ impl EventBus for BusrtBus {
             malformed: node.malformed.load(Ordering::Relaxed),
             reconnects: 0,
             resends: 0,
+            given_up: 0,
             families: node.outbox.families(),
             subscriptions: node.subscription_stats(),
         }

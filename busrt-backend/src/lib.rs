@@ -24,4 +24,4 @@ pub mod wire;
 pub use broker::SocketError;
 pub use bus::BusrtBus;
 pub use home::open;
-pub use options::{Address, BrokerMode, OpenError, Options};
+pub use options::{Address, Backoff, BrokerMode, OpenError, Options};

@@ -48,6 +48,31 @@ pub struct Options {
     pub keepalive: Duration,
     /// Most sessions on a broker that this process runs: 100.
     pub max_connections: usize,
+    /// How long a subscriber may stay away before what it has not confirmed is given up, counted
+    /// and logged: 60 s. It runs only while this process is connected itself.
+    pub link_timeout: Duration,
+    /// The pauses between attempts to connect again.
+    pub backoff: Backoff,
+    /// Whether [`open`](crate::open) waits for a broker that is not there yet, for ever: no.
+    pub wait: bool,
+}
+
+/// Pauses that double from `first` to `most`, each lengthened by a random part of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first pause: 100 ms.
+    pub first: Duration,
+    /// The longest: 30 s.
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Options {
@@ -62,6 +87,9 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(30),
             max_connections: 100,
+            link_timeout: Duration::from_secs(60),
+            backoff: Backoff::default(),
+            wait: false,
         }
     }
 }

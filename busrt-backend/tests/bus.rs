@@ -556,11 +556,17 @@ fn a_client_that_has_not_joined_is_not_listened_to() {
             id: 1,
             name: "trap".to_owned(),
             filters: vec!["#".parse().unwrap()],
+            received: 0,
+            received_bytes: 0,
             credit: 0,
             credit_bytes: 0,
         };
         let publisher = bus.publisher_id();
-        for message in [Control::Hello { publisher }, Control::Open(info)] {
+        let hello = Control::Hello {
+            publisher,
+            subscriptions: Vec::new(),
+        };
+        for message in [hello, Control::Open(info)] {
             let sent = stranger.send("member", message.write().into(), busrt::QoS::Processed);
             sent.await.unwrap().unwrap().await.unwrap().unwrap();
         }
@@ -612,7 +618,10 @@ fn a_frame_with_no_right_to_a_subscription_is_not_delivered() {
             panic!("not joined")
         };
         let other = members.iter().find(|m| m.client != "peer").unwrap();
-        let hello = Control::Hello { publisher: own };
+        let hello = Control::Hello {
+            publisher: own,
+            subscriptions: Vec::new(),
+        };
         peer.send(&other.client, hello.write().into(), busrt::QoS::Processed)
             .await
             .unwrap();

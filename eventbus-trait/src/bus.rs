@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::error::{
     BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError,
@@ -15,6 +16,7 @@ use crate::origin::PublisherId;
 use crate::payload::Payload;
 use crate::receipt::Receipt;
 use crate::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
+use crate::state::BusState;
 use crate::stats::Stats;
 use crate::subscribe::Subscribe;
 use crate::subscription::Subscription;
@@ -127,6 +129,12 @@ pub trait EventBus: Send + Sync + fmt::Debug {
 
     /// Counters as of now.
     fn stats(&self) -> Stats;
+
+    /// How the connection stands, and a watch on its changes. A bus without a connection is always
+    /// [`Connected`](BusState::Connected).
+    fn state(&self) -> watch::Receiver<BusState> {
+        watch::channel(BusState::Connected).1
+    }
 
     /// Ends this handle: what it accepted is delivered, its subscriptions end once they have been
     /// read, later operations are `Closed`. Idempotent. Dropping the handle does the same without

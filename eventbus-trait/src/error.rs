@@ -37,6 +37,12 @@ pub enum PublishError {
         /// The publisher's topic.
         expected: String,
     },
+    /// The broker does not allow this client to publish on the topic (SEC-004).
+    #[error("not allowed to publish on `{topic}`")]
+    Denied {
+        /// The topic.
+        topic: String,
+    },
     /// There is no connection to the broker.
     #[error("no connection to the broker: {reason}")]
     Disconnected {
@@ -184,6 +190,12 @@ pub enum SubscribeError {
         capacity: usize,
         /// The largest allowed.
         limit: usize,
+    },
+    /// The broker does not allow this client to subscribe to the filter (SEC-004).
+    #[error("not allowed to subscribe to `{filter}`")]
+    Denied {
+        /// The filter.
+        filter: String,
     },
     /// These peers did not say within the deadline that they will send to the subscription.
     #[error("no answer within {waited:?} from {}", peers.join(", "))]

@@ -100,6 +100,8 @@ pub struct Stats {
     pub reconnects: u64,
     /// Events sent again after a loss.
     pub resends: u64,
+    /// Copies given up because their subscriber stayed away too long, each logged.
+    pub given_up: u64,
     /// By topic family.
     pub families: BTreeMap<String, FamilyStats>,
     /// By subscription of this handle.

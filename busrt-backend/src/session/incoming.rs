@@ -191,7 +191,7 @@ impl Node {
 
     fn on_peer(&self, sender: &str, message: Control) {
         match message {
-            Control::Hello { publisher } => self.on_hello(sender, publisher),
+            Control::Hello { publisher, .. } => self.on_hello(sender, publisher),
             Control::Welcome {
                 publisher,
                 subscriptions,

@@ -229,6 +229,8 @@ mod tests {
             id: 1,
             name: "s".to_owned(),
             filters: Vec::new(),
+            received: 0,
+            received_bytes: 0,
             credit: 10,
             credit_bytes: 10,
         };

@@ -82,6 +82,7 @@ impl Node {
             let name: Arc<str> = client.as_str().into();
             let hello = Control::Hello {
                 publisher: self.publisher,
+                subscriptions: Vec::new(),
             };
             self.outbox.send_urgent(&name, hello);
             let peer = Peer {

@@ -252,6 +252,8 @@ impl Node {
             id,
             name: subscription.name.to_string(),
             filters: subscription.filters.clone(),
+            received: 0,
+            received_bytes: 0,
             credit,
             credit_bytes,
         }

@@ -18,9 +18,14 @@ pub struct SubscriptionInfo {
     pub name: String,
     /// What it takes.
     pub filters: Vec<TopicFilter>,
-    /// First credit: events that may be sent before anything is acknowledged.
+    /// The cursor: everything of this publisher below this link sequence is in its queue. 0 for a
+    /// new link; otherwise what follows is to be sent again.
+    pub received: u64,
+    /// What it has in bytes.
+    pub received_bytes: u64,
+    /// Credit: the publisher may send below this link sequence.
     pub credit: u64,
-    /// First credit in bytes.
+    /// Credit in bytes.
     pub credit_bytes: u64,
 }
 
@@ -77,14 +82,25 @@ pub enum Control {
     Leave,
     /// From the directory: this session is new. It is said before the session itself is answered.
     Joined(Member),
-    /// From the directory: this session is gone.
+    /// From the directory: this session has left and will not come back.
     Left(Member),
+    /// From the directory: this session has lost its connection, and may come back.
+    Lost(Member),
+    /// From the front door, before anything else: what this client may do.
+    Grant {
+        /// It may publish on topics that one of these takes.
+        publish: Vec<TopicFilter>,
+        /// It may subscribe to what one of these covers.
+        subscribe: Vec<TopicFilter>,
+    },
     /// From the directory: are you there? There is no answer; the broker's is enough.
     Probe,
-    /// A new session asks another one for its subscriptions.
+    /// A session that has come, or come back, tells all its subscriptions and asks for the other's.
     Hello {
-        /// Its identity.
+        /// Its identity. Another one under the same name is another life.
         publisher: PublisherId,
+        /// All its subscriptions.
+        subscriptions: Vec<SubscriptionInfo>,
     },
     /// The answer.
     Welcome {
@@ -93,13 +109,14 @@ pub enum Control {
         /// All its subscriptions.
         subscriptions: Vec<SubscriptionInfo>,
     },
-    /// A new subscription.
+    /// A new subscription, or one that misses what follows its cursor.
     Open(SubscriptionInfo),
     /// The link stands: everything published from now on is on it.
     Opened {
         /// The subscription.
         subscription: u64,
-        /// The link's first sequence.
+        /// The link sequence that comes next. If it is beyond the cursor, what lies between was
+        /// given up.
         first: u64,
     },
     /// The subscription may not be.
@@ -139,10 +156,19 @@ impl Control {
                     .take(MAX_COUNT)
                     .for_each(|m| put_text(&mut out, &m.client));
             }
-            Self::Joined(member) | Self::Left(member) => put_text(&mut out, &member.client),
+            Self::Joined(member) | Self::Left(member) | Self::Lost(member) => {
+                put_text(&mut out, &member.client);
+            }
+            Self::Grant { publish, subscribe } => {
+                put_filters(&mut out, publish);
+                put_filters(&mut out, subscribe);
+            }
             Self::JoinRefused(refusal) => out.push(refusal.code()),
-            Self::Hello { publisher } => out.extend_from_slice(&publisher.0),
-            Self::Welcome {
+            Self::Hello {
+                publisher,
+                subscriptions,
+            }
+            | Self::Welcome {
                 publisher,
                 subscriptions,
             } => {
@@ -222,15 +248,15 @@ impl Control {
             3 => Self::Leave,
             4 => Self::Left(member(r)?),
             5 => Self::Probe,
-            6 => Self::Hello {
-                publisher: PublisherId(r.array("publisher")?),
-            },
+            6 => {
+                let (publisher, subscriptions) = read_self(r)?;
+                Self::Hello {
+                    publisher,
+                    subscriptions,
+                }
+            }
             7 => {
-                let publisher = PublisherId(r.array("publisher")?);
-                let count = r.count("subscriptions", SubscriptionInfo::MIN)?;
-                let subscriptions = (0..count)
-                    .map(|_| SubscriptionInfo::read(r))
-                    .collect::<Result<_, _>>()?;
+                let (publisher, subscriptions) = read_self(r)?;
                 Self::Welcome {
                     publisher,
                     subscriptions,
@@ -266,6 +292,11 @@ impl Control {
                 )
             }
             15 => Self::Joined(member(r)?),
+            16 => Self::Lost(member(r)?),
+            17 => Self::Grant {
+                publish: read_filters(r)?,
+                subscribe: read_filters(r)?,
+            },
             _ => return Err(WireError::Invalid { field: "tag" }),
         })
     }
@@ -288,6 +319,8 @@ impl Control {
             Self::Ack(_) => 13,
             Self::Status(_) => 14,
             Self::Joined(_) => 15,
+            Self::Lost(_) => 16,
+            Self::Grant { .. } => 17,
         }
     }
 }
@@ -305,6 +338,32 @@ fn put_u64s(out: &mut Vec<u8>, values: &[u64]) {
     for value in values {
         out.extend_from_slice(&value.to_le_bytes());
     }
+}
+
+fn put_filters(out: &mut Vec<u8>, filters: &[TopicFilter]) {
+    put_count(out, filters.len());
+    filters
+        .iter()
+        .take(MAX_COUNT)
+        .for_each(|f| put_text(out, f.as_str()));
+}
+
+fn read_filters(r: &mut Reader<'_>) -> Result<Vec<TopicFilter>, WireError> {
+    let count = r.count("filters", 2)?;
+    (0..count)
+        .map(|_| {
+            TopicFilter::new(r.text("filter")?).map_err(|_| WireError::Invalid { field: "filter" })
+        })
+        .collect()
+}
+
+fn read_self(r: &mut Reader<'_>) -> Result<(PublisherId, Vec<SubscriptionInfo>), WireError> {
+    let publisher = PublisherId(r.array("publisher")?);
+    let count = r.count("subscriptions", SubscriptionInfo::MIN)?;
+    let subscriptions = (0..count)
+        .map(|_| SubscriptionInfo::read(r))
+        .collect::<Result<_, _>>()?;
+    Ok((publisher, subscriptions))
 }
 
 fn member(r: &mut Reader<'_>) -> Result<Member, WireError> {
@@ -331,34 +390,37 @@ impl Refusal {
 }
 
 impl SubscriptionInfo {
-    const MIN: usize = 8 + 8 + 8 + 2 + 2;
+    const MIN: usize = 8 * 5 + 2 + 2;
 
     fn write(&self, out: &mut Vec<u8>) {
-        put_u64s(out, &[self.id, self.credit, self.credit_bytes]);
+        put_u64s(
+            out,
+            &[
+                self.id,
+                self.received,
+                self.received_bytes,
+                self.credit,
+                self.credit_bytes,
+            ],
+        );
         put_text(out, &self.name);
-        put_count(out, self.filters.len());
-        self.filters
-            .iter()
-            .take(MAX_COUNT)
-            .for_each(|f| put_text(out, f.as_str()));
+        put_filters(out, &self.filters);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
         let id = r.u64("subscription")?;
+        let received = r.u64("received")?;
+        let received_bytes = r.u64("received bytes")?;
         let credit = r.u64("credit")?;
         let credit_bytes = r.u64("credit in bytes")?;
         let name = r.text("name")?.to_owned();
-        let count = r.count("filters", 2)?;
-        let filters = (0..count)
-            .map(|_| {
-                TopicFilter::new(r.text("filter")?)
-                    .map_err(|_| WireError::Invalid { field: "filter" })
-            })
-            .collect::<Result<_, _>>()?;
+        let filters = read_filters(r)?;
         Ok(Self {
             id,
             name,
             filters,
+            received,
+            received_bytes,
             credit,
             credit_bytes,
         })
@@ -407,6 +469,8 @@ mod tests {
                 TopicFilter::new("a.*.#").unwrap(),
                 TopicFilter::new("#").unwrap(),
             ],
+            received: 17,
+            received_bytes: 18,
             credit: 4096,
             credit_bytes: 1 << 40,
         };
@@ -428,9 +492,17 @@ mod tests {
             Control::JoinRefused(Refusal::TooManyMembers),
             Control::Leave,
             Control::Joined(member.clone()),
-            Control::Left(member),
+            Control::Left(member.clone()),
+            Control::Lost(member),
+            Control::Grant {
+                publish: info.filters.clone(),
+                subscribe: Vec::new(),
+            },
             Control::Probe,
-            Control::Hello { publisher },
+            Control::Hello {
+                publisher,
+                subscriptions: vec![info.clone(), info.clone()],
+            },
             Control::Welcome {
                 publisher,
                 subscriptions: vec![info.clone()],

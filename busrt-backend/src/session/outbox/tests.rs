@@ -12,6 +12,8 @@ fn info(id: u64, filter: &str, credit: u64) -> SubscriptionInfo {
         id,
         name: format!("s{id}"),
         filters: vec![TopicFilter::new(filter).unwrap()],
+        received: 0,
+        received_bytes: 0,
         credit,
         credit_bytes: 1 << 20,
     }
