@@ -1,0 +1,259 @@
+//! Clients that know nothing of sessions: busrt's own Python libraries on one bus with ours.
+//!
+//! They publish what their users publish, and read our events with the decoder that
+//! `docs/wire-format.md` gives them, word for word.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "foreign/python.rs"]
+mod python;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use busrt_backend::{Address, BusrtBus, Options, open};
+use eventbus_trait::{
+    ContentType, Correlation, Delivery, Event, EventBus, Origin, Payload, PublisherId, Subscribe,
+    Subscription,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use python::{Peer, Python};
+use serde_json::{Value, json};
+
+const LIBRARIES: [&str; 2] = ["busrt", "busrt_async"];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let without = std::env::var_os("EVENTBUS_NO_FOREIGN").is_some_and(|value| value == "1");
+    if without {
+        println!("EVENTBUS_NO_FOREIGN=1: nothing is tried with clients in other languages");
+    }
+    let tests = [
+        (
+            "a_bare_payload_is_an_event",
+            a_bare_payload_is_an_event as fn(Scene),
+        ),
+        (
+            "our_events_are_read_with_the_documented_decoder",
+            our_events_are_read,
+        ),
+        (
+            "a_foreign_subscriber_takes_part_in_no_link",
+            a_foreign_subscriber_takes_part_in_no_link,
+        ),
+    ];
+    let example = Trial::test("the_documented_example_publishes", || {
+        the_documented_example_publishes(&Scene::new("busrt")?);
+        Ok(())
+    });
+    let trials = LIBRARIES.into_iter().flat_map(|library| {
+        tests.map(|(name, test)| {
+            let run = move || -> Result<(), Failed> {
+                test(Scene::new(library)?);
+                Ok(())
+            };
+            Trial::test(format!("{library}::{name}"), run).with_ignored_flag(without)
+        })
+    });
+    let trials = trials.chain([example.with_ignored_flag(without)]);
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// A bus with its own broker behind a socket, and Python to come to it.
+struct Scene {
+    runtime: tokio::runtime::Runtime,
+    python: Python,
+    library: &'static str,
+    bus: Arc<BusrtBus>,
+    socket: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(library: &'static str) -> Result<Self, String> {
+        let python = Python::new()?;
+        let directory = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()
+            .unwrap();
+        let socket = directory.path().join("bus.sock");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let options = Options::new(Address::Unix(socket.clone()));
+        let bus = runtime.block_on(open(options)).unwrap();
+        Ok(Self {
+            runtime,
+            python,
+            library,
+            bus,
+            socket,
+            _directory: directory,
+        })
+    }
+
+    fn peer(&self, words: &[&str]) -> Peer {
+        let socket = self.socket.to_str().unwrap();
+        let mut all = vec![self.library, words[0], socket];
+        all.extend(&words[1..]);
+        self.python.peer(&all)
+    }
+
+    fn subscribe(&self, filter: &str) -> Subscription {
+        let subscribe = Subscribe::to(filter).unwrap();
+        self.runtime
+            .block_on(self.bus.subscribe(subscribe))
+            .unwrap()
+    }
+
+    fn publish(&self, event: Event) {
+        self.runtime.block_on(self.bus.publish(event)).unwrap();
+    }
+
+    fn receive(&self, subscription: &mut Subscription) -> Event {
+        let received = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, subscription.recv()).await });
+        received.expect("no event came").expect("the bus has ended")
+    }
+}
+
+fn a_bare_payload_is_an_event(scene: Scene) {
+    let mut events = scene.subscribe("events.process.#");
+    let sent = r#"{"pid": 4711, "name": "grüß"}"#;
+    let peer = scene.peer(&["publish", "eb/events/process/new", sent]);
+    assert_eq!(peer.line(), "published");
+    let event = scene.receive(&mut events);
+    assert_eq!(event.topic().as_str(), "events.process.new");
+    assert_eq!(event.bytes().unwrap(), sent.as_bytes());
+    assert_eq!(
+        *event.decode_json::<Value>().unwrap(),
+        json!({"pid": 4711, "name": "grüß"})
+    );
+    assert_eq!(event.payload().content_type(), &ContentType::Raw);
+    assert_eq!(event.origin(), None);
+    assert_eq!(event.get_headers(), None);
+    let stats = events.stats();
+    assert_eq!((stats.matched, stats.delivered), (1, 1));
+}
+
+fn the_documented_example_publishes(scene: &Scene) {
+    let mut events = scene.subscribe("events.process.#");
+    let _example = scene.python.example(scene.socket.to_str().unwrap());
+    assert_eq!(scene.receive(&mut events).bytes().unwrap(), r#"{"pid": 1}"#);
+}
+
+/// Every field of the envelope, in each of its forms.
+fn specimens() -> Vec<Event> {
+    let topic = "events.process.new";
+    let payload = |bytes: &[u8], content: ContentType| {
+        Event::new(topic, Payload::new(bytes.to_vec(), content)).unwrap()
+    };
+    let origin = Origin {
+        publisher: PublisherId([0xAB; 16]),
+        epoch: 7,
+        sequence: 1 << 40,
+    };
+    vec![
+        Event::json(topic, &json!({"pid": 1})).unwrap(),
+        payload(b"\x08\x01", ContentType::Protobuf),
+        payload(b"\0\xFF\xEB\x05EF", ContentType::Raw),
+        payload(b"", ContentType::Raw),
+        payload(b"png", ContentType::Other("image/png".into())),
+        Event::json(topic, &2)
+            .unwrap()
+            .header("trace", "ü")
+            .correlation(Correlation::new("c").child("d").tag("k", "v")),
+        Event::json(topic, &3).unwrap().given_origin(origin),
+        payload(b"png", ContentType::Other("image/png".into()))
+            .header("all", "of it")
+            .given_origin(origin),
+        Event::json(topic, &4)
+            .unwrap()
+            .delivery(Delivery::AtMostOnce),
+        payload(&vec![0x5A; 1 << 20], ContentType::Raw),
+    ]
+}
+
+/// What a peer says of an event that it has decoded, with `publisher` and `sequence` of its own.
+fn told(event: &Event, publisher: &Value, sequence: u64) -> Value {
+    let mut metadata = json!({});
+    if let Some(headers) = event.get_headers() {
+        metadata["headers"] = json!(headers);
+    }
+    if let Some(correlation) = event.get_correlation() {
+        metadata["correlation"] = serde_json::to_value(correlation).unwrap();
+    }
+    let (publisher, sequence) = match event.origin() {
+        Some(given) => (json!(given.publisher.to_string()), given.sequence),
+        None => (publisher.clone(), sequence),
+    };
+    let hex: String = event
+        .bytes()
+        .unwrap()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    json!({
+        "topic": format!("eb/{}", event.topic().as_str().replace('.', "/")),
+        "publisher": publisher,
+        "sequence": sequence,
+        "content_type": event.payload().content_type().to_string(),
+        "metadata": metadata,
+        "payload": hex,
+    })
+}
+
+/// Publishes the specimens and then a batch, and sees all of it told by the peer.
+fn publish_and_compare(scene: &Scene, peer: &Peer) {
+    let mut events = specimens();
+    events.extend((0..3_000).map(|n| Event::json("events.other", &n).unwrap()));
+    for event in &events[..10] {
+        scene.publish(event.clone());
+    }
+    let batch = events[10..].to_vec();
+    scene
+        .runtime
+        .block_on(scene.bus.publish_batch(batch))
+        .unwrap();
+    let mut publisher = None;
+    // An event with a stamp of its own takes no sequence of the bus.
+    let mut own = 0;
+    for event in &events {
+        let line: Value = serde_json::from_str(&peer.line()).unwrap();
+        let publisher = publisher.get_or_insert_with(|| line["publisher"].clone());
+        assert_eq!(line, told(event, publisher, own));
+        own += u64::from(event.origin().is_none());
+    }
+    assert_eq!(publisher.unwrap().as_str().unwrap().len(), 32);
+}
+
+fn our_events_are_read(scene: Scene) {
+    let peer = scene.peer(&["subscribe", "eb/events/#"]);
+    assert_eq!(peer.line(), "ready");
+    publish_and_compare(&scene, &peer);
+}
+
+/// The same frames carry link entries once somebody of ours subscribes; the peer reads them alike,
+/// and it is nobody that a receipt waits for.
+fn a_foreign_subscriber_takes_part_in_no_link(scene: Scene) {
+    let peer = scene.peer(&["subscribe", "eb/events/#"]);
+    assert_eq!(peer.line(), "ready");
+    let mut ours = scene.subscribe("events.#");
+    let mut again = scene.subscribe("events.process.*");
+    publish_and_compare(&scene, &peer);
+    for _ in 0..3_010 {
+        scene.receive(&mut ours);
+    }
+    for _ in 0..10 {
+        scene.receive(&mut again);
+    }
+    let last = Event::json("events.process.new", &()).unwrap();
+    let receipt = scene.runtime.block_on(scene.bus.publish(last)).unwrap();
+    let confirmed = scene.runtime.block_on(receipt.confirmed(PATIENCE)).unwrap();
+    assert_eq!(confirmed.deliveries, 2);
+}

@@ -1,0 +1,95 @@
+"""A client without a session, on busrt's own Python libraries.
+
+    peer.py busrt|busrt_async publish   SOCKET TOPIC PAYLOAD    says `published`
+    peer.py busrt|busrt_async subscribe SOCKET TOPIC            says `ready`, then a line per event
+
+The decoder is the one of docs/wire-format.md, which the test has written to decoder.py.
+"""
+import asyncio
+import json
+import os
+import sys
+import threading
+import traceback
+
+from decoder import decode
+
+OK, PUBLISH, PROCESSED = 1, 1, 1
+# A publication that nobody takes: once it is acknowledged, the broker has handled what went before.
+NOBODYS = "eb-ping"
+
+
+def tell(frame):
+    if frame.type != PUBLISH:
+        return
+    try:
+        events = list(decode(frame.payload))
+    except Exception:
+        # The libraries would log it and go on.
+        traceback.print_exc()
+        os._exit(1)
+    for publisher, sequence, content_type, metadata, payload in events:
+        event = {
+            "topic": frame.topic,
+            "publisher": publisher,
+            "sequence": sequence,
+            "content_type": content_type,
+            "metadata": metadata,
+            "payload": payload.hex(),
+        }
+        print(json.dumps(event), flush=True)
+
+
+def acknowledged(code):
+    assert code == OK, f"the broker answered {code:#x}"
+
+
+def sync(role, socket, topic, payload):
+    from busrt.client import Client, Frame
+
+    def publish(topic, payload):
+        sent = client.send(topic, Frame(payload, tp=PUBLISH, qos=PROCESSED))
+        acknowledged(sent.wait_completed(timeout=30))
+
+    client = Client(socket, f"py-{role}")
+    client.on_frame = tell
+    client.connect()
+    if role == "publish":
+        publish(topic, payload)
+        print("published", flush=True)
+    else:
+        client.subscribe(topic)
+        publish(NOBODYS, b"")
+        print("ready", flush=True)
+        threading.Event().wait()
+
+
+async def asynchronous(role, socket, topic, payload):
+    from busrt_async.client import Client, Frame
+
+    async def publish(topic, payload):
+        sent = await client.send(topic, Frame(payload, tp=PUBLISH, qos=PROCESSED))
+        acknowledged(await sent.wait_completed(timeout=30))
+
+    async def on_frame(frame):
+        tell(frame)
+
+    client = Client(socket, f"py-async-{role}")
+    client.on_frame = on_frame
+    await client.connect()
+    if role == "publish":
+        await publish(topic, payload)
+        print("published", flush=True)
+    else:
+        await client.subscribe(topic)
+        await publish(NOBODYS, b"")
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+library, role, socket, topic, *payload = sys.argv[1:]
+payload = payload[0].encode() if payload else b""
+if library == "busrt":
+    sync(role, socket, topic, payload)
+else:
+    asyncio.run(asynchronous(role, socket, topic, payload))
