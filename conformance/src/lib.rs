@@ -22,6 +22,8 @@
 pub mod check;
 mod clause;
 mod clauses;
+#[cfg(unix)]
+pub mod fault;
 mod harness;
 pub mod history;
 pub mod mutants;

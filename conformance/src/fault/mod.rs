@@ -1,0 +1,19 @@
+//! Faults: a proxy that hurts connections, and processes that are killed and stopped.
+//!
+//! What a fault has done is counted where it was done, so that a run in which none struck is not
+//! taken for one that survived them. Nothing here knows a bus: it works on sockets and processes.
+//! The timers in here are the faults themselves; whoever uses them waits for conditions.
+
+mod broker;
+mod busrtd;
+mod process;
+mod proxy;
+mod rules;
+mod stream;
+
+pub use broker::BrokerProcess;
+pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};
+pub use process::{Process, ProcessError};
+pub use proxy::Proxy;
+pub use rules::{Rules, Struck, Trickle, Way};
+pub use stream::Place;
