@@ -26,6 +26,8 @@ const COMMANDS: usize = 1_024;
 pub(crate) struct Home {
     pub(crate) options: Options,
     broker: Option<EmbeddedBroker>,
+    #[cfg(feature = "tcp")]
+    connector: Option<crate::tls::Connector>,
     runtime: Option<Runtime>,
 }
 
@@ -66,6 +68,8 @@ pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
 }
 
 async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
+    #[cfg(feature = "tcp")]
+    let connector = connector(&options)?;
     let broker = start_broker(&options).await?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -86,6 +90,8 @@ async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     let home = Arc::new(Home {
         options,
         broker,
+        #[cfg(feature = "tcp")]
+        connector,
         runtime: Some(runtime),
     });
     match home.connect(name.as_deref()).await {
@@ -99,14 +105,30 @@ async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     }
 }
 
+/// Reads the certificates, and checks that they entitle to the name that is asked for.
+#[cfg(feature = "tcp")]
+fn connector(options: &Options) -> Result<Option<crate::tls::Connector>, OpenError> {
+    let Address::Tcp { host, port, tls } = &options.address else {
+        return Ok(None);
+    };
+    let connector = crate::tls::Connector::new(host, *port, tls)?;
+    if let Some(name) = &options.name {
+        connector.check_name(name)?;
+    }
+    Ok(Some(connector))
+}
+
 async fn start_broker(options: &Options) -> Result<Option<EmbeddedBroker>, OpenError> {
     let mut broker_options = BrokerOptions {
         socket: None,
         keepalive: options.keepalive,
         max_connections: options.max_connections,
     };
-    let Address::Unix(path) = &options.address else {
-        return Ok(Some(EmbeddedBroker::start(broker_options, None).await?));
+    let path = match &options.address {
+        Address::Unix(path) => path,
+        #[cfg(feature = "tcp")]
+        Address::Tcp { .. } => return Ok(None),
+        Address::InProcess => return Ok(Some(EmbeddedBroker::start(broker_options, None).await?)),
     };
     if options.broker == BrokerMode::External {
         return Ok(None);
@@ -133,7 +155,7 @@ impl Home {
         name: Option<&str>,
     ) -> Result<BusrtBus, ConnectError> {
         let publisher = PublisherId::random();
-        let name = name.map_or_else(|| format!("eb-{publisher}"), str::to_owned);
+        let name = self.client_name(name, publisher)?;
         check_name(&name).map_err(|e| ConnectError::Refused {
             address: self.address(),
             reason: e.to_string(),
@@ -193,7 +215,30 @@ impl Home {
             (Address::InProcess, Some(broker)) => transport::in_process(broker, name).await,
             (Address::InProcess, None) => Err(ConnectError::Closed),
             (Address::Unix(path), _) => transport::unix(path, name, self.options.keepalive).await,
+            #[cfg(feature = "tcp")]
+            (Address::Tcp { .. }, _) => match &self.connector {
+                Some(connector) => transport::tcp(connector, name, self.options.keepalive).await,
+                None => Err(ConnectError::Closed),
+            },
         }
+    }
+
+    /// The name that was asked for, or one of the handle's own.
+    fn client_name(
+        &self,
+        asked: Option<&str>,
+        publisher: PublisherId,
+    ) -> Result<String, ConnectError> {
+        #[cfg(feature = "tcp")]
+        if let Some(connector) = &self.connector {
+            return connector
+                .client_name(asked, &publisher.to_string())
+                .map_err(|e| ConnectError::Refused {
+                    address: self.address(),
+                    reason: e.to_string(),
+                });
+        }
+        Ok(asked.map_or_else(|| format!("eb-{publisher}"), str::to_owned))
     }
 
     fn timed_out(&self, started: Instant) -> ConnectError {
@@ -207,6 +252,8 @@ impl Home {
         match self.options.address {
             Address::InProcess => "in-process",
             Address::Unix(_) => "unix",
+            #[cfg(feature = "tcp")]
+            Address::Tcp { .. } => "tcp",
         }
     }
 
@@ -214,6 +261,8 @@ impl Home {
         match &self.options.address {
             Address::InProcess => "in-process".to_owned(),
             Address::Unix(path) => format!("unix://{}", path.display()),
+            #[cfg(feature = "tcp")]
+            Address::Tcp { host, port, .. } => crate::tls::address(host, *port),
         }
     }
 

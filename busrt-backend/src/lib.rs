@@ -17,6 +17,8 @@ mod home;
 mod options;
 mod runtime;
 mod session;
+#[cfg(feature = "tcp")]
+pub mod tls;
 pub mod topics;
 mod transport;
 pub mod wire;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use eventbus_trait::{ConnectError, Limits};
 
 use crate::broker::SocketError;
+#[cfg(feature = "tcp")]
+use crate::tls::{TlsError, TlsOptions};
 
 /// Where the broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,16 @@ pub enum Address {
     InProcess,
     /// At a UNIX socket.
     Unix(PathBuf),
+    /// At a TCP port, behind TLS.
+    #[cfg(feature = "tcp")]
+    Tcp {
+        /// Host name or address; an IPv6 address without its brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Certificates of this end; those of a broker that this process runs, too.
+        tls: TlsOptions,
+    },
 }
 
 /// Who runs the broker.
@@ -101,6 +113,10 @@ pub enum OpenError {
     /// This process cannot be the broker.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The certificates cannot be used.
+    #[cfg(feature = "tcp")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// This process cannot be a client.
     #[error(transparent)]
     Connect(#[from] ConnectError),

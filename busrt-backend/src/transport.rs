@@ -1,4 +1,4 @@
-//! Getting a busrt client: inside this process, or over a UNIX socket.
+//! Getting a busrt client: inside this process, over a UNIX socket, or over TCP behind TLS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +43,27 @@ pub(crate) async fn unix(
             });
         }
     };
+    register(stream, &address, name, keepalive).await
+}
+
+/// A client over TCP, behind TLS. Call it on the runtime that is to carry the connection.
+#[cfg(feature = "tcp")]
+pub(crate) async fn tcp(
+    connector: &crate::tls::Connector,
+    name: &str,
+    keepalive: Duration,
+) -> Result<Client, ConnectError> {
+    let stream = connector.connect().await?;
+    register(stream, &connector.address(), name, keepalive).await
+}
+
+/// Registers `name` with the broker at the other end of `stream`.
+async fn register(
+    stream: UnixStream,
+    address: &str,
+    name: &str,
+    keepalive: Duration,
+) -> Result<Client, ConnectError> {
     // busrt takes our stream only if the path looks like a socket's; the path itself is not used.
     let config = busrt::ipc::Config::new("/tunnel", name)
         .timeout(keepalive)
@@ -50,7 +71,7 @@ pub(crate) async fn unix(
         .queue_size(CLIENT_QUEUE_FRAMES);
     match busrt::ipc::Client::connect_stream(stream, &config).await {
         Ok(client) => Ok(Box::new(client)),
-        Err(reason) => Err(refused(&address, name, &reason)),
+        Err(reason) => Err(refused(address, name, &reason)),
     }
 }
 

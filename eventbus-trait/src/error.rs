@@ -242,6 +242,15 @@ pub enum ConnectError {
         /// The name.
         name: String,
     },
+    /// The two ends do not trust each other.
+    #[error("no TLS with `{address}`: {problem}")]
+    Tls {
+        /// The address.
+        address: String,
+        /// What was wrong.
+        #[source]
+        problem: TlsProblem,
+    },
     /// The broker refused.
     #[error("broker at `{address}` refused: {reason}")]
     Refused {
@@ -253,6 +262,45 @@ pub enum ConnectError {
     /// The bus was shut down.
     #[error("bus is closed")]
     Closed,
+}
+
+/// Why a TLS connection to a broker was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsProblem {
+    /// The broker's certificate is signed by no authority that this client knows.
+    #[error("the broker's certificate is signed by no authority in the CA file")]
+    UnknownAuthority,
+    /// The broker's certificate has expired.
+    #[error("the broker's certificate has expired")]
+    Expired,
+    /// The broker's certificate is not valid yet.
+    #[error("the broker's certificate is not valid yet")]
+    NotYetValid,
+    /// The broker's certificate was revoked.
+    #[error("the broker's certificate was revoked")]
+    Revoked,
+    /// The broker's certificate is for another name.
+    #[error("the broker's certificate is not for `{expected}`")]
+    WrongName {
+        /// The name that was dialled or set.
+        expected: String,
+    },
+    /// The broker does not take this client's certificate, or wants one.
+    #[error("the broker refused this client: {reason}")]
+    RefusedByBroker {
+        /// What the broker's alert says.
+        reason: String,
+    },
+    /// What answers does not speak TLS.
+    #[error("what answers does not speak TLS")]
+    NotTls,
+    /// Anything else.
+    #[error("{reason}")]
+    Other {
+        /// What was said.
+        reason: String,
+    },
 }
 
 /// Why [`Subscription::try_recv`](crate::Subscription::try_recv) returned nothing.

@@ -30,7 +30,7 @@ pub use bus::{EventBus, Limits, PublishTopic, Publisher};
 pub use codec::{Codec, CodecError, ContentType};
 pub use correlation::{Correlation, CorrelationFilter};
 pub use error::{
-    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError,
+    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError, TlsProblem,
     TryPublishError, TryRecvError,
 };
 pub use event::{Delivery, Event, EventError, Headers};

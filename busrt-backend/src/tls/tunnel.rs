@@ -1,0 +1,65 @@
+//! A TLS connection as a UNIX socket, which is what busrt's client takes.
+//!
+//! Both ends live and die together: when the connection ends, so does the socket, at once and
+//! after everything that had arrived; when the socket ends, what was written into it is still sent.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tracing::debug;
+
+use crate::transport::BUFFER_BYTES;
+
+/// How long the other end may take to read the last that was sent, once the socket has ended.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Carries bytes both ways until one end is closed. `greeting` has arrived already.
+pub(super) async fn run(
+    tls: impl AsyncRead + AsyncWrite,
+    greeting: Vec<u8>,
+    mut socket: UnixStream,
+) {
+    let (mut from_peer, mut to_peer) = tokio::io::split(tls);
+    let (mut from_client, mut to_client) = socket.split();
+    let arriving = async {
+        to_client.write_all(&greeting).await?;
+        let ended = carry(&mut from_peer, &mut to_client).await;
+        // A client that is gone is no reason to leave anything unread, see below.
+        let _ = tokio::io::copy(&mut from_peer, &mut tokio::io::sink()).await;
+        ended
+    };
+    let leaving = async {
+        carry(&mut from_client, &mut to_peer).await?;
+        to_peer.shutdown().await
+    };
+    tokio::pin!(arriving);
+    let ended = tokio::select! {
+        ended = &mut arriving => ended,
+        ended = leaving => {
+            // Closing while something unread is here would reset the connection, and take what
+            // was sent last with it; so the other end is waited for.
+            let _ = tokio::time::timeout(LINGER, arriving).await;
+            ended
+        }
+    };
+    if let Err(reason) = ended {
+        debug!(%reason, "tunnel ended");
+    }
+}
+
+async fn carry(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let bytes = from.read(&mut buffer).await?;
+        let Some(read) = buffer.get(..bytes).filter(|read| !read.is_empty()) else {
+            return Ok(());
+        };
+        to.write_all(read).await?;
+        to.flush().await?;
+    }
+}
