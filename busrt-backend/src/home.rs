@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use crate::broker::{self, BrokerOptions, Claim, EmbeddedBroker};
+use crate::broker::{Broker, BrokerError, BrokerOptions, Listener, SocketError};
 use crate::bus::BusrtBus;
 use crate::options::{Address, BrokerMode, OpenError, Options, check_name};
 use crate::session::node::Node;
@@ -25,7 +25,7 @@ const COMMANDS: usize = 1_024;
 
 pub(crate) struct Home {
     pub(crate) options: Options,
-    broker: Option<EmbeddedBroker>,
+    broker: Option<Broker>,
     #[cfg(feature = "tcp")]
     connector: Option<crate::tls::Connector>,
     runtime: Option<Runtime>,
@@ -118,33 +118,31 @@ fn connector(options: &Options) -> Result<Option<crate::tls::Connector>, OpenErr
     Ok(Some(connector))
 }
 
-async fn start_broker(options: &Options) -> Result<Option<EmbeddedBroker>, OpenError> {
-    let mut broker_options = BrokerOptions {
-        socket: None,
-        keepalive: options.keepalive,
-        max_connections: options.max_connections,
-    };
+async fn start_broker(options: &Options) -> Result<Option<Broker>, OpenError> {
+    let mut broker_options = BrokerOptions::new();
+    broker_options.keepalive = options.keepalive;
+    broker_options.max_connections = options.max_connections;
     let path = match &options.address {
         Address::Unix(path) => path,
         #[cfg(feature = "tcp")]
         Address::Tcp { .. } => return Ok(None),
-        Address::InProcess => return Ok(Some(EmbeddedBroker::start(broker_options, None).await?)),
+        Address::InProcess => return Ok(Some(Broker::start(broker_options).await?)),
     };
     if options.broker == BrokerMode::External {
         return Ok(None);
     }
-    match broker::claim(path)? {
-        Claim::Ours(lock) => {
+    broker_options.listeners = vec![Listener::Unix(path.clone())];
+    match Broker::start(broker_options).await {
+        Ok(broker) => {
             info!(socket = %path.display(), "this process is the broker");
-            broker_options.socket = Some(path.clone());
-            Ok(Some(
-                EmbeddedBroker::start(broker_options, Some(lock)).await?,
-            ))
+            Ok(Some(broker))
         }
-        Claim::Theirs if options.broker == BrokerMode::Embedded => {
-            Err(broker::SocketError::InUse { path: path.clone() }.into())
+        Err(BrokerError::Socket(SocketError::InUse { .. }))
+            if options.broker == BrokerMode::Auto =>
+        {
+            Ok(None)
         }
-        Claim::Theirs => Ok(None),
+        Err(reason) => Err(reason.into()),
     }
 }
 

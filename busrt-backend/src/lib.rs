@@ -11,7 +11,7 @@
 #[cfg(windows)]
 compile_error!("busrt does not build on Windows; use the `crossbeam` phase there");
 
-mod broker;
+pub mod broker;
 mod bus;
 mod home;
 mod options;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eventbus_trait::{ConnectError, Limits};
 
-use crate::broker::SocketError;
+use crate::broker::{BrokerError, SocketError};
 #[cfg(feature = "tcp")]
 use crate::tls::{TlsError, TlsOptions};
 
@@ -112,11 +112,14 @@ impl Options {
 pub enum OpenError {
     /// This process cannot be the broker.
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Socket(SocketError),
     /// The certificates cannot be used.
     #[cfg(feature = "tcp")]
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The broker did not start, for another reason.
+    #[error(transparent)]
+    Broker(BrokerError),
     /// This process cannot be a client.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -132,6 +135,17 @@ pub enum OpenError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl From<BrokerError> for OpenError {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Socket(error) => Self::Socket(error),
+            #[cfg(feature = "tcp")]
+            BrokerError::Tls(error) => Self::Tls(error),
+            other => Self::Broker(other),
+        }
+    }
 }
 
 /// Checks a client name.

@@ -8,7 +8,7 @@ use busrt::client::AsyncClient;
 use eventbus_trait::ConnectError;
 use tokio::net::UnixStream;
 
-use crate::broker::EmbeddedBroker;
+use crate::broker::{Broker, ERR_NO_ROOM};
 
 /// Buffers of a connection, each way, in bytes.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
@@ -17,10 +17,7 @@ pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) type Client = Box<dyn AsyncClient>;
 
 /// A client inside the broker's process.
-pub(crate) async fn in_process(
-    broker: &EmbeddedBroker,
-    name: &str,
-) -> Result<Client, ConnectError> {
+pub(crate) async fn in_process(broker: &Broker, name: &str) -> Result<Client, ConnectError> {
     match broker.register(name).await {
         Ok(client) => Ok(Box::new(client)),
         Err(reason) => Err(refused("in-process", name, &reason)),
@@ -83,9 +80,13 @@ fn refused(address: &str, name: &str, reason: &busrt::Error) -> ConnectError {
         ErrorKind::Busy => ConnectError::NameInUse {
             name: name.to_owned(),
         },
-        _ => ConnectError::Refused {
+        kind => ConnectError::Refused {
             address: address.to_owned(),
-            reason: reason.to_string(),
+            reason: if kind as u8 == ERR_NO_ROOM {
+                "it has as many connections as it may have".to_owned()
+            } else {
+                reason.to_string()
+            },
         },
     }
 }

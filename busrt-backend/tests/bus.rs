@@ -439,7 +439,7 @@ fn refusals_of_a_broker_are_clear() {
             other => panic!("{other}"),
         }
         let mut options = Options::new(Address::Unix(path.clone()));
-        options.max_connections = 2;
+        options.max_connections = 3;
         let bus = open(options).await.unwrap();
         let named = bus.connect(Some("second")).await.unwrap();
         let taken = bus.connect(Some("second")).await.unwrap_err();
@@ -449,6 +449,7 @@ fn refusals_of_a_broker_are_clear() {
                 name: "second".to_owned()
             }
         );
+        let third = open(external()).await.unwrap();
         match open(external()).await.unwrap_err() {
             OpenError::Connect(ConnectError::Refused { reason, .. }) => {
                 assert!(
@@ -460,6 +461,7 @@ fn refusals_of_a_broker_are_clear() {
         }
         named.shutdown().await.unwrap();
         open(external()).await.unwrap().shutdown().await.unwrap();
+        third.shutdown().await.unwrap();
         let dotted = bus.connect(Some("a.b")).await.unwrap_err();
         assert!(dotted.to_string().contains("client name `a.b`"), "{dotted}");
     });

@@ -9,6 +9,8 @@
 //! is not registered any more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use busrt::broker::Client;
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
+use super::stats::Counters;
 use crate::options::is_name;
 use crate::wire::{Control, Member, Refusal};
 
@@ -31,10 +34,11 @@ struct Directory {
     client: Client,
     members: BTreeSet<String>,
     max_members: usize,
+    counters: Arc<Counters>,
 }
 
 /// Serves until the broker's runtime ends.
-pub(super) async fn run(mut client: Client, max_members: usize) {
+pub(super) async fn run(mut client: Client, max_members: usize, counters: Arc<Counters>) {
     let Some(frames) = client.take_event_channel() else {
         return;
     };
@@ -42,6 +46,7 @@ pub(super) async fn run(mut client: Client, max_members: usize) {
         client,
         members: BTreeSet::new(),
         max_members,
+        counters,
     };
     let mut probe = interval(PROBE_EVERY);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,6 +58,8 @@ pub(super) async fn run(mut client: Client, max_members: usize) {
             },
             _ = probe.tick() => directory.probe().await,
         }
+        let sessions = &directory.counters.sessions;
+        sessions.store(directory.members.len(), Relaxed);
     }
 }
 

@@ -1,113 +1,192 @@
-//! The embedded broker: busrt's, on a runtime of its own, with a front door and a directory.
+//! The broker: busrt's, on a runtime of its own, with a front door and a directory.
 //!
 //! busrt's broker goes on serving its clients after it was dropped, and nothing says when a
 //! connection has ended. On a runtime of its own, ending the runtime ends everything: shutdown is
-//! real. The listener is ours (see [`listener`]), and so is the directory, which knows the
+//! real. The listeners are ours (see [`listener`]), and so is the directory, which knows the
 //! sessions on the broker and tells them when one is gone (see [`directory`]).
 
+mod acl;
 mod directory;
+mod door;
 mod listener;
+mod options;
 mod socket;
+mod stats;
+#[cfg(feature = "tcp")]
+mod tcp;
 
+pub use acl::{Acl, AclRule};
 pub(crate) use directory::DIRECTORY;
+pub(crate) use door::ERR_NO_ROOM;
+pub use options::{BrokerError, BrokerOptions, Listener, RateLimit};
 pub use socket::SocketError;
+pub use stats::BrokerStats;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval};
 
-/// Frames that the broker queues for one client. Credit keeps what is in flight far below it.
-const QUEUE_FRAMES: usize = 65_536;
+use crate::options::Address;
+use door::Door;
+use socket::{OwnedSocket, SocketLock};
+use stats::Counters;
 
-/// A broker inside this process.
-pub(crate) struct EmbeddedBroker {
+/// How often a broker that is stopping looks whether anything still moves.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often in a row nothing may have moved before it is taken for quiet.
+const QUIET_LOOKS: u32 = 3;
+
+/// A broker inside this process. Dropping it ends it.
+pub struct Broker {
     broker: Arc<Mutex<busrt::broker::Broker>>,
-    socket: Option<socket::OwnedSocket>,
+    counters: Arc<Counters>,
+    addresses: Vec<Address>,
+    accepting: Vec<JoinHandle<()>>,
+    sockets: Vec<OwnedSocket>,
+    grace: Duration,
     runtime: Option<Runtime>,
 }
 
-/// What a broker is told at its start.
-#[derive(Debug, Clone)]
-pub(crate) struct BrokerOptions {
-    /// Where to listen, if anywhere.
-    pub(crate) socket: Option<PathBuf>,
-    /// A client that sends nothing for 1.25 times this long is dropped.
-    pub(crate) keepalive: Duration,
-    /// Most sessions.
-    pub(crate) max_connections: usize,
+/// The right to listen somewhere.
+enum Claim {
+    Unix {
+        path: PathBuf,
+        lock: SocketLock,
+    },
+    #[cfg(feature = "tcp")]
+    Tcp {
+        listener: Box<tcp::Bound>,
+        address: Address,
+    },
 }
 
-/// Whether to be the broker.
-pub(crate) enum Claim {
-    /// This process holds the socket's lock: it is the broker.
-    Ours(socket::SocketLock),
-    /// Another process is.
-    Theirs,
+fn claim(listener: &Listener) -> Result<Claim, BrokerError> {
+    match listener {
+        Listener::Unix(path) => Ok(Claim::Unix {
+            path: path.clone(),
+            lock: socket::claim(path)?,
+        }),
+        #[cfg(feature = "tcp")]
+        Listener::Tcp { address, tls } => {
+            let (listener, bound) = tcp::Bound::new(*address, tls)?;
+            let address = Address::Tcp {
+                host: bound.ip().to_string(),
+                port: bound.port(),
+                tls: tls.clone(),
+            };
+            Ok(Claim::Tcp {
+                listener: Box::new(listener),
+                address,
+            })
+        }
+    }
 }
 
-/// Finds out who is the broker at `path`.
-pub(crate) fn claim(path: &Path) -> Result<Claim, SocketError> {
-    socket::claim(path)
-}
-
-impl EmbeddedBroker {
-    /// Starts a broker. `lock` goes with `options.socket`.
-    pub(crate) async fn start(
-        options: BrokerOptions,
-        lock: Option<socket::SocketLock>,
-    ) -> Result<Self, SocketError> {
+impl Broker {
+    /// Starts a broker on threads of its own; when it returns, all its listeners listen.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: a listener's address cannot be had, or the system gives no threads. Nothing
+    /// is left behind.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use busrt_backend::broker::{Broker, BrokerOptions, Listener};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut options = BrokerOptions::new();
+    /// options.listeners.push(Listener::Unix(dir.path().join("own/bus.sock")));
+    /// let broker = Broker::start(options).await?;
+    /// assert_eq!(broker.stats().connections, 0);
+    /// broker.stop().await;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
+        // Who is the broker is settled before anything is started.
+        let claims = options
+            .listeners
+            .iter()
+            .map(claim)
+            .collect::<Result<Vec<_>, _>>()?;
+        let failed = |reason: String| BrokerError::Runtime { reason };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("eventbus-broker")
             .enable_all()
             .build()
-            .map_err(|e| SocketError::Runtime {
-                reason: e.to_string(),
-            })?;
+            .map_err(|e| failed(e.to_string()))?;
+        let threads = runtime.handle().clone();
         let mut broker = busrt::broker::Broker::new();
-        broker.set_queue_size(QUEUE_FRAMES);
-        let broker = Arc::new(Mutex::new(broker));
+        broker.set_queue_size(options.queue_frames);
+        let client = broker.register_client(DIRECTORY).await;
+        let counters = Arc::new(Counters::default());
         let mut this = Self {
-            broker,
-            socket: None,
+            broker: Arc::new(Mutex::new(broker)),
+            counters: Arc::clone(&counters),
+            addresses: Vec::new(),
+            accepting: Vec::new(),
+            sockets: Vec::new(),
+            grace: options.grace,
             runtime: Some(runtime),
         };
-        this.serve(options, lock).await?;
+        let client = client.map_err(|e| failed(e.to_string()))?;
+        threads.spawn(directory::run(client, options.max_connections, counters));
+        this.listen(&options, claims, &threads)?;
         Ok(this)
     }
 
-    async fn serve(
+    fn listen(
         &mut self,
-        options: BrokerOptions,
-        lock: Option<socket::SocketLock>,
-    ) -> Result<(), SocketError> {
-        let Some(runtime) = &self.runtime else {
-            return Ok(());
-        };
-        let client = {
-            let broker = self.broker.lock().await;
-            broker.register_client(DIRECTORY).await
-        }
-        .map_err(|e| SocketError::Runtime {
-            reason: e.to_string(),
-        })?;
-        runtime.spawn(directory::run(client, options.max_connections));
-        if let (Some(path), Some(lock)) = (&options.socket, lock) {
-            let (listener, socket) = {
-                let _context = runtime.enter();
-                socket::bind(path, lock)?
-            };
-            self.socket = Some(socket);
-            let config = busrt::broker::ServerConfig::new()
-                .timeout(options.keepalive)
-                .buf_size(crate::transport::BUFFER_BYTES);
-            runtime.spawn(listener::run(listener, Arc::clone(&self.broker), config));
+        options: &BrokerOptions,
+        claims: Vec<Claim>,
+        threads: &Handle,
+    ) -> Result<(), BrokerError> {
+        let door = Arc::new(Door::new(
+            Arc::clone(&self.broker),
+            options,
+            Arc::clone(&self.counters),
+            threads.clone(),
+        ));
+        // Listeners belong to the broker's threads.
+        let _context = threads.enter();
+        for claim in claims {
+            let door = Arc::clone(&door);
+            self.accepting.push(match claim {
+                Claim::Unix { path, lock } => {
+                    let (listener, socket) = socket::bind(&path, lock)?;
+                    self.sockets.push(socket);
+                    self.addresses.push(Address::Unix(path));
+                    threads.spawn(listener::run(listener, door))
+                }
+                #[cfg(feature = "tcp")]
+                Claim::Tcp { listener, address } => {
+                    self.addresses.push(address);
+                    threads.spawn(listener::run(
+                        listener.start(options.handshake_timeout)?,
+                        door,
+                    ))
+                }
+            });
         }
         Ok(())
+    }
+
+    /// Where it listens, in the order of its options.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        self.counters.snapshot()
     }
 
     /// A client inside this process.
@@ -115,28 +194,53 @@ impl EmbeddedBroker {
         self.broker.lock().await.register_client(name).await
     }
 
-    /// Ends the broker and waits until its threads have ended and its socket is gone.
-    pub(crate) async fn stop(mut self) {
-        self.socket.take();
+    /// Ends the broker: accepts nobody any more, lets what is on its way go out for at most the
+    /// grace of its options, and waits until its threads have ended and its sockets are gone.
+    pub async fn stop(mut self) {
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
+        self.sockets.clear();
+        self.until_quiet().await;
         if let Some(runtime) = self.runtime.take() {
             crate::runtime::stop(runtime).await;
         }
     }
+
+    /// Waits until no connection is left, or nothing moves on them, or the grace is over.
+    async fn until_quiet(&self) {
+        let moved = || {
+            let counters = &self.counters;
+            counters.bytes_in.load(Relaxed) + counters.bytes_out.load(Relaxed)
+        };
+        let deadline = Instant::now() + self.grace;
+        let mut looks = interval(LOOK);
+        let (mut before, mut quiet) = (moved(), 0);
+        while quiet < QUIET_LOOKS
+            && self.counters.connections.load(Relaxed) > 0
+            && Instant::now() < deadline
+        {
+            looks.tick().await;
+            let now = moved();
+            quiet = if now == before { quiet + 1 } else { 0 };
+            before = now;
+        }
+    }
 }
 
-impl Drop for EmbeddedBroker {
+impl Drop for Broker {
     fn drop(&mut self) {
-        self.socket.take();
+        self.sockets.clear();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-impl fmt::Debug for EmbeddedBroker {
+impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedBroker")
-            .field("socket", &self.socket)
+        f.debug_struct("Broker")
+            .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
 }

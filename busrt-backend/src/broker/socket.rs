@@ -15,8 +15,6 @@ use rustix::fs::FlockOperation;
 use tokio::net::UnixListener;
 use tracing::info;
 
-use super::Claim;
-
 /// Longest path that the kernel takes for a socket.
 const MAX_PATH: usize = 107;
 
@@ -73,12 +71,6 @@ pub enum SocketError {
         /// What the system said.
         reason: String,
     },
-    /// The broker's runtime could not be started.
-    #[error("cannot start the broker: {reason}")]
-    Runtime {
-        /// What was said.
-        reason: String,
-    },
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
@@ -91,7 +83,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Socket
 
 /// The right to listen at a path, held until it is dropped.
 #[derive(Debug)]
-pub(crate) struct SocketLock {
+pub(super) struct SocketLock {
     path: PathBuf,
     _file: File,
 }
@@ -105,7 +97,7 @@ impl Drop for SocketLock {
 
 /// A socket that this process has bound; dropping it removes it.
 #[derive(Debug)]
-pub(crate) struct OwnedSocket {
+pub(super) struct OwnedSocket {
     path: PathBuf,
     _lock: SocketLock,
 }
@@ -116,8 +108,8 @@ impl Drop for OwnedSocket {
     }
 }
 
-/// Takes the lock of the socket at `path`, or finds that another process has it.
-pub(super) fn claim(path: &Path) -> Result<Claim, SocketError> {
+/// Takes the lock of the socket at `path`: [`SocketError::InUse`] if another process has it.
+pub(super) fn claim(path: &Path) -> Result<SocketLock, SocketError> {
     let bytes = path.as_os_str().len();
     if bytes > MAX_PATH {
         return Err(SocketError::TooLong {
@@ -129,13 +121,14 @@ pub(super) fn claim(path: &Path) -> Result<Claim, SocketError> {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
     let lock_path = PathBuf::from(lock_path);
-    let Some(lock) = take_lock(&lock_path)? else {
-        return Ok(Claim::Theirs);
+    let in_use = || SocketError::InUse {
+        path: path.to_owned(),
     };
+    let lock = take_lock(&lock_path)?.ok_or_else(in_use)?;
     if UnixStream::connect(path).is_ok() {
-        return Ok(Claim::Theirs);
+        return Err(in_use());
     }
-    Ok(Claim::Ours(lock))
+    Ok(lock)
 }
 
 fn prepare_directory(path: &Path) -> Result<(), SocketError> {

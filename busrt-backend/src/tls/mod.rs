@@ -24,7 +24,7 @@ use rustls::crypto::CryptoProvider;
 pub(crate) use client::{Connector, address};
 pub use error::TlsError;
 pub use names::CertNames;
-pub(crate) use server::{Acceptor, Refusal};
+pub(crate) use server::Acceptor;
 
 /// The files that a TLS end needs, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,115 @@
+//! What the front door counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+/// Why a connection was not taken, or was ended, by the front door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "most are the relay's")]
+pub(super) enum Reason {
+    /// The peer is of another user, or says not who it is.
+    User,
+    /// There are as many connections as there may be.
+    TooMany,
+    /// The system gave no descriptor, or another resource, for it.
+    Resources,
+    /// It speaks something else, or another version.
+    Protocol,
+    /// It was not registered in time.
+    HandshakeTimeout,
+    /// Its name is no name, or is the broker's own.
+    Name,
+    /// Its name is not the one that it has proved to have.
+    Identity,
+    /// Its name is in use.
+    NameInUse,
+    /// A frame of an operation that there is not.
+    Operation,
+    /// A frame longer than allowed.
+    Length,
+    /// A frame with a topic, filter or target that is none, or with too many.
+    Topic,
+    /// A frame that did not come to its end in time.
+    Stalled,
+}
+
+impl Reason {
+    /// A short word for it: a value of a log's field, a label of a metric.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::TooMany => "too_many",
+            Self::Resources => "resources",
+            Self::Protocol => "protocol",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Name => "name",
+            Self::Identity => "identity",
+            Self::NameInUse => "name_in_use",
+            Self::Operation => "operation",
+            Self::Length => "length",
+            Self::Topic => "topic",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// What a broker has done so far, and what it holds now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BrokerStats {
+    /// Connections now.
+    pub connections: usize,
+    /// Sessions in the directory now, those of this process included.
+    pub sessions: usize,
+    /// Connections accepted, refused ones included.
+    pub accepted: u64,
+    /// Connections refused, or ended for what they sent, by the reason that stands in the log too:
+    /// `user`, `too_many`, `resources`, `protocol`, `handshake_timeout`, `name`, `identity`,
+    /// `name_in_use`, `operation`, `length`, `topic`, `stalled`, and those of TLS.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Frames that were denied to a client whose connection stayed.
+    pub denied: u64,
+    /// Frames relayed from clients to the broker.
+    pub frames: u64,
+    /// Bytes relayed from clients to the broker.
+    pub bytes_in: u64,
+    /// Bytes relayed from the broker to clients.
+    pub bytes_out: u64,
+    /// Accepting that failed, for want of descriptors mostly.
+    pub accept_errors: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) connections: AtomicUsize,
+    pub(super) sessions: AtomicUsize,
+    pub(super) accepted: AtomicU64,
+    pub(super) denied: AtomicU64,
+    pub(super) frames: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+    pub(super) accept_errors: AtomicU64,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Counters {
+    pub(super) fn refuse(&self, reason: &'static str) {
+        *self.refused.lock().entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn snapshot(&self) -> BrokerStats {
+        BrokerStats {
+            connections: self.connections.load(Relaxed),
+            sessions: self.sessions.load(Relaxed),
+            accepted: self.accepted.load(Relaxed),
+            refused: self.refused.lock().clone(),
+            denied: self.denied.load(Relaxed),
+            frames: self.frames.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            accept_errors: self.accept_errors.load(Relaxed),
+        }
+    }
+}
