@@ -2,7 +2,7 @@
 //!
 //! An application depends on this crate alone. It publishes and subscribes through
 //! [`EventBus`]; whether the events go over crossbeam channels, a busrt broker inside the process,
-//! or a broker behind a UNIX socket is the `phase` in its configuration, and never its code.
+//! or a broker behind a UNIX socket or a TCP port is the `phase` in its configuration, and never its code.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -22,7 +22,7 @@
 //! ```
 //!
 //! `Config::load()` in place of `Config::default()` reads `eventbus.toml` and the environment; see
-//! [`Config`]. The features `crossbeam` (default) and `busrt` are additive and only decide which
+//! [`Config`]. The features `crossbeam` (default), `busrt` and `tcp` are additive and only decide which
 //! phases can be opened. Everything of [`eventbus_trait`] is re-exported here.
 
 #[cfg(all(windows, feature = "busrt"))]
@@ -37,7 +37,9 @@ pub mod config;
 mod open;
 pub mod phase;
 
-pub use config::{Broker, BrokerMode, Config, ConfigError};
+#[cfg(feature = "tcp")]
+pub use busrt_backend::tls;
+pub use config::{Broker, BrokerMode, Config, ConfigError, Tls};
 pub use eventbus_trait::*;
 pub use open::{OpenError, open, open_shadow};
 pub use phase::{Phase, PhaseError};

@@ -30,9 +30,15 @@ pub enum OpenError {
         /// The Cargo feature of this crate.
         feature: &'static str,
     },
-    /// No build has the phase yet.
-    #[error("phase `{phase}` is not available yet; use a UNIX socket (`unix:///path`)")]
-    NotAvailable {
+    /// The phase is over TCP, and there are no certificates.
+    #[error("phase `{phase}` needs TLS, so `tls.ca`, `tls.cert` and `tls.key` must be set")]
+    NoCertificates {
+        /// The phase.
+        phase: String,
+    },
+    /// A shadow is no side of a shadow.
+    #[error("phase `{phase}` is itself a shadow")]
+    NestedShadow {
         /// The phase.
         phase: String,
     },
@@ -96,11 +102,13 @@ async fn open_plain(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>,
     match phase {
         Phase::Crossbeam => crossbeam(config),
         Phase::InProcess | Phase::Unix(_) => busrt(config, phase).await,
-        Phase::Tcp { .. } => Err(OpenError::NotAvailable {
+        Phase::Tcp { .. } if cfg!(feature = "tcp") => busrt(config, phase).await,
+        Phase::Tcp { .. } => Err(OpenError::FeatureOff {
             phase: phase.to_string(),
+            feature: "tcp",
         }),
         // `Phase::shadow` refuses shadows as sides.
-        Phase::Shadow { .. } => Err(OpenError::NotAvailable {
+        Phase::Shadow { .. } => Err(OpenError::NestedShadow {
             phase: phase.to_string(),
         }),
     }
@@ -126,6 +134,12 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
 
     let address = match phase {
         Phase::Unix(path) => Address::Unix(path.clone()),
+        #[cfg(feature = "tcp")]
+        Phase::Tcp { host, port } => Address::Tcp {
+            host: host.clone(),
+            port: *port,
+            tls: tls(config, phase)?,
+        },
         _ => Address::InProcess,
     };
     let mut options = Options::new(address);
@@ -139,6 +153,8 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
     options.connect_timeout = config.connect_timeout;
     options.keepalive = config.broker.timeout;
     options.max_connections = config.broker.max_connections;
+    options.wait = config.wait;
+    options.link_timeout = config.link_timeout;
     match busrt_backend::open(options).await {
         Ok(bus) => Ok(bus),
         Err(reason) => Err(OpenError::Busrt {
@@ -146,6 +162,19 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
             reason,
         }),
     }
+}
+
+#[cfg(feature = "tcp")]
+fn tls(config: &Config, phase: &Phase) -> Result<busrt_backend::tls::TlsOptions, OpenError> {
+    let Some(tls) = &config.tls else {
+        return Err(OpenError::NoCertificates {
+            phase: phase.to_string(),
+        });
+    };
+    let mut options = busrt_backend::tls::TlsOptions::new(&tls.ca, &tls.cert, &tls.key);
+    options.server_name.clone_from(&tls.server_name);
+    options.crl.clone_from(&tls.crl);
+    Ok(options)
 }
 
 #[cfg(not(feature = "busrt"))]

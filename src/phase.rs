@@ -31,7 +31,7 @@ pub enum Phase {
     InProcess,
     /// A busrt broker behind a UNIX socket at this absolute path.
     Unix(PathBuf),
-    /// A busrt broker behind a TCP socket. It parses, but cannot be opened yet.
+    /// A busrt broker behind a TCP port, with TLS and certificates on both sides.
     Tcp {
         /// Host name or address; an IPv6 address without its brackets.
         host: String,
@@ -126,11 +126,26 @@ impl Phase {
     /// Short names of the plain phases that this build can open.
     #[must_use]
     pub fn available() -> &'static [&'static str] {
-        match (cfg!(feature = "crossbeam"), cfg!(feature = "busrt")) {
-            (true, true) => &["crossbeam", "in-process", "unix"],
-            (true, false) => &["crossbeam"],
-            (false, true) => &["in-process", "unix"],
-            (false, false) => &[],
+        match (
+            cfg!(feature = "crossbeam"),
+            cfg!(feature = "busrt"),
+            cfg!(feature = "tcp"),
+        ) {
+            (true, true, true) => &["crossbeam", "in-process", "unix", "tcp"],
+            (true, true, false) => &["crossbeam", "in-process", "unix"],
+            (true, false, _) => &["crossbeam"],
+            (false, true, true) => &["in-process", "unix", "tcp"],
+            (false, true, false) => &["in-process", "unix"],
+            (false, false, _) => &[],
+        }
+    }
+
+    /// The first phase over TCP in this one, if any.
+    pub(crate) fn tcp(&self) -> Option<&Self> {
+        match self {
+            Self::Tcp { .. } => Some(self),
+            Self::Shadow { primary, candidate } => primary.tcp().or_else(|| candidate.tcp()),
+            _ => None,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use eventbus::{BrokerMode, Config, ConfigError, Phase};
+use eventbus::{BrokerMode, Config, ConfigError, Phase, Tls};
 use figment::Jail;
 use figment::providers::Serialized;
 
@@ -119,6 +119,43 @@ fn a_shadow_comes_from_three_keys() {
 }
 
 #[test]
+fn tls_comes_whole_or_not_at_all_and_tcp_needs_it() {
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_PHASE", "tcp://broker.example:7777");
+        assert_eq!(
+            load_error(),
+            "phase `tcp://broker.example:7777` needs TLS, so `tls.ca` must be set too"
+        );
+        jail.create_file("eventbus.toml", "[tls]\nca = 'ca.pem'\ncert = 'x.pem'")?;
+        let key = "tls.key";
+        assert!(matches!(Config::load(), Err(ConfigError::MissingTls { key: k, .. }) if k == key));
+        jail.set_env("EVENTBUS_PHASE", "crossbeam");
+        assert_eq!(
+            load_error(),
+            "`tls` needs three files, so `tls.key` must be set too"
+        );
+        jail.set_env("EVENTBUS_TLS__KEY", "x.key");
+        jail.set_env("EVENTBUS_TLS__SERVER_NAME", "broker");
+        jail.set_env("EVENTBUS_CONNECT__WAIT", "true");
+        jail.set_env("EVENTBUS_CONNECT__LINK_TIMEOUT", "2m");
+        let config = Config::load().unwrap();
+        let mut tls = Tls::new("ca.pem", "x.pem", "x.key");
+        tls.server_name = Some("broker".to_owned());
+        assert_eq!(config.tls, Some(tls));
+        assert!(config.wait);
+        assert_eq!(config.link_timeout, Duration::from_secs(120));
+        Ok(())
+    });
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_PHASE", "shadow");
+        jail.set_env("EVENTBUS_PRIMARY", "crossbeam");
+        jail.set_env("EVENTBUS_CANDIDATE", "tcp://[::1]:7777");
+        assert!(load_error().starts_with("phase `tcp://[::1]:7777` needs TLS"));
+        Ok(())
+    });
+}
+
+#[test]
 fn sides_without_a_shadow_are_kept_for_later_but_checked_now() {
     Jail::expect_with(|jail| {
         jail.create_file(
@@ -147,7 +184,7 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "phaze = 'crossbeam'",
             "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
-             `candidate`, `name`, `limits`, `broker`, `connect`",
+             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`",
         ),
         (
             "[broker]\nmod = 'auto'",
@@ -168,6 +205,20 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
             "[connect]\ntimeout = 'soon'",
             "bad value `soon` for `connect.timeout` in file `eventbus.toml`; expected a duration \
              such as `5s` or `100ms`",
+        ),
+        (
+            "[connect]\nwait = 'perhaps'",
+            "bad value `perhaps` for `connect.wait` in file `eventbus.toml`; expected `true` or \
+             `false`",
+        ),
+        (
+            "[tls]\nca = 5",
+            "bad value `5` for `tls.ca` in file `eventbus.toml`; expected a text",
+        ),
+        (
+            "[tls]\ncertificate = 'x.pem'",
+            "unknown key `tls.certificate` in file `eventbus.toml`; allowed are `ca`, `cert`, \
+             `key`, `server_name`, `crl`",
         ),
         (
             "[broker]\nmax_connections = -1",

@@ -13,11 +13,27 @@ async fn open_error(config: &Config) -> String {
     eventbus::open(config).await.unwrap_err().to_string()
 }
 
+#[cfg(not(feature = "tcp"))]
 #[tokio::test]
-async fn tcp_is_refused_as_not_available() {
+async fn tcp_without_its_feature_names_the_feature() {
     assert_eq!(
         open_error(&on("tcp://broker:7777")).await,
-        "phase `tcp://broker:7777` is not available yet; use a UNIX socket (`unix:///path`)"
+        "phase `tcp://broker:7777` needs the feature `tcp`, which this build does not have"
+    );
+}
+
+#[cfg(feature = "tcp")]
+#[tokio::test]
+async fn tcp_without_certificates_says_so() {
+    assert_eq!(
+        open_error(&on("tcp://broker:7777")).await,
+        "phase `tcp://broker:7777` needs TLS, so `tls.ca`, `tls.cert` and `tls.key` must be set"
+    );
+    let config = on("tcp://broker:7777").tls(eventbus::Tls::new("ca.pem", "x.pem", "x.key"));
+    assert_eq!(
+        open_error(&config).await,
+        "cannot open phase `tcp://broker:7777`: cannot read CA file `ca.pem`: No such file or \
+         directory (os error 2)"
     );
 }
 

@@ -11,6 +11,9 @@ const PREFIX: &str = "EVENTBUS_";
 /// Variables with the prefix that are no keys of the configuration.
 const OTHERS: [&str; 2] = [super::FILE_VARIABLE, "EVENTBUS_LOG"];
 
+/// Keys whose values are `true` or `false`.
+const SWITCHES: [&str; 1] = ["connect.wait"];
+
 /// Keys whose values are numbers.
 const NUMBERS: [&str; 3] = [
     "limits.max_event_size",
@@ -62,7 +65,11 @@ fn key(name: &str) -> Option<String> {
 
 fn value(key: &str, text: String) -> Value {
     match text.parse::<u64>() {
-        Ok(number) if NUMBERS.contains(&key) => Value::from(number),
+        Ok(number) if NUMBERS.contains(&key) => return Value::from(number),
+        _ => {}
+    }
+    match text.parse::<bool>() {
+        Ok(switch) if SWITCHES.contains(&key) => Value::from(switch),
         _ => Value::from(text),
     }
 }
@@ -106,7 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_a_text_unless_its_key_is_a_number() {
+    fn a_value_is_a_text_unless_its_key_is_a_number_or_a_switch() {
+        assert_eq!(
+            value("connect.wait", "true".to_owned()).to_bool(),
+            Some(true)
+        );
+        assert_eq!(value("name", "true".to_owned()).as_str(), Some("true"));
         assert_eq!(value("name", "007".to_owned()).as_str(), Some("007"));
         assert_eq!(
             value("broker.max_connections", "7".to_owned()).to_u128(),

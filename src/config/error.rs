@@ -69,6 +69,14 @@ pub enum ConfigError {
         /// `primary` or `candidate`.
         key: &'static str,
     },
+    /// TLS lacks one of its files.
+    #[error("{because}, so `{key}` must be set too")]
+    MissingTls {
+        /// `tls.ca`, `tls.cert` or `tls.key`.
+        key: &'static str,
+        /// What needs it.
+        because: String,
+    },
 }
 
 impl ConfigError {
@@ -152,7 +160,8 @@ fn list(allowed: &[&str]) -> String {
 fn plain(expected: String) -> String {
     match expected.as_str() {
         "usize" | "u64" | "u32" => "a whole number".to_owned(),
-        "a string" => "a text".to_owned(),
+        "a string" | "path string" => "a text".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
         _ if expected.starts_with("struct ") => "a table".to_owned(),
         _ => expected,
     }

@@ -54,6 +54,15 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 ///
 /// [connect]
 /// timeout = "5s"
+/// wait = false                     # whether to wait for a broker that is not there yet
+/// link_timeout = "60s"             # a subscriber that stays away for longer is given up
+///
+/// [tls]                            # only for tcp://host:port, and needed there
+/// ca = "certs/ca.pem"
+/// cert = "certs/collector.pem"
+/// key = "certs/collector.key"
+/// server_name = "broker.example"   # if the host in the phase is not in the broker's certificate
+/// crl = "certs/crl.pem"            # if certificates are revoked
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -68,6 +77,42 @@ pub struct Config {
     pub broker: Broker,
     /// How long opening a connection may take: 5 s.
     pub connect_timeout: Duration,
+    /// Whether `open` waits, for ever, for a broker that is not there yet: no.
+    pub wait: bool,
+    /// How long a subscriber may stay away before what it has not confirmed is given up: 60 s.
+    pub link_timeout: Duration,
+    /// Certificates of a phase `tcp://host:port`.
+    pub tls: Option<Tls>,
+}
+
+/// The files that TLS needs, all PEM. A relative path starts at the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls {
+    /// Certificates of the authorities whose word is taken for a peer.
+    pub ca: PathBuf,
+    /// This program's certificate; its DNS names are the client names that it may have.
+    pub cert: PathBuf,
+    /// The key of that certificate, which others must not be able to read.
+    pub key: PathBuf,
+    /// The name that the broker's certificate must be for, if it is not the host of the phase.
+    pub server_name: Option<String>,
+    /// Lists of revoked certificates.
+    pub crl: Option<PathBuf>,
+}
+
+impl Tls {
+    /// The three files that are always needed.
+    #[must_use]
+    pub fn new(ca: impl Into<PathBuf>, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            ca: ca.into(),
+            cert: cert.into(),
+            key: key.into(),
+            server_name: None,
+            crl: None,
+        }
+    }
 }
 
 /// The broker of a phase that has one.
@@ -82,12 +127,13 @@ pub struct Broker {
     pub timeout: Duration,
 }
 
-/// Who runs the broker behind a UNIX socket. In process it is always embedded.
+/// Who runs the broker behind a UNIX socket or a TCP port. In process it is always embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum BrokerMode {
-    /// This process, unless somebody runs one at that path already.
+    /// At a UNIX socket this process, unless somebody runs one there already; over TCP somebody
+    /// else.
     #[default]
     Auto,
     /// This process; a broker that is there already is an error.
@@ -104,6 +150,9 @@ impl Default for Config {
             limits: Limits::default(),
             broker: Broker::default(),
             connect_timeout: Duration::from_secs(5),
+            wait: false,
+            link_timeout: Duration::from_secs(60),
+            tls: None,
         }
     }
 }
@@ -202,6 +251,20 @@ impl Config {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets whether opening waits for a broker that is not there yet.
+    #[must_use]
+    pub fn wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets the certificates of a phase `tcp://host:port`.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 }

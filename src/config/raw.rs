@@ -1,6 +1,7 @@
 //! The configuration as it is written, before it is checked.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use eventbus_trait::Limits;
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::error::ConfigError;
-use super::{Broker, BrokerMode, Config};
+use super::{Broker, BrokerMode, Config, Tls};
 use crate::phase::{Phase, PhaseError};
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct Raw {
     limits: RawLimits,
     broker: RawBroker,
     connect: RawConnect,
+    tls: RawTls,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,19 @@ struct RawBroker {
 struct RawConnect {
     #[serde(deserialize_with = "duration")]
     timeout: Duration,
+    wait: bool,
+    #[serde(deserialize_with = "duration")]
+    link_timeout: Duration,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTls {
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+    crl: Option<PathBuf>,
 }
 
 impl Default for RawLimits {
@@ -73,8 +88,11 @@ impl Default for RawBroker {
 
 impl Default for RawConnect {
     fn default() -> Self {
+        let config = Config::default();
         Self {
-            timeout: Config::default().connect_timeout,
+            timeout: config.connect_timeout,
+            wait: config.wait,
+            link_timeout: config.link_timeout,
         }
     }
 }
@@ -82,8 +100,10 @@ impl Default for RawConnect {
 impl Raw {
     /// Checks what the types alone do not say.
     pub(super) fn check(self, figment: &Figment) -> Result<Config, ConfigError> {
+        let phase = self.phase(figment)?;
         let config = Config {
-            phase: self.phase(figment)?,
+            tls: self.tls.check(&phase)?,
+            phase,
             name: self.name,
             limits: Limits {
                 max_event_size: self.limits.max_event_size,
@@ -96,12 +116,15 @@ impl Raw {
                 timeout: self.broker.timeout,
             },
             connect_timeout: self.connect.timeout,
+            wait: self.connect.wait,
+            link_timeout: self.connect.link_timeout,
         };
         let positive = [
             ("limits.max_event_size", config.limits.max_event_size == 0),
             ("broker.max_connections", config.broker.max_connections == 0),
             ("broker.timeout", config.broker.timeout.is_zero()),
             ("connect.timeout", config.connect_timeout.is_zero()),
+            ("connect.link_timeout", config.link_timeout.is_zero()),
         ];
         for (key, zero) in positive {
             if zero {
@@ -141,6 +164,36 @@ impl Raw {
                 })
             }
         }
+    }
+}
+
+impl RawTls {
+    /// All three files or none, and none only without TCP.
+    fn check(self, phase: &Phase) -> Result<Option<Tls>, ConfigError> {
+        let more = self.server_name.is_some() || self.crl.is_some();
+        let files = [
+            ("tls.ca", self.ca),
+            ("tls.cert", self.cert),
+            ("tls.key", self.key),
+        ];
+        let because = match phase.tcp() {
+            Some(tcp) => format!("phase `{tcp}` needs TLS"),
+            None if more || files.iter().any(|(_, file)| file.is_some()) => {
+                "`tls` needs three files".to_owned()
+            }
+            None => return Ok(None),
+        };
+        let [ca, cert, key] = files.map(|(key, file)| {
+            let because = because.clone();
+            file.ok_or(ConfigError::MissingTls { key, because })
+        });
+        Ok(Some(Tls {
+            ca: ca?,
+            cert: cert?,
+            key: key?,
+            server_name: self.server_name,
+            crl: self.crl,
+        }))
     }
 }
 
