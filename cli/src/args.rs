@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use eventbus::shadow::sabotage::Sabotage;
 
+use crate::certs::args::CertsArgs;
 use crate::failure::Failure;
 use crate::shadow::endpoint::Endpoint;
 
@@ -27,6 +28,9 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 if both sides matched, 1 if they diverged, 2 if nothing could be compared.
     Shadow(Box<ShadowArgs>),
+
+    /// Make certificates for TCP: an authority for development, and what it signs.
+    Certs(CertsArgs),
 }
 
 #[derive(Debug, Args)]

@@ -68,6 +68,11 @@ impl CertNames {
         is_name(name) && self.0.iter().any(|own| own == base)
     }
 
+    /// The names of the certificate, without what may follow them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Whether it entitles to no name at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -67,7 +67,7 @@ fn a_bad_flag_is_one_sentence_and_a_2() {
         ),
         (
             "shadow --candidate tcp://host:1",
-            "phase `tcp://host:1` is not available yet; use a UNIX socket (`unix:///path`)",
+            "phase `tcp://host:1` needs TLS, so `tls.ca`, `tls.cert` and `tls.key` must be set",
         ),
         (
             "shadow --primary unix:///tmp/x.sock --candidate ipc:///tmp/x.sock",
