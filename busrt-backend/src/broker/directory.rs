@@ -60,6 +60,7 @@ pub(super) async fn run(mut client: Client, max_members: usize, counters: Arc<Co
         }
         let sessions = &directory.counters.sessions;
         sessions.store(directory.members.len(), Relaxed);
+        directory.counters.went_round();
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use directory::DIRECTORY;
 pub(crate) use door::ERR_NO_ROOM;
 pub use options::{BrokerError, BrokerOptions, Listener, RateLimit};
 pub use socket::SocketError;
-pub use stats::BrokerStats;
+pub use stats::{BrokerStats, Monitor};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -126,6 +126,7 @@ impl Broker {
         broker.set_queue_size(options.queue_frames);
         let client = broker.register_client(DIRECTORY).await;
         let counters = Arc::new(Counters::default());
+        counters.went_round();
         let mut this = Self {
             broker: Arc::new(Mutex::new(broker)),
             counters: Arc::clone(&counters),
@@ -187,6 +188,12 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
         self.counters.snapshot()
+    }
+
+    /// A look at it for whoever outlives it.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::clone(&self.counters))
     }
 
     /// A client inside this process.

@@ -1,7 +1,9 @@
 //! What the front door counts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -79,6 +81,21 @@ pub struct BrokerStats {
     pub bytes_out: u64,
     /// Accepting that failed, for want of descriptors mostly.
     pub accept_errors: u64,
+    /// How long the directory has not gone round. It does several times a second; seconds here
+    /// mean that the broker is stuck.
+    pub silent: Duration,
+}
+
+/// A look at a broker that does not keep it from ending.
+#[derive(Debug, Clone)]
+pub struct Monitor(pub(super) Arc<Counters>);
+
+impl Monitor {
+    /// What the broker has done so far, also while it stops and afterwards.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        self.0.snapshot()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,9 +109,16 @@ pub(super) struct Counters {
     pub(super) bytes_out: AtomicU64,
     pub(super) accept_errors: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// When the directory went round last.
+    round: Mutex<Option<Instant>>,
 }
 
 impl Counters {
+    /// The directory has gone round.
+    pub(super) fn went_round(&self) {
+        *self.round.lock() = Some(Instant::now());
+    }
+
     pub(super) fn refuse(&self, reason: &'static str) {
         *self.refused.lock().entry(reason).or_default() += 1;
     }
@@ -110,6 +134,7 @@ impl Counters {
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             accept_errors: self.accept_errors.load(Relaxed),
+            silent: self.round.lock().map_or(Duration::ZERO, |at| at.elapsed()),
         }
     }
 }
