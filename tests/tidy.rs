@@ -30,7 +30,8 @@ const IMPORTS: [(&str, &[&str]); 7] = [
             "shadow",
         ],
     ),
-    ("conformance", &["eventbus-trait"]),
+    // The backend is for its program `soak` alone.
+    ("conformance", &["eventbus-trait", "busrt-backend"]),
     ("eventbus-cli", &["eventbus"]),
 ];
 

@@ -5,6 +5,7 @@
 //!
 //! A checker believes the marks in the payloads and nothing that the bus says about an event.
 
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod view;

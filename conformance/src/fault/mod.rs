@@ -4,6 +4,8 @@
 //! taken for one that survived them. Nothing here knows a bus: it works on sockets and processes.
 //! The timers in here are the faults themselves; whoever uses them waits for conditions.
 
+#[cfg(feature = "soak")]
+mod authority;
 mod broker;
 mod busrtd;
 mod process;
@@ -11,6 +13,8 @@ mod proxy;
 mod rules;
 mod stream;
 
+#[cfg(feature = "soak")]
+pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;
 pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};
 pub use process::{Process, ProcessError};
