@@ -122,6 +122,7 @@ async fn start_broker(options: &Options) -> Result<Option<Broker>, OpenError> {
     let mut broker_options = BrokerOptions::new();
     broker_options.keepalive = options.keepalive;
     broker_options.max_connections = options.max_connections;
+    broker_options.fit(options.limits.max_event_size);
     let path = match &options.address {
         Address::Unix(path) => path,
         #[cfg(feature = "tcp")]

@@ -128,6 +128,37 @@ impl TopicFilter {
         self.tail || segments.next().is_none()
     }
 
+    /// Whether it takes every topic that `other` takes.
+    ///
+    /// ```
+    /// use eventbus_trait::TopicFilter;
+    /// let allowed = TopicFilter::new("events.*.#")?;
+    /// assert!(allowed.covers(&TopicFilter::new("events.process.*")?));
+    /// assert!(!allowed.covers(&TopicFilter::new("events.#")?), "it takes `events` too");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // A topic has a segment at least, so `#` takes what `*.#` takes.
+        let one = [Part::One];
+        let theirs = if other.parts.is_empty() {
+            &one[..]
+        } else {
+            &other.parts
+        };
+        let each = self
+            .parts
+            .iter()
+            .zip(theirs)
+            .all(|(ours, theirs)| matches!(ours, Part::One) || ours == theirs);
+        each && match theirs.len().checked_sub(self.parts.len()) {
+            // What `other` takes may be too short for this one.
+            None => false,
+            Some(0) => self.tail || !other.tail,
+            Some(_) => self.tail,
+        }
+    }
+
     /// The text as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -230,6 +261,74 @@ mod tests {
                 segment: "b*".into()
             })
         );
+    }
+
+    #[test]
+    fn what_covers_takes_at_least_as_much() {
+        let covers = |wide: &str, narrow: &str| {
+            let narrow = TopicFilter::new(narrow).unwrap();
+            TopicFilter::new(wide).unwrap().covers(&narrow)
+        };
+        for (wide, narrow) in [
+            ("#", "#"),
+            ("#", "a.b"),
+            ("*.#", "#"),
+            ("a.#", "a"),
+            ("a.#", "a.*.#"),
+            ("a.*", "a.+"),
+            ("a.*", "a.b"),
+            ("*.b", "a.b"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} covers {narrow}");
+        }
+        for (wide, narrow) in [
+            ("a", "#"),
+            ("*", "#"),
+            ("a.*", "a.#"),
+            ("a.*.#", "a.#"),
+            ("a.b", "a.*"),
+            ("a.#", "*.#"),
+            ("a.*", "a"),
+            ("a.*", "a.b.c"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} does not cover {narrow}");
+        }
+    }
+
+    /// All topics of up to four segments, in which `z` stands for whatever no filter names.
+    fn topics() -> Vec<String> {
+        let mut all = Vec::new();
+        let mut longest = vec![String::new()];
+        for _ in 0..4 {
+            longest = longest
+                .iter()
+                .flat_map(|stem| ["a", "b", "z"].map(|s| format!("{stem}.{s}")))
+                .collect();
+            all.extend(longest.iter().map(|topic| topic[1..].to_owned()));
+        }
+        all
+    }
+
+    fn filter() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let parts = proptest::collection::vec(proptest::sample::select(vec!["a", "b", "*"]), 0..4);
+        (parts, any::<bool>())
+            .prop_map(|(mut parts, tail)| {
+                parts.extend(tail.then_some("#"));
+                parts.join(".")
+            })
+            .prop_filter("an empty text is no filter", |text| !text.is_empty())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn covering_agrees_with_the_definition_of_matching(wide in filter(), narrow in filter()) {
+            let expected = topics().iter().all(|topic| {
+                !reference::matches(&narrow, topic) || reference::matches(&wide, topic)
+            });
+            let covers = TopicFilter::new(&wide).unwrap().covers(&TopicFilter::new(&narrow).unwrap());
+            proptest::prop_assert_eq!(covers, expected, "{} and {}", wide, narrow);
+        }
     }
 
     proptest::proptest! {

@@ -4,30 +4,36 @@
 //! connection holds its place from the moment it was accepted until both its directions have
 //! ended, so there are never more than `max_connections`, and a few that are being refused.
 
-use std::io;
+use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use busrt::broker::{Broker, ServerConfig};
-use busrt::{ERR_OTHER, GREETINGS, PROTOCOL_VERSION};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use busrt::{OP_MESSAGE, RESPONSE_OK};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::warn;
+use tracing::{debug, error, info, warn};
 
-use super::BrokerOptions;
+use super::bucket::Bucket;
+use super::handshake::{self, Refused};
+use super::relay::{self, End};
+use super::rights::Rights;
+use super::screen::Screen;
 use super::stats::{Counters, Reason};
+use super::{Acl, BrokerOptions, DIRECTORY, RateLimit};
 use crate::transport::BUFFER_BYTES;
 
 /// Peers over the limit that may wait for a place at the same time.
 const WAITING: usize = 16;
 /// How long one waits: a place may be held by a connection that is ending.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What one is told in busrt's handshake. busrt itself has no other use for this code there.
-pub(crate) const ERR_NO_ROOM: u8 = ERR_OTHER;
 
 /// Which client names a peer may take, and what logs call it.
 #[derive(Debug, Clone)]
@@ -62,7 +68,6 @@ impl PeerIdentity {
     }
 
     /// Whether it may take `name`.
-    #[allow(dead_code, reason = "asked by the handshake that comes with the relay")]
     pub(super) fn may_be(&self, name: &str) -> bool {
         match &self.names {
             Names::Any => !name.is_empty(),
@@ -84,6 +89,10 @@ pub(super) struct Door {
     pub(super) handshake_timeout: Duration,
     broker: Arc<Mutex<Broker>>,
     config: ServerConfig,
+    keepalive: Duration,
+    max_frame: usize,
+    acl: Acl,
+    rate: Option<RateLimit>,
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     runtime: Handle,
@@ -103,6 +112,10 @@ impl Door {
             config: ServerConfig::new()
                 .timeout(options.keepalive)
                 .buf_size(BUFFER_BYTES),
+            keepalive: options.keepalive,
+            max_frame: options.max_frame,
+            acl: options.acl.clone(),
+            rate: options.rate,
             places: Arc::new(Semaphore::new(options.max_connections)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             runtime,
@@ -123,31 +136,46 @@ impl Door {
             .ok()
     }
 
-    /// Serves a connection until it ends.
+    /// Serves a connection until it ends. `deadline` is that of its handshake.
     pub(super) async fn serve(
         &self,
         place: Place,
         deadline: Instant,
-        reader: impl AsyncRead + Send + Unpin + 'static,
+        mut reader: impl AsyncRead + Send + Unpin + 'static,
         mut writer: impl AsyncWrite + Send + Unpin + 'static,
         who: PeerIdentity,
     ) {
+        let peer = who.label.as_str();
         let Some(_place) = self.wait_for_room(place).await else {
             warn!(
-                client = who.label,
+                peer,
                 reason = Reason::TooMany.as_str(),
                 "connection refused"
             );
             self.counters.refuse(Reason::TooMany.as_str());
-            let _ = timeout_at(deadline, refuse(reader, &mut writer)).await;
+            let _ = timeout_at(deadline, handshake::no_room(&mut reader, &mut writer)).await;
             return;
         };
-        self.counters.connections.fetch_add(1, Relaxed);
-        if let Err(reason) = self.pass(reader, writer).await {
-            warn!(client = who.label, %reason, "connection not served");
-            self.counters.refuse(Reason::Resources.as_str());
+        let _counted = Counted::new(&self.counters);
+        let entering = self.enter(&mut reader, &mut writer, &who);
+        let entered = timeout_at(deadline, entering).await.unwrap_or_else(|_| {
+            let code = busrt::ERR_TIMEOUT;
+            Err(Refused::new(Reason::HandshakeTimeout, code))
+        });
+        match entered {
+            Ok(client) => self.relay(client, reader, writer, peer).await,
+            Err(Refused { reason, code, name }) => {
+                warn!(
+                    peer,
+                    client = name,
+                    reason = reason.as_str(),
+                    "connection refused"
+                );
+                self.counters.refuse(reason.as_str());
+                let refusing = handshake::refuse(&mut reader, &mut writer, code);
+                let _ = timeout_at(deadline, refusing).await;
+            }
         }
-        self.counters.connections.fetch_sub(1, Relaxed);
     }
 
     async fn wait_for_room(&self, place: Place) -> Option<OwnedSemaphorePermit> {
@@ -160,37 +188,143 @@ impl Door {
         }
     }
 
-    async fn pass(
+    /// Learns the client's name, and registers it with busrt.
+    async fn enter(
         &self,
-        mut reader: impl AsyncRead + Send + Unpin + 'static,
-        mut writer: impl AsyncWrite + Send + Unpin + 'static,
-    ) -> io::Result<()> {
-        let (ours, theirs) = UnixStream::pair()?;
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        who: &PeerIdentity,
+    ) -> Result<Client, Refused> {
+        let name = handshake::name(reader, writer, |name| who.may_be(name)).await?;
+        let no_resources = |reason: &dyn fmt::Display| {
+            error!(client = name, %reason, "connection not served");
+            Refused::named(Reason::Resources, busrt::ERR_OTHER, name.clone())
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(|e| no_resources(&e))?;
         self.broker
             .lock()
             .await
             .spawn_server_connection(theirs, self.config.clone())
-            .map_err(io::Error::other)?;
+            .map_err(|e| no_resources(&e))?;
         let (mut from_broker, mut to_broker) = ours.into_split();
-        let up = async {
-            let _ = tokio::io::copy(&mut reader, &mut to_broker).await;
-            let _ = to_broker.shutdown().await;
+        handshake::register(&mut from_broker, &mut to_broker, &name).await?;
+        let rights = Rights::new(self.acl.rule(&name).clone());
+        Ok(Client {
+            name,
+            rights,
+            from_broker,
+            to_broker,
+        })
+    }
+
+    /// Passes bytes both ways until one of them ends, and a little longer what is still to be read.
+    async fn relay(
+        &self,
+        client: Client,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        mut writer: impl AsyncWrite + Send + Unpin + 'static,
+        peer: &str,
+    ) {
+        let Client {
+            name,
+            rights,
+            from_broker,
+            to_broker,
+        } = client;
+        info!(client = name, peer, "client connected");
+        let welcome = welcome(&rights);
+        if writer.write_all(&welcome).await.is_err() || writer.flush().await.is_err() {
+            return;
+        }
+        let (answers, waiting) = mpsc::channel(relay::ANSWERS);
+        let bucket = self.rate.map(|rate| Bucket::new(rate, Instant::now()));
+        let up = relay::Up {
+            client: name.clone(),
+            reader,
+            broker: to_broker,
+            screen: Screen::new(rights, self.max_frame, bucket.is_some()),
+            bucket,
+            answers,
+            counters: Arc::clone(&self.counters),
+            keepalive: self.keepalive,
+            denied: false,
         };
-        let down = async {
-            let _ = tokio::io::copy(&mut from_broker, &mut writer).await;
-            let _ = writer.shutdown().await;
-        };
-        tokio::join!(up, down);
-        Ok(())
+        let mut up = Aborting(tokio::spawn(up.run()));
+        {
+            let counters = &self.counters;
+            let mut down = pin!(relay::down(from_broker, &mut writer, waiting, counters));
+            tokio::select! {
+                ended = &mut up.0 => match ended {
+                    Ok(Ok(())) => {
+                        // busrt has seen the end too, and is about to close; the client may read on.
+                        let _ = timeout(self.handshake_timeout, down).await;
+                    }
+                    Ok(Err(end)) => self.cut(&name, peer, &end),
+                    Err(_) => {}
+                },
+                _ = &mut down => {}
+            }
+        }
+        drop(up);
+        let _ = timeout(self.handshake_timeout, writer.shutdown()).await;
+        info!(client = name, peer, "client disconnected");
+    }
+
+    fn cut(&self, client: &str, peer: &str, end: &End) {
+        match end.reason() {
+            Some(reason) => {
+                warn!(client, peer, reason = reason.as_str(), detail = %end, "connection ended");
+                self.counters.refuse(reason.as_str());
+            }
+            None => debug!(client, peer, %end, "connection lost"),
+        }
     }
 }
 
-/// Tells a client in busrt's handshake that there is no room, and waits for it to hang up: a
-/// connection closed while something in it is unread would take the answer with it.
-async fn refuse(mut reader: impl AsyncRead + Unpin, writer: &mut (impl AsyncWrite + Unpin)) {
-    let [low, high] = PROTOCOL_VERSION.to_le_bytes();
-    let answer = [GREETINGS[0], low, high, ERR_NO_ROOM];
-    if writer.write_all(&answer).await.is_ok() && writer.shutdown().await.is_ok() {
-        let _ = reader.read(&mut [0; 16]).await;
+/// A client that busrt has registered.
+struct Client {
+    name: String,
+    rights: Rights,
+    from_broker: OwnedReadHalf,
+    to_broker: OwnedWriteHalf,
+}
+
+/// The handshake's last word and, if there are rules, what they are.
+fn welcome(rights: &Rights) -> Vec<u8> {
+    let mut out = vec![RESPONSE_OK];
+    if let Some(grant) = rights.grant() {
+        let length = DIRECTORY.len() + 1 + grant.len();
+        out.push(OP_MESSAGE);
+        out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        out.push(0);
+        out.extend_from_slice(DIRECTORY.as_bytes());
+        out.push(0);
+        out.extend_from_slice(&grant);
+    }
+    out
+}
+
+/// A connection in the count of them.
+struct Counted<'a>(&'a Counters);
+
+impl<'a> Counted<'a> {
+    fn new(counters: &'a Counters) -> Self {
+        counters.connections.fetch_add(1, Relaxed);
+        Self(counters)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A task that ends with its owner.
+struct Aborting(JoinHandle<Result<(), End>>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

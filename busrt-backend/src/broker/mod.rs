@@ -6,10 +6,16 @@
 //! sessions on the broker and tells them when one is gone (see [`directory`]).
 
 mod acl;
+mod bucket;
 mod directory;
 mod door;
+mod handshake;
 mod listener;
+mod names;
 mod options;
+mod relay;
+mod rights;
+mod screen;
 mod socket;
 mod stats;
 #[cfg(feature = "tcp")]
@@ -17,7 +23,7 @@ mod tcp;
 
 pub use acl::{Acl, AclRule};
 pub(crate) use directory::DIRECTORY;
-pub(crate) use door::ERR_NO_ROOM;
+pub(crate) use handshake::ERR_NO_ROOM;
 pub use options::{BrokerError, BrokerOptions, Listener, RateLimit};
 pub use socket::SocketError;
 pub use stats::{BrokerStats, Monitor};

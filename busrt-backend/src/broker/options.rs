@@ -81,6 +81,14 @@ impl BrokerOptions {
             grace: Duration::from_secs(1),
         }
     }
+
+    /// Makes `max_frame` large enough for events of this size, in bytes of payload, headers and
+    /// correlation: headers travel as JSON, in which a byte may take six, and beside them there
+    /// are the links.
+    pub fn fit(&mut self, max_event_size: usize) {
+        let largest = max_event_size.saturating_mul(6).saturating_add(2 << 20);
+        self.max_frame = self.max_frame.max(largest);
+    }
 }
 
 impl Default for BrokerOptions {

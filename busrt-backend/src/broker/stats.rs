@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 /// Why a connection was not taken, or was ended, by the front door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "most are the relay's")]
 pub(super) enum Reason {
     /// The peer is of another user, or says not who it is.
     User,

@@ -1,0 +1,268 @@
+//! One connection's life behind the door: the handshake, then bytes both ways.
+//!
+//! What the client sends is screened where it lies in the buffer, and what may pass goes on in as
+//! few writes as can be. What the broker sends is copied; only its frames' heads are looked at, so
+//! that an answer of ours can be put between two of them.
+//!
+//! Invariant: busrt sees a connection only once its name was found valid and its own, and of each
+//! frame only what the screen has passed. Neither direction outlives the other.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use busrt::{OP_ACK, PING_FRAME};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+
+use super::bucket::Bucket;
+use super::screen::{Breach, Screen, Step};
+use super::stats::{Counters, Reason};
+use crate::transport::BUFFER_BYTES;
+
+/// Answers that may wait for a client that does not read.
+pub(super) const ANSWERS: usize = 64;
+
+/// Why the client's direction ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    /// The client sent what it may not.
+    #[error(transparent)]
+    Breach(#[from] Breach),
+    /// A frame did not come to its end.
+    #[error("a frame did not come to its end within {0:?}")]
+    Stalled(Duration),
+    /// The connection, or the broker's end, is gone.
+    #[error("{0}")]
+    Gone(#[from] io::Error),
+}
+
+impl End {
+    /// The reason to be counted, if it was the client's doing.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Breach(breach) => Some(breach.reason()),
+            Self::Stalled(_) => Some(Reason::Stalled),
+            Self::Gone(_) => None,
+        }
+    }
+}
+
+/// From the client to the broker.
+pub(super) struct Up<R, W> {
+    pub(super) client: String,
+    pub(super) reader: R,
+    pub(super) broker: W,
+    pub(super) screen: Screen,
+    pub(super) bucket: Option<Bucket>,
+    pub(super) answers: mpsc::Sender<[u8; 6]>,
+    pub(super) counters: Arc<Counters>,
+    /// How long a frame may take; the broker is never left without a sign of life for longer.
+    pub(super) keepalive: Duration,
+    pub(super) denied: bool,
+}
+
+impl<R, W> Up<R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    /// Passes what may pass until the client's end of file.
+    pub(super) async fn run(mut self) -> Result<(), End> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut filled = 0;
+        let mut began = Instant::now();
+        loop {
+            let room = &mut buffer[filled..];
+            let midway = filled > 0 || self.screen.is_inside();
+            let read = if midway {
+                timeout_at(began + self.keepalive, self.reader.read(room))
+                    .await
+                    .map_err(|_| End::Stalled(self.keepalive))?
+            } else {
+                self.reader.read(room).await
+            };
+            let read = match read {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                // TLS without its farewell.
+                Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(reason) => return Err(reason.into()),
+            };
+            filled += read;
+            let (done, frames, need) = self.pass(&buffer[..filled]).await?;
+            self.counters.bytes_in.fetch_add(read as u64, Relaxed);
+            self.counters.frames.fetch_add(frames, Relaxed);
+            if frames > 0 || !midway {
+                began = Instant::now();
+            }
+            buffer.copy_within(done..filled, 0);
+            filled -= done;
+            if filled == buffer.len() {
+                // As the bytes come, not as they are announced.
+                buffer.resize(need.min(2 * filled), 0);
+            } else if buffer.len() > BUFFER_BYTES && filled < BUFFER_BYTES {
+                buffer.truncate(BUFFER_BYTES);
+                buffer.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Screens bytes and passes them on: how many are done with, how many frames began, and how
+    /// many bytes it takes to go on.
+    async fn pass(&mut self, bytes: &[u8]) -> Result<(usize, u64, usize), End> {
+        let (mut at, mut from, mut frames) = (0, 0, 0);
+        loop {
+            match self.screen.step(&bytes[at..])? {
+                Step::Pass(count) => at += count,
+                Step::Drop(count) => {
+                    self.broker.write_all(&bytes[from..at]).await?;
+                    at += count;
+                    from = at;
+                }
+                Step::Frame { events } => {
+                    frames += 1;
+                    let pause = self.bucket.as_mut().and_then(|bucket| bucket.take(events));
+                    if let Some(pause) = pause {
+                        self.broker.write_all(&bytes[from..at]).await?;
+                        from = at;
+                        self.pause(pause).await?;
+                    }
+                }
+                Step::Denied { answer, what } => {
+                    frames += 1;
+                    self.deny(answer, what).await;
+                }
+                Step::Need(need) => {
+                    self.broker.write_all(&bytes[from..at]).await?;
+                    return Ok((at, frames, need));
+                }
+            }
+        }
+    }
+
+    /// Keeps the client waiting for its rate, and the broker from taking it for dead.
+    async fn pause(&mut self, mut pause: Duration) -> Result<(), End> {
+        let slice = self.keepalive / 3;
+        while !pause.is_zero() {
+            let now = pause.min(slice);
+            // A deadline on nothing: the pause.
+            let _ = timeout(now, std::future::pending::<()>()).await;
+            self.broker.write_all(PING_FRAME).await?;
+            pause -= now;
+        }
+        Ok(())
+    }
+
+    async fn deny(&mut self, answer: Option<[u8; 6]>, what: &'static str) {
+        self.counters.denied.fetch_add(1, Relaxed);
+        if std::mem::replace(&mut self.denied, true) {
+            debug!(client = self.client, what, "denied");
+        } else {
+            warn!(
+                client = self.client,
+                what, "denied; more of it is told at level debug"
+            );
+        }
+        if let Some(answer) = answer {
+            // If nobody takes it, the connection is ending.
+            let _ = self.answers.send(answer).await;
+        }
+    }
+}
+
+/// From the broker to the client, with answers of ours between the broker's frames.
+pub(super) async fn down(
+    mut broker: impl AsyncRead + Unpin,
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut answers: mpsc::Receiver<[u8; 6]>,
+    counters: &Counters,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut frames = Frames::default();
+    loop {
+        let read = tokio::select! {
+            biased;
+            Some(answer) = answers.recv(), if frames.is_between() => {
+                writer.write_all(&answer).await?;
+                writer.flush().await?;
+                continue;
+            }
+            read = broker.read(&mut buffer) => read?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        frames.follow(&buffer[..read]);
+        counters.bytes_out.fetch_add(read as u64, Relaxed);
+        writer.write_all(&buffer[..read]).await?;
+        writer.flush().await?;
+    }
+}
+
+/// Where the broker's frames end.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    head: [u8; 6],
+    headed: usize,
+    left: usize,
+}
+
+impl Frames {
+    /// Whether no frame is under way.
+    pub(super) fn is_between(&self) -> bool {
+        self.headed == 0 && self.left == 0
+    }
+
+    /// Goes on over the next bytes.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let skipped = self.left.min(bytes.len());
+            self.left -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (self.head.len() - self.headed).min(bytes.len());
+            self.head[self.headed..self.headed + taken].copy_from_slice(&bytes[..taken]);
+            self.headed += taken;
+            bytes = &bytes[taken..];
+            if self.headed == self.head.len() {
+                self.headed = 0;
+                let [kind, length @ .., _] = self.head;
+                // An acknowledgement is a head with no more behind it.
+                if kind != OP_ACK {
+                    self.left = u32::from_le_bytes(length) as usize;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_frames_are_followed_however_they_are_cut() {
+        let mut stream = vec![OP_ACK, 255, 255, 255, 255, 1];
+        let mut ends = vec![0, 6];
+        for len in [0_u32, 1, 7, 300] {
+            stream.push(busrt::OP_PUBLISH);
+            stream.extend(len.to_le_bytes());
+            stream.push(0);
+            stream.extend(std::iter::repeat_n(OP_ACK, len as usize));
+            ends.push(stream.len());
+        }
+        for cut in 1..stream.len() {
+            let mut frames = Frames::default();
+            let mut at = 0;
+            for part in stream.chunks(cut) {
+                assert_eq!(frames.is_between(), ends.contains(&at), "{at} of {cut}");
+                frames.follow(part);
+                at += part.len();
+            }
+            assert!(frames.is_between());
+        }
+    }
+}
