@@ -36,7 +36,12 @@ mod absent;
 pub mod config;
 mod open;
 pub mod phase;
+#[cfg(feature = "busrt")]
+mod standalone;
 
+/// A broker by itself: what [`start_broker`] starts.
+#[cfg(feature = "busrt")]
+pub use busrt_backend::broker;
 #[cfg(feature = "tcp")]
 pub use busrt_backend::tls;
 pub use config::{Broker, BrokerMode, Config, ConfigError, Tls};
@@ -45,6 +50,8 @@ pub use open::{OpenError, open, open_shadow};
 pub use phase::{Phase, PhaseError};
 /// Doubles traffic to a second bus and compares: what [`open_shadow`] returns, and its report.
 pub use shadow;
+#[cfg(feature = "busrt")]
+pub use standalone::{StartError, start_broker};
 
 /// The README's example, so that it is compiled and run as a test.
 #[cfg(all(doctest, feature = "crossbeam"))]

@@ -138,7 +138,9 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
         Phase::Tcp { host, port } => Address::Tcp {
             host: host.clone(),
             port: *port,
-            tls: tls(config, phase)?,
+            tls: tls(config).ok_or_else(|| OpenError::NoCertificates {
+                phase: phase.to_string(),
+            })?,
         },
         _ => Address::InProcess,
     };
@@ -153,6 +155,8 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
     options.connect_timeout = config.connect_timeout;
     options.keepalive = config.broker.timeout;
     options.max_connections = config.broker.max_connections;
+    options.acl = crate::standalone::acl(config);
+    options.rate = crate::standalone::rate(config);
     options.wait = config.wait;
     options.link_timeout = config.link_timeout;
     match busrt_backend::open(options).await {
@@ -165,16 +169,12 @@ async fn busrt(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, Open
 }
 
 #[cfg(feature = "tcp")]
-fn tls(config: &Config, phase: &Phase) -> Result<busrt_backend::tls::TlsOptions, OpenError> {
-    let Some(tls) = &config.tls else {
-        return Err(OpenError::NoCertificates {
-            phase: phase.to_string(),
-        });
-    };
+pub(crate) fn tls(config: &Config) -> Option<busrt_backend::tls::TlsOptions> {
+    let tls = config.tls.as_ref()?;
     let mut options = busrt_backend::tls::TlsOptions::new(&tls.ca, &tls.cert, &tls.key);
     options.server_name.clone_from(&tls.server_name);
     options.crl.clone_from(&tls.crl);
-    Ok(options)
+    Some(options)
 }
 
 #[cfg(not(feature = "busrt"))]

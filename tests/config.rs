@@ -4,9 +4,11 @@
 //! its error type, which is large and not ours.
 #![allow(clippy::result_large_err, clippy::unwrap_used)]
 
+use std::path::Path;
 use std::time::Duration;
 
-use eventbus::{BrokerMode, Config, ConfigError, Phase, Tls};
+use eventbus::config::MetricsAddress;
+use eventbus::{BrokerMode, Config, ConfigError, Phase, Tls, TopicFilter};
 use figment::Jail;
 use figment::providers::Serialized;
 
@@ -184,12 +186,12 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "phaze = 'crossbeam'",
             "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
-             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`",
+             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`, `acl`",
         ),
         (
             "[broker]\nmod = 'auto'",
             "unknown key `broker.mod` in file `eventbus.toml`; allowed are `mode`, \
-             `max_connections`, `timeout`",
+             `max_connections`, `timeout`, `rate`, `unix`, `tcp`, `metrics`",
         ),
         (
             "[broker]\nmode = 'maybe'",
@@ -276,4 +278,108 @@ fn a_mistake_in_the_environment_names_the_variable() {
         ));
         Ok(())
     });
+}
+
+#[test]
+fn a_standalone_broker_has_sockets_ports_and_rules() {
+    Jail::expect_with(|jail| {
+        jail.create_file(
+            "broker.toml",
+            r##"
+            [broker]
+            unix = ["/run/x/bus.sock", "/run/y/bus.sock"]
+            tcp = ["127.0.0.1:7777", "[::1]:7777"]
+            metrics = "unix:/run/x/metrics.sock"
+            rate = 5
+            [tls]
+            ca = "ca.pem"
+            cert = "broker.pem"
+            key = "broker.key"
+            [acl."*"]
+            subscribe = ["events.#"]
+            [acl.writer]
+            publish = ["#"]
+            call = ["inventory", "a-*"]
+            "##,
+        )?;
+        let read = || {
+            let figment = Config::figment_from("broker.toml".as_ref()).unwrap();
+            Config::from_figment(&figment).unwrap()
+        };
+        let config = read();
+        assert_eq!(config.broker.unix.len(), 2);
+        assert_eq!(config.broker.tcp[1], "[::1]:7777".parse().unwrap());
+        let metrics = MetricsAddress::Unix("/run/x/metrics.sock".into());
+        assert_eq!(config.broker.metrics, Some(metrics));
+        assert_eq!(config.broker.rate, Some(5));
+        assert_eq!(
+            config.acl["*"].subscribe,
+            [TopicFilter::new("events.#").unwrap()]
+        );
+        assert_eq!(config.acl["*"].publish, []);
+        assert_eq!(config.acl["writer"].call, ["inventory", "a-*"]);
+
+        jail.set_env("EVENTBUS_BROKER__UNIX", "/a.sock, /b.sock");
+        jail.set_env("EVENTBUS_BROKER__METRICS", "127.0.0.1:9100");
+        jail.set_env("EVENTBUS_BROKER__RATE", "7");
+        let config = read();
+        assert_eq!(
+            config.broker.unix,
+            [Path::new("/a.sock"), Path::new("/b.sock")]
+        );
+        let metrics = "127.0.0.1:9100".parse().unwrap();
+        assert_eq!(config.broker.metrics, Some(MetricsAddress::Tcp(metrics)));
+        assert_eq!(config.broker.rate, Some(7));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_mistake_in_a_standalone_brokers_keys_is_one_sentence() {
+    for (file, sentence) in [
+        (
+            "[broker]\nunix = ['bus.sock']",
+            "bad value `bus.sock` for `broker.unix` in file `eventbus.toml`; expected an absolute \
+             path of at most 107 bytes",
+        ),
+        (
+            "[broker]\ntcp = ['localhost']",
+            "bad value `localhost` for `broker.tcp` in file `eventbus.toml`; expected an address \
+             and a port such as `127.0.0.1:7777` or `[::]:7777`",
+        ),
+        (
+            "[broker]\ntcp = ['127.0.0.1:7777']",
+            "a broker's TCP port needs TLS, so `tls.ca` must be set too",
+        ),
+        (
+            "[broker]\nmetrics = 'unix:metrics'",
+            "bad value `unix:metrics` for `broker.metrics` in file `eventbus.toml`; expected an \
+             address and a port such as `127.0.0.1:9100`, or `unix:/path`",
+        ),
+        (
+            "[broker]\nrate = 0",
+            "bad value `0` for `broker.rate` in file `eventbus.toml`; expected more than zero",
+        ),
+        (
+            "[acl.'a*b']\npublish = ['#']",
+            "bad value `a*b` for `acl` in file `eventbus.toml`; expected names of clients: 1 to 64 \
+             of A-Z a-z 0-9 _ -, or a beginning and a final `*`",
+        ),
+        (
+            "[acl.a]\npublish = ['#.b']",
+            "bad value `#.b` for `acl.a.publish` in file `eventbus.toml`; expected a topic filter; \
+             `#` is segment 1 of 2 in filter `#.b`; it may only stand last",
+        ),
+        (
+            "[acl.a]\nread = ['#']",
+            "unknown key `acl.a.read` in file `eventbus.toml`; allowed are `publish`, `subscribe`, \
+             `call`",
+        ),
+    ] {
+        Jail::expect_with(|jail| {
+            jail.create_file("eventbus.toml", file)?;
+            assert_eq!(load_error(), sentence);
+            Ok(())
+        });
+    }
 }

@@ -123,6 +123,8 @@ async fn start_broker(options: &Options) -> Result<Option<Broker>, OpenError> {
     broker_options.keepalive = options.keepalive;
     broker_options.max_connections = options.max_connections;
     broker_options.fit(options.limits.max_event_size);
+    broker_options.acl = options.acl.clone();
+    broker_options.rate = options.rate;
     let path = match &options.address {
         Address::Unix(path) => path,
         #[cfg(feature = "tcp")]

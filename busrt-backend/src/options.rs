@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eventbus_trait::{ConnectError, Limits};
 
-use crate::broker::{BrokerError, SocketError};
+use crate::broker::{Acl, BrokerError, RateLimit, SocketError};
 #[cfg(feature = "tcp")]
 use crate::tls::{TlsError, TlsOptions};
 
@@ -60,6 +60,10 @@ pub struct Options {
     pub keepalive: Duration,
     /// Most sessions on a broker that this process runs: 100.
     pub max_connections: usize,
+    /// What others may do at a broker that this process runs: everything.
+    pub acl: Acl,
+    /// How much each of them may send; as much as it can, if not said.
+    pub rate: Option<RateLimit>,
     /// How long a subscriber may stay away before what it has not confirmed is given up, counted
     /// and logged: 60 s. It runs only while this process is connected itself.
     pub link_timeout: Duration,
@@ -99,6 +103,8 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(30),
             max_connections: 100,
+            acl: Acl::default(),
+            rate: None,
             link_timeout: Duration::from_secs(60),
             backoff: Backoff::default(),
             wait: false,

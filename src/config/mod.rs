@@ -8,8 +8,11 @@
 
 mod environment;
 mod error;
+mod listen;
 mod raw;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use figment::providers::{Format, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use listen::{AclRule, MetricsAddress};
 
 use crate::phase::{Phase, PhaseError};
 use environment::Environment;
@@ -51,6 +55,10 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// mode = "auto"                    # auto, embedded, external
 /// max_connections = 100
 /// timeout = "30s"                  # a client that is silent for longer is let go
+/// rate = 10000                     # events per second of each client; without it no limit
+/// unix = ["/run/x/bus.sock"]       # these three only for a standalone broker
+/// tcp = ["0.0.0.0:7777"]
+/// metrics = "127.0.0.1:9100"
 ///
 /// [connect]
 /// timeout = "5s"
@@ -63,6 +71,10 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// key = "certs/collector.key"
 /// server_name = "broker.example"   # if the host in the phase is not in the broker's certificate
 /// crl = "certs/crl.pem"            # if certificates are revoked
+///
+/// [acl."collector-*"]              # once there is one, who is not named may do nothing
+/// publish = ["events.#"]
+/// subscribe = ["control.#"]
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -81,8 +93,12 @@ pub struct Config {
     pub wait: bool,
     /// How long a subscriber may stay away before what it has not confirmed is given up: 60 s.
     pub link_timeout: Duration,
-    /// Certificates of a phase `tcp://host:port`.
+    /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
     pub tls: Option<Tls>,
+    /// What clients may do at a broker that this process runs, by their names, or by beginnings of
+    /// names with a final `*`. Empty, everybody may do everything; otherwise who is not named here
+    /// may do nothing.
+    pub acl: BTreeMap<String, AclRule>,
 }
 
 /// The files that TLS needs, all PEM. A relative path starts at the working directory.
@@ -125,6 +141,15 @@ pub struct Broker {
     pub max_connections: usize,
     /// How long a peer may be silent before it counts as gone: 30 s.
     pub timeout: Duration,
+    /// Events per second that each client may send to a broker that this process runs; as many as
+    /// it can, if not said.
+    pub rate: Option<u32>,
+    /// UNIX sockets of a standalone broker.
+    pub unix: Vec<PathBuf>,
+    /// TCP ports of a standalone broker, always with TLS.
+    pub tcp: Vec<SocketAddr>,
+    /// Where a standalone broker serves `/healthz` and `/metrics`, if anywhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 /// Who runs the broker behind a UNIX socket or a TCP port. In process it is always embedded.
@@ -153,6 +178,7 @@ impl Default for Config {
             wait: false,
             link_timeout: Duration::from_secs(60),
             tls: None,
+            acl: BTreeMap::new(),
         }
     }
 }
@@ -163,6 +189,10 @@ impl Default for Broker {
             mode: BrokerMode::Auto,
             max_connections: 100,
             timeout: Duration::from_secs(30),
+            rate: None,
+            unix: Vec::new(),
+            tcp: Vec::new(),
+            metrics: None,
         }
     }
 }
@@ -190,14 +220,20 @@ impl Config {
     /// [`ConfigError::Unreadable`] if the file cannot be read.
     pub fn figment() -> Result<Figment, ConfigError> {
         let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
-        let figment = match named {
-            Some(path) => merge_file(Figment::new(), &PathBuf::from(path))?,
-            None if Path::new(DEFAULT_FILE).exists() => {
-                merge_file(Figment::new(), Path::new(DEFAULT_FILE))?
-            }
-            None => Figment::new(),
-        };
-        Ok(figment.merge(Environment))
+        match named {
+            Some(path) => Self::figment_from(Path::new(&path)),
+            None if Path::new(DEFAULT_FILE).exists() => Self::figment_from(Path::new(DEFAULT_FILE)),
+            None => Ok(Figment::new().merge(Environment)),
+        }
+    }
+
+    /// As [`figment`](Self::figment), with this file instead of the one that the environment or
+    /// the working directory has.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] if the file cannot be read.
+    pub fn figment_from(file: &Path) -> Result<Figment, ConfigError> {
+        Ok(merge_file(Figment::new(), file)?.merge(Environment))
     }
 
     /// Reads a configuration from any figment; keys that it lacks have their defaults.

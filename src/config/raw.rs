@@ -1,5 +1,6 @@
 //! The configuration as it is written, before it is checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::error::ConfigError;
+use super::listen::{self, RawRule, Texts};
 use super::{Broker, BrokerMode, Config, Tls};
 use crate::phase::{Phase, PhaseError};
 
@@ -24,6 +26,7 @@ pub(super) struct Raw {
     broker: RawBroker,
     connect: RawConnect,
     tls: RawTls,
+    acl: BTreeMap<String, RawRule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,6 +45,10 @@ struct RawBroker {
     max_connections: usize,
     #[serde(deserialize_with = "duration")]
     timeout: Duration,
+    rate: Option<u32>,
+    unix: Texts,
+    tcp: Texts,
+    metrics: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +89,10 @@ impl Default for RawBroker {
             mode: broker.mode,
             max_connections: broker.max_connections,
             timeout: broker.timeout,
+            rate: broker.rate,
+            unix: Texts::default(),
+            tcp: Texts::default(),
+            metrics: None,
         }
     }
 }
@@ -101,8 +112,10 @@ impl Raw {
     /// Checks what the types alone do not say.
     pub(super) fn check(self, figment: &Figment) -> Result<Config, ConfigError> {
         let phase = self.phase(figment)?;
+        let broker = self.broker.check(figment)?;
         let config = Config {
-            tls: self.tls.check(&phase)?,
+            tls: self.tls.check(&phase, &broker)?,
+            acl: listen::acl(figment, &self.acl)?,
             phase,
             name: self.name,
             limits: Limits {
@@ -110,11 +123,7 @@ impl Raw {
                 publish_deadline: self.limits.publish_deadline,
                 max_subscriptions: self.limits.max_subscriptions,
             },
-            broker: Broker {
-                mode: self.broker.mode,
-                max_connections: self.broker.max_connections,
-                timeout: self.broker.timeout,
-            },
+            broker,
             connect_timeout: self.connect.timeout,
             wait: self.connect.wait,
             link_timeout: self.connect.link_timeout,
@@ -123,6 +132,7 @@ impl Raw {
             ("limits.max_event_size", config.limits.max_event_size == 0),
             ("broker.max_connections", config.broker.max_connections == 0),
             ("broker.timeout", config.broker.timeout.is_zero()),
+            ("broker.rate", config.broker.rate == Some(0)),
             ("connect.timeout", config.connect_timeout.is_zero()),
             ("connect.link_timeout", config.link_timeout.is_zero()),
         ];
@@ -167,9 +177,27 @@ impl Raw {
     }
 }
 
+impl RawBroker {
+    fn check(&self, figment: &Figment) -> Result<Broker, ConfigError> {
+        let metrics = self.metrics.as_deref().map(|text| {
+            let wrong = |expected| ConfigError::value(figment, "broker.metrics", expected);
+            text.parse().map_err(wrong)
+        });
+        Ok(Broker {
+            mode: self.mode,
+            max_connections: self.max_connections,
+            timeout: self.timeout,
+            rate: self.rate,
+            unix: self.unix.sockets(figment, "broker.unix")?,
+            tcp: self.tcp.ports(figment, "broker.tcp")?,
+            metrics: metrics.transpose()?,
+        })
+    }
+}
+
 impl RawTls {
     /// All three files or none, and none only without TCP.
-    fn check(self, phase: &Phase) -> Result<Option<Tls>, ConfigError> {
+    fn check(self, phase: &Phase, broker: &Broker) -> Result<Option<Tls>, ConfigError> {
         let more = self.server_name.is_some() || self.crl.is_some();
         let files = [
             ("tls.ca", self.ca),
@@ -178,6 +206,7 @@ impl RawTls {
         ];
         let because = match phase.tcp() {
             Some(tcp) => format!("phase `{tcp}` needs TLS"),
+            None if !broker.tcp.is_empty() => "a broker's TCP port needs TLS".to_owned(),
             None if more || files.iter().any(|(_, file)| file.is_some()) => {
                 "`tls` needs three files".to_owned()
             }
