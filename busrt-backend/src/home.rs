@@ -58,7 +58,9 @@ pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
         match open_once(options.clone()).await {
             // Who has the lock may not listen yet, or no more: ask again who is the broker.
             Err(OpenError::Connect(ConnectError::Unreachable { .. }))
-                if options.broker == BrokerMode::Auto && Instant::now() < patience =>
+                if options.broker == BrokerMode::Auto
+                    && matches!(options.address, Address::Unix(_))
+                    && Instant::now() < patience =>
             {
                 futures_timer::Delay::new(RETRY).await;
             }
@@ -128,7 +130,16 @@ async fn start_broker(options: &Options) -> Result<Option<Broker>, OpenError> {
     let path = match &options.address {
         Address::Unix(path) => path,
         #[cfg(feature = "tcp")]
-        Address::Tcp { .. } => return Ok(None),
+        Address::Tcp { host, port, tls } => {
+            if options.broker != BrokerMode::Embedded {
+                return Ok(None);
+            }
+            let address = crate::tls::resolve(host, *port)?;
+            let tls = tls.clone();
+            broker_options.listeners = vec![Listener::Tcp { address, tls }];
+            info!(%address, "this process is the broker");
+            return Ok(Some(Broker::start(broker_options).await?));
+        }
         Address::InProcess => return Ok(Some(Broker::start(broker_options).await?)),
     };
     if options.broker == BrokerMode::External {

@@ -16,10 +16,13 @@ mod reload;
 mod server;
 mod tunnel;
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+
+use crate::broker::BrokerError;
 
 pub(crate) use client::{Connector, address};
 pub use error::TlsError;
@@ -83,6 +86,19 @@ pub fn own_names(options: &TlsOptions) -> Result<CertNames, TlsError> {
         });
     }
     Ok(names)
+}
+
+/// Where a broker listens whose clients dial `host`.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, BrokerError> {
+    let found = (host, port).to_socket_addrs().map(|mut all| all.next());
+    let reason = match found {
+        Ok(Some(address)) => return Ok(address),
+        Ok(None) => "it has none".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    Err(BrokerError::Runtime {
+        reason: format!("no address for `{host}`: {reason}"),
+    })
 }
 
 /// busrt brings rustls with aws-lc-rs; naming it here keeps a second provider from mattering.

@@ -80,7 +80,9 @@ impl Refusal {
             Some(rustls::Error::PeerIncompatible(
                 rustls::PeerIncompatible::Tls12NotOffered
                 | rustls::PeerIncompatible::Tls12NotOfferedOrEnabled
-                | rustls::PeerIncompatible::SupportedVersionsExtensionRequired,
+                | rustls::PeerIncompatible::SupportedVersionsExtensionRequired
+                // What TLS 1.1 does not know and 1.2 always says; it is looked for first.
+                | rustls::PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             )) => Self::OldTls,
             Some(rustls::Error::InvalidCertificate(reason)) => Self::of_certificate(reason),
             Some(rustls::Error::AlertReceived(alert)) => Self::ByClient(*alert),

@@ -1,0 +1,190 @@
+//! Those who get in: sessions over TLS, their names, and who may not have another's.
+
+use std::time::Duration;
+
+use busrt_backend::tls::TlsError;
+use busrt_backend::{Address, BrokerMode, OpenError, open};
+use eventbus_trait::{ConnectError, Event, EventBus, Subscribe};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use crate::support::{Authority, RawClient, TLS_1_2, broker, options, port, refused, run, until};
+
+/// One event each way between two handles.
+async fn exchange(one: &dyn EventBus, other: &dyn EventBus) {
+    let mut events = one.subscribe(Subscribe::to("a.#").unwrap()).await.unwrap();
+    for (n, bus) in [one, other].into_iter().enumerate() {
+        let payload = vec![u8::try_from(n).unwrap()];
+        let event = Event::new("a.b", payload.clone()).unwrap();
+        bus.publish(event).await.unwrap();
+        assert_eq!(events.recv().await.unwrap().bytes().unwrap(), payload);
+    }
+}
+
+#[test]
+fn sessions_of_two_certificates_share_a_bus() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.server()).await;
+        let one = open(options(port(&broker), ca.client("one")))
+            .await
+            .unwrap();
+        let other = open(options(port(&broker), ca.client("other")))
+            .await
+            .unwrap();
+        assert_eq!(one.backend(), "tcp");
+        exchange(&*one, &*other).await;
+        // A further handle has a name of its own, made of the certificate's.
+        let third = one.connect(None).await.unwrap();
+        exchange(&*other, &*third).await;
+        let named = one.connect(Some("one--named")).await.unwrap();
+        exchange(&*named, &*third).await;
+
+        let large = vec![7; 1 << 20];
+        let mut events = one.subscribe(Subscribe::to("big").unwrap()).await.unwrap();
+        other
+            .publish(Event::new("big", large.clone()).unwrap())
+            .await
+            .unwrap();
+        assert!(events.recv().await.unwrap().bytes().unwrap() == large);
+
+        for bus in [&one, &other] {
+            bus.shutdown().await.unwrap();
+        }
+        third.shutdown().await.unwrap();
+        named.shutdown().await.unwrap();
+        until(|| broker.stats().connections == 0).await;
+        assert!(broker.stats().refused.is_empty(), "{:?}", broker.stats());
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn a_name_in_the_options_stands_for_the_host() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.issue("server", &["bus.example"])).await;
+        let tls = ca.client("one").server_name("bus.example");
+        let one = open(options(port(&broker), tls)).await.unwrap();
+        exchange(&*one, &*one).await;
+        one.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn a_peer_without_tls_1_3_is_served_with_1_2() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.server()).await;
+        let mut raw = RawClient::showing(&ca.client("one"));
+        raw.versions = TLS_1_2;
+        let mut tls = raw.connect(port(&broker), &ca.file()).await.unwrap();
+        let mut greeting = [0; 3];
+        tls.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(greeting[0], 0xEB);
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn a_name_that_the_certificate_does_not_entitle_to_is_not_even_asked_for() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.server()).await;
+        let mut named = options(port(&broker), ca.client("alice"));
+        named.name = Some("bob".to_owned());
+        let error = open(named.clone()).await.unwrap_err();
+        let OpenError::Tls(TlsError::NotEntitled { name, names, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(
+            (name.as_str(), names.as_str()),
+            ("bob", "`alice`, `alice--…`")
+        );
+        named.name = Some("alice".to_owned());
+        let alice = open(named).await.unwrap();
+        let refused = alice.connect(Some("alice-2")).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("does not entitle"),
+            "{refused}"
+        );
+        alice.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn a_program_may_be_the_broker_itself() {
+    run(async {
+        let ca = Authority::new();
+        // A port that was free a moment ago.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut host = options(port, ca.issue("host", &["127.0.0.1", "host"]));
+        host.broker = BrokerMode::Embedded;
+        let host = open(host).await.unwrap();
+        let guest = open(options(port, ca.client("guest"))).await.unwrap();
+        exchange(&*host, &*guest).await;
+        guest.shutdown().await.unwrap();
+        host.shutdown().await.unwrap();
+    });
+}
+
+/// LIF-008: connecting to nothing is an error, and so is connecting to who says nothing.
+#[test]
+fn connecting_to_nothing_ends_within_the_deadline() {
+    run(async {
+        let ca = Authority::new();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let mut options = options(port, ca.client("one"));
+        options.connect_timeout = Duration::from_millis(200);
+        let error = open(options.clone()).await.unwrap_err();
+        let timeout = matches!(error, OpenError::Connect(ConnectError::Timeout { .. }));
+        assert!(timeout, "{error:?}");
+        drop(silent);
+        let error = open(options).await.unwrap_err();
+        let nothing = matches!(error, OpenError::Connect(ConnectError::Unreachable { .. }));
+        assert!(nothing, "{error:?}");
+    });
+}
+
+/// Over the limit is told through TLS as well.
+#[test]
+fn a_full_broker_says_so_behind_tls() {
+    run(async {
+        let ca = Authority::new();
+        let broker = crate::support::broker_with(ca.server(), |o| o.max_connections = 1).await;
+        let one = open(options(port(&broker), ca.client("one")))
+            .await
+            .unwrap();
+        let error = open(options(port(&broker), ca.client("two")))
+            .await
+            .unwrap_err();
+        let told = matches!(error, OpenError::Connect(ConnectError::Refused { .. }));
+        assert!(told, "{error:?}");
+        refused(&broker, "too_many").await;
+        one.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn an_ipv6_address_is_written_in_brackets() {
+    run(async {
+        let ca = Authority::new();
+        let mut options = options(1, ca.client("one"));
+        options.address = Address::Tcp {
+            host: "::1".to_owned(),
+            port: 1,
+            tls: ca.client("one"),
+        };
+        let error = open(options).await.unwrap_err().to_string();
+        assert!(error.contains("`tcp://[::1]:1`"), "{error}");
+    });
+}
