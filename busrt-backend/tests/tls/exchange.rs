@@ -5,7 +5,7 @@ use std::time::Duration;
 use busrt_backend::tls::TlsError;
 use busrt_backend::{Address, BrokerMode, OpenError, open};
 use eventbus_trait::{ConnectError, Event, EventBus, Subscribe};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::support::{Authority, RawClient, TLS_1_2, broker, options, port, refused, run, until};
@@ -112,6 +112,66 @@ fn a_name_that_the_certificate_does_not_entitle_to_is_not_even_asked_for() {
         alice.shutdown().await.unwrap();
         broker.stop().await;
     });
+}
+
+/// SEC-003: a client that asks for another's name all the same is refused, and the other lives on.
+#[test]
+fn nobody_takes_a_name_of_another_certificate() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.server()).await;
+        let mut bob = options(port(&broker), ca.client("bob"));
+        bob.name = Some("bob".to_owned());
+        let bob = open(bob).await.unwrap();
+        let mut events = bob.subscribe(Subscribe::to("a.#").unwrap()).await.unwrap();
+        let alice = RawClient::showing(&ca.client("alice"));
+        for name in [
+            "bob",
+            "bob--2",
+            "alice-2",
+            "alice%%x",
+            "bob%%x",
+            "eb-directory",
+            "Alice",
+        ] {
+            let mut tls = alice.connect(port(&broker), &ca.file()).await.unwrap();
+            let answer = register(&mut tls, name).await;
+            assert_ne!(answer, Some(1), "registered as {name}");
+        }
+        // Those that are no names at all, and those that are not alice's.
+        until(|| broker.stats().refused.values().sum::<u64>() == 7).await;
+        assert!(
+            broker.stats().refused["identity"] >= 4,
+            "{:?}",
+            broker.stats()
+        );
+        for name in ["alice", "alice--2"] {
+            let mut tls = alice.connect(port(&broker), &ca.file()).await.unwrap();
+            assert_eq!(register(&mut tls, name).await, Some(1), "{name}");
+        }
+        bob.publish(Event::new("a.b", "x").unwrap()).await.unwrap();
+        assert_eq!(events.recv().await.unwrap().bytes().unwrap(), "x");
+        bob.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+/// busrt's handshake; the broker's last word of it, 1 for yes.
+async fn register(
+    stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
+    name: &str,
+) -> Option<u8> {
+    let mut greeting = [0; 3];
+    stream.read_exact(&mut greeting).await.ok()?;
+    stream.write_all(&greeting).await.ok()?;
+    if stream.read_u8().await.ok()? != 1 {
+        return None;
+    }
+    let length = u16::try_from(name.len()).unwrap();
+    stream.write_all(&length.to_le_bytes()).await.ok()?;
+    stream.write_all(name.as_bytes()).await.ok()?;
+    stream.flush().await.ok()?;
+    stream.read_u8().await.ok()
 }
 
 #[test]
