@@ -86,14 +86,20 @@ fn ports(config: &Config) -> Result<Vec<Listener>, StartError> {
     }
 }
 
-/// The rules of a configuration, as a broker takes them.
+/// The rules of a configuration, as a broker takes them. The rule of a name is also that of the
+/// further handles of its process, whose names have two hyphens after it.
 pub(crate) fn acl(config: &Config) -> Acl {
     if config.acl.is_empty() {
         return Acl::default();
     }
     let deny = busrt_backend::broker::AclRule::deny_all();
     config.acl.iter().fold(Acl::new(deny), |acl, (name, rule)| {
-        acl.with(name, translated(rule))
+        let acl = acl.with(name, translated(rule));
+        let handles = format!("{name}--*");
+        if name.ends_with('*') || config.acl.contains_key(&handles) {
+            return acl;
+        }
+        acl.with(handles, translated(rule))
     })
 }
 
@@ -111,5 +117,39 @@ fn translated(rule: &AclRule) -> busrt_backend::broker::AclRule {
         publish: rule.publish.clone(),
         subscribe: rule.subscribe.clone(),
         call: rule.call.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eventbus_trait::TopicFilter;
+
+    use super::*;
+
+    fn publish(filter: &str) -> AclRule {
+        let mut rule = AclRule::default();
+        rule.publish.push(TopicFilter::new(filter).unwrap());
+        rule
+    }
+
+    #[test]
+    fn a_rule_holds_for_the_further_handles_of_a_name() {
+        let mut config = Config::default();
+        let rules = [("one", "a"), ("two", "b"), ("two--*", "c"), ("t*", "d")];
+        for (name, filter) in rules {
+            config.acl.insert(name.to_owned(), publish(filter));
+        }
+        let acl = acl(&config);
+        for (name, filter) in [
+            ("one", Some("a")),
+            ("one--1", Some("a")),
+            ("one-1", None),
+            ("two", Some("b")),
+            ("two--1", Some("c")),
+            ("two-1", Some("d")),
+        ] {
+            let told = acl.rule(name).publish.first().map(ToString::to_string);
+            assert_eq!(told.as_deref(), filter, "{name}");
+        }
     }
 }

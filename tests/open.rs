@@ -205,4 +205,71 @@ mod carried {
             shadow.shutdown().await.unwrap();
         }
     }
+
+    #[cfg(feature = "tcp")]
+    mod tcp {
+        use std::net::TcpListener;
+        use std::os::unix::fs::PermissionsExt as _;
+
+        use eventbus::{BrokerMode, Tls};
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+        use super::*;
+
+        /// An authority, and one certificate for a program that is broker and client.
+        fn certificates(directory: &tempfile::TempDir) -> Tls {
+            let path = |name: &str| directory.path().join(name);
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            std::fs::write(path("ca.pem"), certificate.pem()).unwrap();
+            let issuer = Issuer::new(params, key);
+            let names = ["collector".to_owned(), "127.0.0.1".to_owned()];
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(names).unwrap();
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            std::fs::write(path("own.pem"), certificate.pem()).unwrap();
+            std::fs::write(path("own.key"), key.serialize_pem()).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(path("own.key"), mode).unwrap();
+            Tls::new(path("ca.pem"), path("own.pem"), path("own.key"))
+        }
+
+        /// A port that was free a moment ago.
+        fn free() -> u16 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        }
+
+        #[tokio::test]
+        async fn tcp_carries_events_alone_and_in_a_shadow() {
+            let directory = tempfile::tempdir().unwrap();
+            let tcp: Phase = format!("tcp://127.0.0.1:{}", free()).parse().unwrap();
+            let config = Config::default()
+                .tls(certificates(&directory))
+                .broker_mode(BrokerMode::Embedded);
+            let host = carries(config.clone().phase(tcp.clone())).await;
+            assert_eq!(host.backend(), "tcp");
+            let guest = config.clone().broker_mode(BrokerMode::Auto);
+            opens(guest.phase(tcp), "tcp").await;
+            host.shutdown().await.unwrap();
+
+            let tcp = format!("tcp://127.0.0.1:{}", free()).parse().unwrap();
+            let shadow = config.shadow(Phase::InProcess, tcp).unwrap();
+            opens(shadow, "shadow").await;
+        }
+
+        #[tokio::test]
+        async fn a_broker_by_itself_serves_tcp() {
+            let directory = tempfile::tempdir().unwrap();
+            let mut config = Config::default().tls(certificates(&directory));
+            config.broker.tcp.push("127.0.0.1:0".parse().unwrap());
+            let broker = eventbus::start_broker(&config).await.unwrap();
+            let port = broker.addresses()[0].port().unwrap();
+            let tcp = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+            opens(config.phase(tcp).name("collector"), "tcp").await;
+            broker.stop().await;
+        }
+    }
 }

@@ -29,6 +29,18 @@ pub enum Address {
     },
 }
 
+impl Address {
+    /// The TCP port, if it is at one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            #[cfg(feature = "tcp")]
+            Self::Tcp { port, .. } => Some(*port),
+            _ => None,
+        }
+    }
+}
+
 /// Who runs the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
