@@ -5,7 +5,6 @@
 //! ended, so there are never more than `max_connections`, and a few that are being refused.
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -250,23 +249,30 @@ impl Door {
             denied: false,
         };
         let mut up = Aborting(tokio::spawn(up.run()));
-        {
-            let counters = &self.counters;
-            let mut down = pin!(relay::down(from_broker, &mut writer, waiting, counters));
-            tokio::select! {
-                ended = &mut up.0 => match ended {
-                    Ok(Ok(())) => {
-                        // busrt has seen the end too, and is about to close; the client may read on.
-                        let _ = timeout(self.handshake_timeout, down).await;
-                    }
-                    Ok(Err(end)) => self.cut(&name, peer, &end),
-                    Err(_) => {}
-                },
-                _ = &mut down => {}
-            }
+        let mut down = relay::Down {
+            broker: from_broker,
+            writer,
+            answers: waiting,
+            counters: &self.counters,
+            keepalive: self.keepalive,
+        };
+        tokio::select! {
+            ended = &mut up.0 => match ended {
+                Ok((Ok(()), up)) => {
+                    // Now busrt sees the end too, and closes; the client may read on until then.
+                    drop(up);
+                    let _ = timeout(self.handshake_timeout, down.run()).await;
+                }
+                Ok((Err(end), _up)) => self.cut(&name, peer, &end),
+                Err(_) => {}
+            },
+            ended = down.run() => match ended {
+                Ok(()) => {}
+                Err(end) => self.cut(&name, peer, &end),
+            },
         }
         drop(up);
-        let _ = timeout(self.handshake_timeout, writer.shutdown()).await;
+        let _ = timeout(self.handshake_timeout, down.close()).await;
         info!(client = name, peer, "client disconnected");
     }
 
@@ -321,9 +327,9 @@ impl Drop for Counted<'_> {
 }
 
 /// A task that ends with its owner.
-struct Aborting(JoinHandle<Result<(), End>>);
+struct Aborting<T>(JoinHandle<T>);
 
-impl Drop for Aborting {
+impl<T> Drop for Aborting<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -35,6 +35,9 @@ pub(super) enum End {
     /// A frame did not come to its end.
     #[error("a frame did not come to its end within {0:?}")]
     Stalled(Duration),
+    /// The client does not read.
+    #[error("nothing was read within {0:?}")]
+    Deaf(Duration),
     /// The connection, or the broker's end, is gone.
     #[error("{0}")]
     Gone(#[from] io::Error),
@@ -46,6 +49,7 @@ impl End {
         match self {
             Self::Breach(breach) => Some(breach.reason()),
             Self::Stalled(_) => Some(Reason::Stalled),
+            Self::Deaf(_) => Some(Reason::Deaf),
             Self::Gone(_) => None,
         }
     }
@@ -70,8 +74,13 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    /// Passes what may pass until the client's end of file.
-    pub(super) async fn run(mut self) -> Result<(), End> {
+    /// Passes what may pass until the client's end of file. It comes back with what it owns, so
+    /// that busrt hears of the end after whoever waits for this.
+    pub(super) async fn run(mut self) -> (Result<(), End>, Self) {
+        (self.pass_on().await, self)
+    }
+
+    async fn pass_on(&mut self) -> Result<(), End> {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut filled = 0;
         let mut began = Instant::now();
@@ -175,31 +184,59 @@ where
 }
 
 /// From the broker to the client, with answers of ours between the broker's frames.
-pub(super) async fn down(
-    mut broker: impl AsyncRead + Unpin,
-    writer: &mut (impl AsyncWrite + Unpin),
-    mut answers: mpsc::Receiver<[u8; 6]>,
-    counters: &Counters,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut frames = Frames::default();
-    loop {
-        let read = tokio::select! {
-            biased;
-            Some(answer) = answers.recv(), if frames.is_between() => {
-                writer.write_all(&answer).await?;
-                writer.flush().await?;
-                continue;
+pub(super) struct Down<'a, R, W> {
+    pub(super) broker: R,
+    pub(super) writer: W,
+    pub(super) answers: mpsc::Receiver<[u8; 6]>,
+    pub(super) counters: &'a Counters,
+    /// How long the client may leave what it is sent unread.
+    pub(super) keepalive: Duration,
+}
+
+impl<R, W> Down<'_, R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    /// Passes everything until the broker's end of file.
+    pub(super) async fn run(&mut self) -> Result<(), End> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut frames = Frames::default();
+        loop {
+            let read = tokio::select! {
+                biased;
+                Some(answer) = self.answers.recv(), if frames.is_between() => {
+                    self.write(&answer).await?;
+                    continue;
+                }
+                read = self.broker.read(&mut buffer) => read?,
+            };
+            if read == 0 {
+                return Ok(());
             }
-            read = broker.read(&mut buffer) => read?,
-        };
-        if read == 0 {
-            return Ok(());
+            frames.follow(&buffer[..read]);
+            self.counters.bytes_out.fetch_add(read as u64, Relaxed);
+            self.write(&buffer[..read]).await?;
         }
-        frames.follow(&buffer[..read]);
-        counters.bytes_out.fetch_add(read as u64, Relaxed);
-        writer.write_all(&buffer[..read]).await?;
-        writer.flush().await?;
+    }
+
+    /// Closes the client's side, then waits until busrt has closed its own: only then is the name
+    /// free.
+    pub(super) async fn close(&mut self) {
+        let _ = self.writer.shutdown().await;
+        let mut rest = [0; 4096];
+        while matches!(self.broker.read(&mut rest).await, Ok(1..)) {}
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let writing = async {
+            self.writer.write_all(bytes).await?;
+            self.writer.flush().await
+        };
+        match timeout(self.keepalive, writing).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(End::Deaf(self.keepalive)),
+        }
     }
 }
 

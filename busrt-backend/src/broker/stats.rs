@@ -34,6 +34,8 @@ pub(super) enum Reason {
     Topic,
     /// A frame that did not come to its end in time.
     Stalled,
+    /// It does not read what it is sent.
+    Deaf,
 }
 
 impl Reason {
@@ -52,6 +54,7 @@ impl Reason {
             Self::Length => "length",
             Self::Topic => "topic",
             Self::Stalled => "stalled",
+            Self::Deaf => "deaf",
         }
     }
 }
@@ -68,7 +71,7 @@ pub struct BrokerStats {
     pub accepted: u64,
     /// Connections refused, or ended for what they sent, by the reason that stands in the log too:
     /// `user`, `too_many`, `resources`, `protocol`, `handshake_timeout`, `name`, `identity`,
-    /// `name_in_use`, `operation`, `length`, `topic`, `stalled`, and those of TLS.
+    /// `name_in_use`, `operation`, `length`, `topic`, `stalled`, `deaf`, and those of TLS.
     pub refused: BTreeMap<&'static str, u64>,
     /// Frames that were denied to a client whose connection stayed.
     pub denied: u64,
