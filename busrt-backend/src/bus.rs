@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
+    BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
     PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
     Topic, TryPublishError, count,
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::home::Home;
+use crate::session::command::Command;
 use crate::session::link::Link;
 use crate::session::node::{Gone, Node};
 use crate::session::outbox::Accepted;
 use crate::session::receipt::Pending;
 use crate::session::routes::{Route, Sequences};
-use crate::session::writer::Command;
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
 /// [`connect`](EventBus::connect).
@@ -33,7 +33,7 @@ pub struct BusrtBus {
     node: Arc<Node>,
     /// Runtime and broker, shared with the handles made by `connect`; empty once shut down.
     home: Mutex<Option<Arc<Home>>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
     backend: &'static str,
     finished: tokio::sync::Mutex<Option<Result<(), ShutdownError>>>,
 }
@@ -42,13 +42,13 @@ impl BusrtBus {
     pub(crate) fn new(
         node: Arc<Node>,
         home: Arc<Home>,
-        tasks: Vec<JoinHandle<()>>,
+        task: JoinHandle<()>,
         backend: &'static str,
     ) -> Self {
         Self {
             node,
             home: Mutex::new(Some(home)),
-            tasks: Mutex::new(tasks),
+            task: Mutex::new(Some(task)),
             backend,
             finished: tokio::sync::Mutex::new(None),
         }
@@ -72,7 +72,17 @@ impl Node {
         if size > limit {
             return Err(self.refuse(event, PublishError::TooLarge { size, limit }));
         }
+        if self.restricted.load(Ordering::Acquire) && !self.may_publish(event.topic()) {
+            let topic = event.topic().to_string();
+            return Err(self.refuse(event, PublishError::Denied { topic }));
+        }
         Ok(event)
+    }
+
+    fn may_publish(&self, topic: &Topic) -> bool {
+        let state = self.state.lock();
+        let allowed = state.may_publish.as_ref();
+        allowed.is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
     }
 
     fn refuse<E: fmt::Debug>(&self, event: Event, reason: E) -> Refused<E> {
@@ -283,7 +293,7 @@ impl EventBus for BusrtBus {
         let Some(home) = self.home() else {
             return Err(SubscribeError::Closed);
         };
-        let deadline = home.options.connect_timeout;
+        let deadline = home.patience();
         // Whoever shuts down meanwhile is to be the last to let go of it.
         drop(home);
         self.node.subscribe(subscribe, deadline).await
@@ -305,12 +315,16 @@ impl EventBus for BusrtBus {
             refused: node.refused.load(Ordering::Relaxed),
             dropped: node.outbox.dropped(),
             malformed: node.malformed.load(Ordering::Relaxed),
-            reconnects: 0,
-            resends: 0,
-            given_up: 0,
+            reconnects: node.reconnects.load(Ordering::Relaxed),
+            resends: node.resends.load(Ordering::Relaxed),
+            given_up: node.given_up.load(Ordering::Relaxed),
             families: node.outbox.families(),
             subscriptions: node.subscription_stats(),
         }
+    }
+
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.node.watch.subscribe()
     }
 
     async fn shutdown(&self) -> Result<(), ShutdownError> {
@@ -319,8 +333,8 @@ impl EventBus for BusrtBus {
             return result.clone();
         }
         let result = self.node.finish(self.node.limits.publish_deadline).await;
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        end(tasks, self.node.limits.publish_deadline).await;
+        let task = self.task.lock().take();
+        end(task, self.node.limits.publish_deadline).await;
         let home = self.home.lock().take();
         if let Some(home) = home.and_then(Arc::into_inner) {
             home.stop().await;
@@ -330,15 +344,13 @@ impl EventBus for BusrtBus {
     }
 }
 
-/// Waits until the tasks have ended; a write to a broker that has stopped reading is cut off.
-async fn end(tasks: Vec<JoinHandle<()>>, deadline: Duration) {
-    let mut timer = Delay::new(deadline);
-    for mut task in tasks {
-        tokio::select! {
-            biased;
-            _ = &mut task => {}
-            () = &mut timer => task.abort(),
-        }
+/// Waits until the task has ended; a write to a broker that has stopped reading is cut off.
+async fn end(task: Option<JoinHandle<()>>, deadline: Duration) {
+    let Some(mut task) = task else { return };
+    tokio::select! {
+        biased;
+        _ = &mut task => {}
+        () = Delay::new(deadline) => task.abort(),
     }
 }
 
@@ -415,10 +427,10 @@ impl Drop for BusrtBus {
             return;
         };
         let node = Arc::clone(&self.node);
-        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let task = self.task.lock().take();
         home.finish_in_background(async move {
             let _ = node.finish(node.limits.publish_deadline).await;
-            end(tasks, node.limits.publish_deadline).await;
+            end(task, node.limits.publish_deadline).await;
         });
     }
 }

@@ -13,8 +13,10 @@ compile_error!("busrt does not build on Windows; use the `crossbeam` phase there
 
 pub mod broker;
 mod bus;
+mod dial;
 mod home;
 mod options;
+mod patterns;
 mod runtime;
 mod session;
 #[cfg(feature = "tcp")]

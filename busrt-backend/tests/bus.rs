@@ -698,37 +698,6 @@ fn any_number_of_processes_may_open_a_socket_at_once() {
 }
 
 #[test]
-fn a_lost_broker_is_told_to_everybody_who_waits() {
-    run(async {
-        let dir = directory();
-        let path = dir.path().join("bus.sock");
-        let host = opened(&Address::Unix(path.clone())).await;
-        let mut options = Options::new(Address::Unix(path));
-        options.broker = BrokerMode::External;
-        options.limits.publish_deadline = Duration::from_secs(50);
-        let guest = open(options).await.unwrap();
-        let mut subscription = guest
-            .subscribe(Subscribe::to("a").unwrap().capacity(1))
-            .await
-            .unwrap();
-        let first = guest.publish(event("a", 0)).await.unwrap();
-        first.confirmed(Duration::from_secs(30)).await.unwrap();
-        let blocked = {
-            let guest = Arc::clone(&guest);
-            tokio::spawn(async move { guest.publish(event("a", 1)).await })
-        };
-        host.shutdown().await.unwrap();
-        let refused = blocked.await.unwrap().unwrap_err();
-        assert!(
-            matches!(refused.reason(), PublishError::Disconnected { .. }),
-            "{refused}"
-        );
-        expect_numbers(&mut subscription, 0..1).await;
-        assert_eq!(subscription.recv().await, None);
-    });
-}
-
-#[test]
 fn a_dropped_handle_still_sends_what_it_accepted() {
     run(async {
         for (address, _dir) in addresses() {

@@ -22,6 +22,8 @@ use libtest_mimic::{Arguments, Trial};
 
 const ROLE: &str = "EVENTBUS_TEST_ROLE";
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
+/// Who is killed here does not come back.
+const GONE_AFTER: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ async fn named_bus(broker: BrokerMode, name: Option<&str>) -> Arc<BusrtBus> {
     options.broker = broker;
     options.name = name.map(str::to_owned);
     options.limits.publish_deadline = PATIENCE;
+    options.link_timeout = GONE_AFTER;
     open(options).await.unwrap()
 }
 
@@ -248,6 +251,7 @@ fn as_client(socket: &Path, work: impl AsyncFnOnce(Arc<BusrtBus>)) {
         let mut options = Options::new(Address::Unix(socket.to_owned()));
         options.broker = BrokerMode::External;
         options.limits.publish_deadline = PATIENCE;
+        options.link_timeout = GONE_AFTER;
         let bus = open(options).await.unwrap();
         work(Arc::clone(&bus)).await;
         bus.shutdown().await.unwrap();

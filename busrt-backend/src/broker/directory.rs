@@ -72,16 +72,15 @@ impl Directory {
         let sender = frame.sender();
         match Control::read(&Bytes::copy_from_slice(frame.payload())) {
             Ok(Some(Control::Join)) if is_name(sender) => self.join(sender).await,
-            Ok(Some(Control::Leave)) => self.gone(vec![sender.to_owned()]).await,
+            Ok(Some(Control::Leave)) => self.left(sender).await,
             Ok(other) => debug!(sender, ?other, "message not for a directory"),
             Err(reason) => warn!(sender, %reason, "unreadable message"),
         }
     }
 
     async fn join(&mut self, sender: &str) {
-        // A second life under the same name: the others must let go of the first before they hear
-        // of the second.
-        self.gone(vec![sender.to_owned()]).await;
+        // It has come back before it was missed: the others must hear that it was away.
+        self.lost(vec![sender.to_owned()]).await;
         if self.members.len() >= self.max_members {
             // Room may be held by sessions that are gone already.
             self.probe().await;
@@ -113,7 +112,7 @@ impl Directory {
             )
         };
         if !self.send(sender, &answer).await {
-            self.gone(vec![sender.to_owned()]).await;
+            self.lost(vec![sender.to_owned()]).await;
         }
     }
 
@@ -124,23 +123,41 @@ impl Directory {
                 dead.push(member);
             }
         }
-        self.gone(dead).await;
+        self.lost(dead).await;
     }
 
-    /// Tells everybody of those who are gone, and of those found gone while telling.
-    async fn gone(&mut self, mut gone: Vec<String>) {
-        while let Some(client) = gone.pop() {
-            if !self.members.remove(&client) {
-                continue;
-            }
+    /// Tells everybody of one that will not come back.
+    async fn left(&mut self, client: &str) {
+        if self.members.remove(client) {
             info!(client, members = self.members.len(), "session left");
-            let left = Control::Left(Member { client });
-            for member in self.members.clone() {
-                if !self.send(&member, &left).await {
-                    gone.push(member);
-                }
+            let left = Control::Left(Member {
+                client: client.to_owned(),
+            });
+            let dead = self.tell(&left).await;
+            self.lost(dead).await;
+        }
+    }
+
+    /// Tells everybody of those who have lost their connection, and of those found so while
+    /// telling.
+    async fn lost(&mut self, mut lost: Vec<String>) {
+        while let Some(client) = lost.pop() {
+            if self.members.remove(&client) {
+                info!(client, members = self.members.len(), "session lost");
+                lost.extend(self.tell(&Control::Lost(Member { client })).await);
             }
         }
+    }
+
+    /// Tells everybody; returns those who are gone.
+    async fn tell(&mut self, message: &Control) -> Vec<String> {
+        let mut dead = Vec::new();
+        for member in self.members.clone() {
+            if !self.send(&member, message).await {
+                dead.push(member);
+            }
+        }
+        dead
     }
 
     /// Whether `to` is still registered.

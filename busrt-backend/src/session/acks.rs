@@ -37,6 +37,17 @@ pub(crate) struct InLink {
     told: AtomicU64,
     dropped: AtomicU64,
     in_book: AtomicBool,
+    /// The publisher has been asked for what is missing.
+    asked: AtomicBool,
+}
+
+/// Where a link stands, for its publisher to go on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) credit: u64,
+    pub(crate) credit_bytes: u64,
 }
 
 impl InLink {
@@ -64,12 +75,36 @@ impl InLink {
             told: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             in_book: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
         }
     }
 
-    /// The credit that the link began with, in events and bytes, less what its window lacks.
-    pub(crate) fn window(&self) -> (u64, u64) {
-        (self.window.load(Ordering::Relaxed), self.window_bytes)
+    /// Where the link stands. What the publisher was asked for, it is asked for with this.
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.asked.store(true, Ordering::Relaxed);
+        let received_bytes = self.received_bytes.load(Ordering::Relaxed);
+        let entry = self.entry();
+        Cursor {
+            received: entry.received,
+            received_bytes,
+            credit: entry.credit,
+            credit_bytes: entry.credit_bytes,
+        }
+    }
+
+    /// Whether the publisher has yet to be asked for what is missing.
+    pub(crate) fn may_ask(&self) -> bool {
+        !self.asked.load(Ordering::Relaxed)
+    }
+
+    /// What is missing next may be asked for.
+    pub(crate) fn answered(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    /// The publisher begins another life, in which it has dropped nothing yet.
+    pub(crate) fn begin_again(&self) {
+        self.dropped.store(0, Ordering::Relaxed);
     }
 
     /// Events of credit set aside for the link, in events and bytes.
@@ -107,6 +142,7 @@ impl InLink {
 
     /// Counts events as queued: the drain's alone.
     pub(crate) fn receive(&self, events: u64, bytes: u64) {
+        self.answered();
         self.received.fetch_add(events, Ordering::Release);
         self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -170,6 +206,15 @@ impl AckBook {
         if entered || urgent {
             writer.notify_one();
         }
+    }
+
+    /// Acknowledges `link` again although nothing has moved: its publisher does not know.
+    pub(crate) fn repeat(&self, link: &Arc<InLink>, writer: &Notify) {
+        if !link.in_book.swap(true, Ordering::AcqRel) {
+            self.links.lock().push(Arc::clone(link));
+        }
+        self.urgent.store(true, Ordering::Release);
+        writer.notify_one();
     }
 
     pub(crate) fn is_urgent(&self) -> bool {

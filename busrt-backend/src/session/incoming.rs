@@ -5,19 +5,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use busrt::{EventChannel, Frame, FrameKind};
 use bytes::Bytes;
-use eventbus_trait::{Event, Payload, Topic};
+use eventbus_trait::{Event, Payload, Topic, TopicFilter};
 use tracing::{error, trace, warn};
 
 use super::acks::InLink;
+use super::directory::{STOCK_BROKER, read_answer};
 use super::inbox::Inbox;
 use super::node::Node;
 use super::outbox::event_cost;
 use crate::broker::DIRECTORY;
 use crate::topics;
-use crate::wire::{Control, EventFrame, LinkEntry, StatusEntry, is_frame};
+use crate::wire::{Control, EventFrame, StatusEntry, WireError, is_frame, read_resend};
 
 /// Frames handled before other tasks of the runtime get a turn.
 const TURN: u32 = 64;
@@ -33,9 +35,8 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-/// Runs until the connection ends.
+/// Runs until the connection ends; nothing of a connection is handled after that.
 pub(crate) async fn run(node: Arc<Node>, frames: EventChannel) {
-    let _lost = node.lost_on_drop("the broker closed it");
     let mut topics = HashMap::new();
     let mut turn = 0;
     while let Ok(frame) = frames.recv().await {
@@ -56,6 +57,8 @@ struct Share {
     inbox: Arc<Inbox>,
     link: Arc<InLink>,
     lagged: u64,
+    /// Events at its beginning that the subscription has already.
+    skip: usize,
 }
 
 impl Node {
@@ -92,22 +95,21 @@ impl Node {
     }
 
     fn on_events(&self, sender: &str, topic: &Topic, frame: EventFrame) {
-        let len = frame.events.len() as u64;
-        let mut shares = self.shares(sender, topic, &frame.links, len);
+        let mut shares = self.shares(sender, topic, &frame);
         let Some(last) = shares.pop() else { return };
-        let bytes: u64 = frame.events.iter().map(event_cost).sum();
         for share in shares {
-            share.deliver(self, frame.events.clone(), len, bytes);
+            share.deliver(self, frame.events.clone());
         }
-        last.deliver(self, frame.events, len, bytes);
+        last.deliver(self, frame.events);
     }
 
-    /// Which subscriptions of ours a frame is for. A link that the frame does not continue without
-    /// a gap has lost something on the way; it is counted and said.
-    fn shares(&self, sender: &str, topic: &Topic, entries: &[LinkEntry], len: u64) -> Vec<Share> {
-        let state = self.state.lock();
+    /// Which subscriptions of ours a frame is for, and from which event on.
+    fn shares(&self, sender: &str, topic: &Topic, frame: &EventFrame) -> Vec<Share> {
+        let len = frame.events.len() as u64;
+        let mut state = self.state.lock();
         let mut shares: Vec<Share> = Vec::with_capacity(1);
-        for entry in entries {
+        let mut gaps = Vec::new();
+        for entry in &frame.links {
             let Some(s) = state.subscriptions.get(&entry.subscription) else {
                 continue;
             };
@@ -121,23 +123,29 @@ impl Node {
                 warn!(subscription = %s.name, publisher = sender, %topic, first = entry.first, len, "frame without a right to be here");
                 continue;
             }
-            if entry.first < expected {
-                warn!(subscription = %s.name, publisher = sender, first = entry.first, expected, "repeated frame");
+            if entry.first > expected {
+                if link.may_ask() {
+                    error!(subscription = %s.name, publisher = sender, first = expected, last = entry.first - 1, "gap");
+                    gaps.push((entry.subscription, Arc::clone(&link.peer)));
+                }
                 continue;
             }
-            let mut lagged = link.newly_dropped(entry.dropped);
-            if entry.first > expected {
-                let missing = entry.first - expected;
-                error!(subscription = %s.name, publisher = sender, first = expected, last = entry.first - 1, "gap");
-                link.miss(missing);
-                lagged = lagged.saturating_add(missing);
+            let skip = expected - entry.first;
+            trace!(subscription = %s.name, publisher = sender, first = entry.first, len, skip, "frame");
+            if skip >= len && len > 0 {
+                // The publisher does not know that it has arrived.
+                self.acks.repeat(link, &self.outbox.wake);
+                continue;
             }
-            trace!(subscription = %s.name, publisher = sender, first = entry.first, len, "frame");
             shares.push(Share {
                 inbox: Arc::clone(&s.inbox),
                 link: Arc::clone(link),
-                lagged,
+                lagged: link.newly_dropped(entry.dropped),
+                skip: usize::try_from(skip).unwrap_or(usize::MAX),
             });
+        }
+        for (id, peer) in gaps {
+            self.ask_again(&mut state, id, &peer);
         }
         shares
     }
@@ -158,12 +166,17 @@ impl Node {
 
     fn on_message(&self, frame: &Frame) {
         let sender = frame.sender();
-        let message = match Control::read(&Bytes::copy_from_slice(frame.payload())) {
-            Ok(Some(message)) => message,
-            Ok(None) => {
-                trace!(sender, "message that is none of ours");
-                return;
+        if sender == STOCK_BROKER {
+            if let Some(names) = read_answer(frame.payload()) {
+                self.on_listed(names);
+                self.message_handled();
             }
+            return;
+        }
+        let payload = Bytes::from_owner(Owned(Arc::clone(frame)));
+        let message = match self.read_message(sender, &payload) {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
             Err(reason) => {
                 self.count_malformed();
                 warn!(sender, %reason, "unreadable message");
@@ -176,22 +189,45 @@ impl Node {
         } else {
             self.on_peer(sender, message)
         }
+        self.message_handled();
+    }
+
+    fn message_handled(&self) {
+        self.check_up();
         self.changed.notify_waiters();
+    }
+
+    /// Takes in events that are sent again; returns any other message of ours.
+    fn read_message(&self, sender: &str, payload: &Bytes) -> Result<Option<Control>, WireError> {
+        if let Some((topic, frame)) = read_resend(payload)? {
+            self.on_events(sender, &topic, EventFrame::read(&topic, &frame)?);
+            return Ok(None);
+        }
+        let message = Control::read(payload)?;
+        if message.is_none() {
+            trace!(sender, "message that is none of ours");
+        }
+        Ok(message)
     }
 
     fn on_directory(&self, message: Control) {
         match message {
             Control::Members(members) => self.on_members(members),
-            Control::JoinRefused(refusal) => self.state.lock().joined = Some(Err(refusal)),
+            Control::JoinRefused(refusal) => self.state.lock().refused = Some(refusal),
             Control::Joined(member) => self.on_joined(&member.client),
             Control::Left(member) => self.on_left(&member.client),
+            Control::Lost(member) => self.on_lost(&member.client),
+            Control::Grant { publish, .. } => self.on_grant(publish),
             _ => {}
         }
     }
 
     fn on_peer(&self, sender: &str, message: Control) {
         match message {
-            Control::Hello { publisher, .. } => self.on_hello(sender, publisher),
+            Control::Hello {
+                publisher,
+                subscriptions,
+            } => self.on_hello(sender, publisher, subscriptions),
             Control::Welcome {
                 publisher,
                 subscriptions,
@@ -199,39 +235,65 @@ impl Node {
                 self.on_welcome(sender, publisher, subscriptions);
             }
             Control::Open(info) => self.on_open(sender, info),
-            Control::Opened { subscription, .. } => self.on_opened(sender, subscription),
+            Control::Opened {
+                subscription,
+                first,
+            } => self.on_opened(sender, subscription, first),
             Control::OpenRefused {
                 subscription,
                 refusal,
-            } => self.on_refused(subscription, refusal),
+            } => self.on_refused(sender, subscription, refusal),
             Control::Close { subscription } => self.on_close(sender, subscription),
             Control::Closed(status) => self.on_closed(sender, &status),
             Control::Ack(acks) => self.outbox.acknowledge(sender, &acks),
             Control::Status(entries) => self.on_status(sender, &entries),
+            Control::Leave => self.on_left(sender),
             other => warn!(sender, message = ?other, "message that only a directory sends"),
         }
     }
 
-    /// A publisher tells of drops that no frame has told.
+    /// A publisher tells of drops that no frame has told, or asks where we stand. Everything that
+    /// it sent on the link before has arrived, so what is missing is lost.
     fn on_status(&self, sender: &str, entries: &[StatusEntry]) {
         for entry in entries {
-            let share = {
-                let state = self.state.lock();
-                let found = state.subscriptions.get(&entry.subscription);
-                found.and_then(|s| Some((Arc::clone(&s.inbox), Arc::clone(s.links.get(sender)?))))
-            };
-            if let Some((inbox, link)) = share {
-                let lagged = link.newly_dropped(entry.dropped);
-                if lagged > 0 {
-                    inbox.push(Some(&link), Vec::new(), lagged);
-                }
+            let mut state = self.state.lock();
+            let found = state.subscriptions.get(&entry.subscription);
+            let share =
+                found.and_then(|s| Some((Arc::clone(&s.inbox), Arc::clone(s.links.get(sender)?))));
+            let Some((inbox, link)) = share else { continue };
+            if entry.next > link.received() {
+                warn!(
+                    subscription = entry.subscription,
+                    publisher = sender,
+                    first = link.received(),
+                    last = entry.next - 1,
+                    "tail lost"
+                );
+                self.ask_again(&mut state, entry.subscription, &link.peer);
+                continue;
             }
+            drop(state);
+            let lagged = link.newly_dropped(entry.dropped);
+            if lagged > 0 {
+                inbox.push(Some(&link), Vec::new(), lagged);
+            }
+            self.acks.repeat(&link, &self.outbox.wake);
         }
+    }
+
+    /// The front door says what we may publish.
+    fn on_grant(&self, publish: Vec<TopicFilter>) {
+        let everything = publish.iter().any(|filter| filter.as_str() == "#");
+        self.state.lock().may_publish = (!everything).then_some(publish);
+        self.restricted.store(!everything, Ordering::Release);
     }
 }
 
 impl Share {
-    fn deliver(self, node: &Node, events: Vec<Event>, len: u64, bytes: u64) {
+    fn deliver(self, node: &Node, mut events: Vec<Event>) {
+        events.drain(..self.skip.min(events.len()));
+        let len = events.len() as u64;
+        let bytes = events.iter().map(event_cost).sum();
         self.inbox.push(Some(&self.link), events, self.lagged);
         self.link.receive(len, bytes);
         node.acks.note(&self.link, &node.outbox.wake);

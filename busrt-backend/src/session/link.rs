@@ -1,4 +1,4 @@
-//! A publisher's side of a link: credit, and what the other end has.
+//! A publisher's side of a link: credit, what the other end has, and what it may need again.
 //!
 //! Credit is absolute, as a flow-control limit in QUIC is (RFC 9000, section 4.1): a repeated or
 //! reordered grant does no harm.
@@ -14,7 +14,9 @@ use eventbus_trait::TopicFilter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::wire::{AckEntry, SubscriptionInfo};
+use super::kept::{Again, Kept};
+use super::outbox::Run;
+use crate::wire::{LinkEntry, StatusEntry, SubscriptionInfo};
 
 /// The part of a link that changes with every event, kept under the outbox's lock.
 #[derive(Debug)]
@@ -26,12 +28,13 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(credit: u64, credit_bytes: u64) -> Self {
+    /// The window of a link that begins at `first`.
+    pub(crate) fn new(first: u64, info: &SubscriptionInfo) -> Self {
         Self {
-            next: 0,
-            credit,
-            sent_bytes: 0,
-            credit_bytes,
+            next: first,
+            credit: info.credit,
+            sent_bytes: info.received_bytes,
+            credit_bytes: info.credit_bytes,
         }
     }
 
@@ -54,9 +57,9 @@ impl Window {
     }
 
     /// Widens the window; returns whether there is room now.
-    pub(crate) fn grant(&mut self, ack: &AckEntry) -> bool {
-        self.credit = self.credit.max(ack.credit);
-        self.credit_bytes = self.credit_bytes.max(ack.credit_bytes);
+    pub(crate) fn grant(&mut self, credit: u64, credit_bytes: u64) -> bool {
+        self.credit = self.credit.max(credit);
+        self.credit_bytes = self.credit_bytes.max(credit_bytes);
         self.has_room()
     }
 }
@@ -67,7 +70,7 @@ pub(crate) enum LinkState {
     Open,
     /// The subscription ended of its own accord: nobody waits for it any more.
     Closed,
-    /// The subscriber went away without a word.
+    /// The subscriber is given up: what it has not acknowledged is lost.
     Lost,
 }
 
@@ -83,8 +86,9 @@ pub(crate) struct Link {
     pub(crate) filters: Vec<TopicFilter>,
     /// Everything below this is in the subscription's queue.
     received: AtomicU64,
-    /// Events that have been put into frames; the writer's alone.
-    written: AtomicU64,
+    kept: Mutex<Kept>,
+    /// What had been received at the last heartbeat.
+    beat: AtomicU64,
     drops: Mutex<Drops>,
     /// Whether `drops` has something to tell, so that a frame need not lock it.
     untold: AtomicBool,
@@ -94,14 +98,16 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(peer: Arc<str>, info: SubscriptionInfo) -> Self {
+    /// A link that begins at `first`, to a subscriber that is there.
+    pub(crate) fn new(peer: Arc<str>, first: u64, info: SubscriptionInfo) -> Self {
         Self {
             peer,
             subscription: info.id,
             name: info.name,
             filters: info.filters,
-            received: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            received: AtomicU64::new(first),
+            kept: Mutex::new(Kept::new(first, true)),
+            beat: AtomicU64::new(u64::MAX),
             drops: Mutex::default(),
             untold: AtomicBool::new(false),
             state: AtomicU8::new(0),
@@ -114,7 +120,9 @@ impl Link {
     }
 
     pub(crate) fn acknowledge(&self, received: u64) {
-        self.received.fetch_max(received, Ordering::AcqRel);
+        if self.received.fetch_max(received, Ordering::AcqRel) < received {
+            self.kept.lock().release(received);
+        }
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -132,12 +140,58 @@ impl Link {
             LinkState::Lost => 2,
         };
         self.state.store(code, Ordering::Release);
+        if state == LinkState::Lost {
+            self.kept.lock().clear();
+        }
         self.progress.notify_waiters();
     }
 
-    /// Counts `events` as put into a frame; returns the link sequence of the first.
-    pub(crate) fn write(&self, events: u64) -> u64 {
-        self.written.fetch_add(events, Ordering::Relaxed)
+    /// Keeps a run that is being put into a frame; the frame's entry for this link, unless its
+    /// subscriber has to be sent something else first.
+    pub(crate) fn keep(&self, run: &Arc<Run>) -> Option<LinkEntry> {
+        let mut kept = self.kept.lock();
+        let dropped = self.tell_dropped_before(kept.written());
+        let first = kept.keep(run, dropped)?;
+        Some(LinkEntry {
+            subscription: self.subscription,
+            first,
+            dropped,
+        })
+    }
+
+    /// The subscriber has nothing from `cursor` on.
+    pub(crate) fn rewind(&self, cursor: u64) {
+        self.kept.lock().rewind(cursor);
+    }
+
+    /// The subscriber cannot be reached.
+    pub(crate) fn detach(&self) {
+        self.kept.lock().detach();
+    }
+
+    /// What the subscriber is to be sent next, apart from everybody else.
+    pub(crate) fn again(&self) -> Option<Again> {
+        self.kept.lock().again(self.subscription)
+    }
+
+    /// Where the link stands, if the subscriber is there but has acknowledged nothing since the
+    /// last heartbeat, and not all: the tail may be lost.
+    pub(crate) fn heartbeat(&self) -> Option<StatusEntry> {
+        let received = self.received();
+        let before = self.beat.swap(received, Ordering::Relaxed);
+        let kept = self.kept.lock();
+        (kept.is_live() && kept.written() > received && before == received).then(|| StatusEntry {
+            subscription: self.subscription,
+            next: kept.written(),
+            dropped: self.drops.lock().told,
+        })
+    }
+
+    /// Goes on counting drops where another link to the same subscription has left off.
+    pub(crate) fn continue_drops(&self, total: u64) {
+        let mut drops = self.drops.lock();
+        drops.total = total;
+        drops.told = total;
     }
 
     /// Counts an event as dropped at `next`, its place in the stream. Called under the outbox's
@@ -155,8 +209,12 @@ impl Link {
 
     /// All drops before the next event to be written; the caller tells the subscriber.
     pub(crate) fn tell_dropped(&self) -> u64 {
+        let written = self.kept.lock().written();
+        self.tell_dropped_before(written)
+    }
+
+    fn tell_dropped_before(&self, written: u64) -> u64 {
         let mut drops = self.drops.lock();
-        let written = self.written.load(Ordering::Relaxed);
         while let Some((place, total)) = drops.places.front().copied()
             && place <= written
         {
@@ -171,14 +229,18 @@ impl Link {
     /// Whether there are drops, before the next event to be written, that the subscriber does not
     /// know of.
     pub(crate) fn has_untold(&self) -> bool {
-        let written = self.written.load(Ordering::Relaxed);
-        self.untold.load(Ordering::Acquire)
-            && self
-                .drops
-                .lock()
-                .places
-                .front()
-                .is_some_and(|(place, _)| *place <= written)
+        if !self.untold.load(Ordering::Acquire) {
+            return false;
+        }
+        let (written, live) = {
+            let kept = self.kept.lock();
+            (kept.written(), kept.is_live())
+        };
+        let drops = self.drops.lock();
+        live && drops
+            .places
+            .front()
+            .is_some_and(|(place, _)| *place <= written)
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -201,56 +263,74 @@ struct Drops {
 mod tests {
     use super::*;
 
-    fn ack(credit: u64, credit_bytes: u64) -> AckEntry {
-        AckEntry {
-            subscription: 1,
-            received: 0,
-            credit,
-            credit_bytes,
-        }
-    }
+    use super::super::outbox::tests::run_of;
 
-    #[test]
-    fn credit_bounds_events_and_bytes() {
-        let mut window = Window::new(2, 100);
-        assert_eq!(window.take(10), 0);
-        assert!(window.has_room());
-        assert_eq!(window.take(10), 1);
-        assert!(!window.has_room(), "two events of credit are used");
-        assert!(window.grant(&ack(3, 100)));
-        assert_eq!(window.take(1_000), 2);
-        assert!(!window.grant(&ack(4, 100)), "bytes are used up");
-        assert!(window.grant(&ack(4, 1_021)));
-    }
-
-    #[test]
-    fn drops_are_told_at_their_place() {
-        let info = SubscriptionInfo {
+    fn info(credit: u64, credit_bytes: u64) -> SubscriptionInfo {
+        SubscriptionInfo {
             id: 1,
             name: "s".to_owned(),
             filters: Vec::new(),
             received: 0,
             received_bytes: 0,
-            credit: 10,
-            credit_bytes: 10,
-        };
-        let link = Link::new("p".into(), info);
+            credit,
+            credit_bytes,
+        }
+    }
+
+    fn run(len: usize) -> Arc<Run> {
+        let event = eventbus_trait::Event::new("a", "x").unwrap();
+        Arc::new(run_of(vec![event; len]))
+    }
+
+    #[test]
+    fn credit_bounds_events_and_bytes() {
+        let mut window = Window::new(0, &info(2, 100));
+        assert_eq!(window.take(10), 0);
+        assert!(window.has_room());
+        assert_eq!(window.take(10), 1);
+        assert!(!window.has_room(), "two events of credit are used");
+        assert!(window.grant(3, 100));
+        assert_eq!(window.take(1_000), 2);
+        assert!(!window.grant(4, 100), "bytes are used up");
+        assert!(window.grant(4, 1_021));
+    }
+
+    #[test]
+    fn drops_are_told_at_their_place() {
+        let link = Link::new("p".into(), 0, info(10, 10));
         for place in [2, 2, 5] {
             link.drop_at(place);
         }
         assert_eq!((link.tell_dropped(), link.has_untold()), (0, false));
-        link.write(2);
+        link.keep(&run(2));
         assert!(link.has_untold());
         assert_eq!((link.tell_dropped(), link.has_untold()), (2, false));
-        link.write(3);
+        link.keep(&run(3));
         assert_eq!((link.tell_dropped(), link.dropped()), (3, 3));
     }
 
     #[test]
+    fn a_silent_link_is_asked_for_at_the_second_heartbeat() {
+        let link = Link::new("p".into(), 0, info(10, 10));
+        link.keep(&run(3));
+        assert_eq!(link.heartbeat(), None, "it may be on its way");
+        assert_eq!(link.heartbeat().map(|status| status.next), Some(3));
+        link.acknowledge(2);
+        assert_eq!(link.heartbeat(), None, "it moves");
+        link.detach();
+        assert_eq!(link.heartbeat(), None, "nobody is there");
+        link.rewind(2);
+        assert_eq!(link.again().map(|again| again.skip), Some(2));
+        assert!(link.again().is_none());
+        link.acknowledge(3);
+        assert_eq!((link.heartbeat(), link.heartbeat()), (None, None));
+    }
+
+    #[test]
     fn a_late_grant_does_not_narrow_the_window() {
-        let mut window = Window::new(2, 100);
-        assert!(window.grant(&ack(10, 1_000)));
-        assert!(window.grant(&ack(1, 1)));
+        let mut window = Window::new(0, &info(2, 100));
+        assert!(window.grant(10, 1_000));
+        assert!(window.grant(1, 1));
         for _ in 0..10 {
             assert!(window.has_room());
             window.take(0);

@@ -1,126 +1,178 @@
 //! Knowing the other sessions, and being known, before anything is published.
 //!
-//! A node joins at the directory, says hello to everybody in the list, and has joined once each
-//! has told its subscriptions. From then on no subscription is unknown to it: who subscribes later
-//! has heard its hello and announces to it.
+//! A node that comes, or comes back, says hello to everybody who is there: who it is, and where
+//! all its subscriptions stand. Each answers in kind. Both go on with their links from what they
+//! were told; a subscription that is not in the list is no more. A node is connected once everybody
+//! has answered: from then on no subscription is unknown to it, because who subscribes later has
+//! heard its hello and announces to it.
+//!
+//! A node that has lost its connection is away: its links wait for it, and so does whoever
+//! publishes more than they have room for, until it is back or `link_timeout` has passed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{ConnectError, PublisherId};
-use tracing::{debug, warn};
+use eventbus_trait::{ConnectError, PublisherId, count};
+use tokio::time::Instant as Clock;
+use tracing::{debug, error, info, warn};
 
+use super::directory::STOCK_PREFIX;
 use super::link::LinkState;
 use super::node::{Node, Peer, State};
-use crate::broker::DIRECTORY;
 use crate::wire::{Control, Member, Refusal, StatusEntry, SubscriptionInfo};
 
 impl Node {
-    /// Joins the bus.
-    pub(crate) async fn join(&self, address: &str, deadline: Duration) -> Result<(), ConnectError> {
+    /// Waits until the first connection is in step with everybody.
+    pub(crate) async fn joined(
+        &self,
+        address: &str,
+        deadline: Duration,
+    ) -> Result<(), ConnectError> {
         let started = Instant::now();
-        self.outbox.send_urgent(&DIRECTORY.into(), Control::Join);
         self.until(deadline, |state| {
-            state.lost.is_some() || state.joined.is_some()
+            state.lost.is_some() || state.up || state.refused.is_some()
         })
         .await;
-        let refused = |reason: &str| ConnectError::Refused {
+        let refused = |reason: String| ConnectError::Refused {
             address: address.to_owned(),
-            reason: reason.to_owned(),
+            reason,
         };
-        {
-            let state = self.state.lock();
-            match (&state.lost, &state.joined) {
-                (Some(reason), _) => return Err(refused(reason)),
-                (None, Some(Ok(()))) => {}
-                (None, Some(Err(Refusal::TooManyMembers))) => {
-                    return Err(refused("it has as many connections as it may have"));
-                }
-                (None, Some(Err(Refusal::NameInUse))) => {
-                    return Err(ConnectError::NameInUse {
-                        name: self.name.to_string(),
-                    });
-                }
-                (None, None) => return Err(self.silent(address, started)),
+        let state = self.state.lock();
+        match (&state.lost, state.refused) {
+            _ if state.up => return Ok(()),
+            (Some(reason), _) => return Err(refused(reason.clone())),
+            (None, Some(Refusal::NameInUse)) => {
+                return Err(ConnectError::NameInUse {
+                    name: self.name.to_string(),
+                });
             }
+            (None, Some(refusal)) => return Err(refused(refusal.to_string())),
+            (None, None) => {}
         }
-        let rest = deadline.saturating_sub(started.elapsed());
-        let welcomed = |state: &State| state.peers.values().all(|peer| peer.welcomed);
-        let done = self
-            .until(rest, |state| state.lost.is_some() || welcomed(state))
-            .await;
-        match (&self.state.lock().lost, done) {
-            (Some(reason), _) => return Err(refused(reason)),
-            (None, true) => return Ok(()),
-            (None, false) => {}
+        if let Some(reason) = &state.down {
+            return Err(refused(reason.clone()));
         }
-        Err(self.silent(address, started))
-    }
-
-    fn silent(&self, address: &str, started: Instant) -> ConnectError {
-        let waiting: Vec<_> = self
-            .state
-            .lock()
-            .peers
-            .values()
-            .filter(|p| !p.welcomed)
-            .map(|p| p.name.clone())
-            .collect();
-        debug!(client = %self.name, ?waiting, "no answer while joining");
-        ConnectError::Timeout {
+        let silent = state.peers.values().filter(|p| !p.welcomed);
+        let silent: Vec<_> = silent.map(|p| &p.name).collect();
+        debug!(client = %self.name, ?silent, "no answer while joining");
+        Err(ConnectError::Timeout {
             address: address.to_owned(),
             waited: started.elapsed(),
-        }
+        })
     }
 
+    /// The directory has counted us in, and these are the others.
     pub(crate) fn on_members(&self, members: Vec<Member>) {
-        let mut state = self.state.lock();
-        for Member { client } in members {
-            if *client == *self.name {
-                continue;
-            }
-            let name: Arc<str> = client.as_str().into();
-            let hello = Control::Hello {
-                publisher: self.publisher,
-                subscriptions: Vec::new(),
-            };
-            self.outbox.send_urgent(&name, hello);
-            let peer = Peer {
-                name,
-                publisher: None,
-                welcomed: false,
-                knows_us: true,
-            };
-            state.peers.entry(client).or_insert(peer);
-        }
-        state.joined = Some(Ok(()));
+        let names = members.into_iter().map(|member| member.client);
+        self.enter_bus(names.collect());
     }
 
-    /// The directory knows a new node, which will say hello. Whoever is not announced so is a
-    /// stranger, and is not listened to.
-    pub(crate) fn on_joined(&self, client: &str) {
-        let peer = Peer {
-            name: client.into(),
-            publisher: None,
-            // It has no subscription yet, and announces those that it makes.
-            welcomed: true,
-            knows_us: false,
+    fn enter_bus(&self, there: HashSet<String>) {
+        let mut state = self.state.lock();
+        state.joined = true;
+        state.refused = None;
+        let now = Clock::now();
+        for (name, peer) in &mut state.peers {
+            if !there.contains(name) {
+                peer.away.get_or_insert(now);
+            }
+        }
+        for name in there {
+            self.greet(&mut state, &name);
+        }
+        self.reopen_own(&mut state);
+    }
+
+    /// Says hello.
+    fn greet(&self, state: &mut State, name: &str) {
+        if *name == *self.name {
+            return;
+        }
+        let peer = state
+            .peers
+            .entry(name.to_owned())
+            .or_insert_with(|| Peer::new(name));
+        peer.away = None;
+        peer.welcomed = false;
+        peer.knows_us = true;
+        let name = Arc::clone(&peer.name);
+        let subscriptions = self.offers_for(state, &name);
+        let hello = Control::Hello {
+            publisher: self.publisher,
+            subscriptions,
         };
-        self.state
-            .lock()
+        self.outbox.send_urgent(&name, hello);
+    }
+
+    /// Goes on with the links to ourselves: their frames go through the broker too.
+    fn reopen_own(&self, state: &mut State) {
+        for info in self.own_offers(state) {
+            self.outbox.open_link(&self.name, info, false);
+        }
+    }
+
+    /// The directory knows a node that will say hello. Whoever is not announced so is a stranger,
+    /// and is not listened to.
+    pub(crate) fn on_joined(&self, client: &str) {
+        let mut state = self.state.lock();
+        let peer = state
             .peers
             .entry(client.to_owned())
-            .or_insert(peer);
+            .or_insert_with(|| Peer::new(client));
+        peer.away = None;
+        // It publishes nothing before it knows our subscriptions, so nobody waits for it.
+        peer.welcomed = true;
+        peer.knows_us = false;
     }
 
-    /// A new node says hello: it is told every subscription, and every later one is announced to
-    /// it.
-    pub(crate) fn on_hello(&self, sender: &str, publisher: PublisherId) {
+    /// A stock broker's list of sessions.
+    pub(crate) fn on_listed(&self, names: Vec<String>) {
+        let there: HashSet<String> = names.into_iter().collect();
+        if !self.state.lock().joined {
+            return self.enter_bus(there);
+        }
+        let gone: Vec<_> = {
+            let state = self.state.lock();
+            let known = state.peers.values().filter(|peer| peer.away.is_none());
+            known
+                .filter(|peer| !there.contains(&*peer.name))
+                .map(|peer| Arc::clone(&peer.name))
+                .collect()
+        };
+        for client in gone {
+            self.on_lost(&client);
+        }
+        let mut state = self.state.lock();
+        for name in there {
+            // One that came before our list was made, or that we took for gone, says hello too.
+            if state.peers.get(&name).is_none_or(|p| p.away.is_some()) {
+                self.greet(&mut state, &name);
+            }
+        }
+    }
+
+    pub(crate) fn on_hello(
+        &self,
+        sender: &str,
+        publisher: PublisherId,
+        subscriptions: Vec<SubscriptionInfo>,
+    ) {
+        {
+            let mut state = self.state.lock();
+            if !state.peers.contains_key(sender) {
+                if !state.polled || !sender.starts_with(STOCK_PREFIX) {
+                    drop(state);
+                    return self.stranger(sender);
+                }
+                state.peers.insert(sender.to_owned(), Peer::new(sender));
+            }
+        }
+        self.get_in_step(sender, publisher, subscriptions);
         let mut state = self.state.lock();
         let Some(peer) = state.peers.get_mut(sender) else {
-            return self.stranger(sender);
+            return;
         };
-        peer.publisher = Some(publisher);
         peer.knows_us = true;
         let name = Arc::clone(&peer.name);
         let subscriptions = self.offers_for(&mut state, &name);
@@ -142,25 +194,71 @@ impl Node {
         publisher: PublisherId,
         subscriptions: Vec<SubscriptionInfo>,
     ) {
+        if !self.state.lock().peers.contains_key(sender) {
+            return self.stranger(sender);
+        }
+        self.get_in_step(sender, publisher, subscriptions);
+    }
+
+    /// Takes in who a peer is and all its subscriptions: links to others have ended.
+    fn get_in_step(
+        &self,
+        sender: &str,
+        publisher: PublisherId,
+        subscriptions: Vec<SubscriptionInfo>,
+    ) {
+        let ids: HashSet<u64> = subscriptions.iter().map(|s| s.id).collect();
+        let another_life = {
+            let mut state = self.state.lock();
+            let Some(peer) = state.peers.get_mut(sender) else {
+                return;
+            };
+            let before = peer.publisher.replace(publisher);
+            peer.away = None;
+            let another_life = before.is_some_and(|before| before != publisher);
+            state
+                .remote_names
+                .retain(|_, (peer, id)| **peer != *sender || ids.contains(id));
+            if another_life {
+                for s in state.subscriptions.values() {
+                    if let Some(link) = s.links.get(sender) {
+                        link.begin_again();
+                    }
+                }
+            }
+            another_life
+        };
+        if another_life {
+            info!(client = %self.name, peer = sender, "peer has begun another life");
+            self.give_up(sender);
+            self.outbox.forget_peer(sender);
+        } else {
+            self.outbox.end_links(LinkState::Closed, |link| {
+                *link.peer == *sender && !ids.contains(&link.subscription)
+            });
+        }
         for subscription in subscriptions {
             self.on_open(sender, subscription);
         }
+        // Only now: whoever waits for this may publish at once.
         if let Some(peer) = self.state.lock().peers.get_mut(sender) {
-            peer.publisher = Some(publisher);
             peer.welcomed = true;
         }
     }
 
-    /// Another node's subscription: opens a link, unless its name is taken.
+    /// Another node's subscription: opens a link, unless its name is taken; or goes on with the
+    /// link from the subscription's cursor.
     pub(crate) fn on_open(&self, sender: &str, info: SubscriptionInfo) {
         let name: Arc<str> = sender.into();
         let subscription = info.id;
         {
             let mut state = self.state.lock();
             if !state.peers.contains_key(sender) {
+                drop(state);
                 return self.stranger(sender);
             }
-            if self.name_is_ours(&state, sender, &info) {
+            let is_new = info.received == 0 && !self.outbox.has_link(sender, subscription);
+            if is_new && self.name_is_ours(&state, sender, &info) {
                 let refusal = Refusal::NameInUse;
                 self.outbox.answer(
                     &name,
@@ -175,11 +273,7 @@ impl Node {
                 .remote_names
                 .insert(info.name.clone(), (Arc::clone(&name), subscription));
         }
-        let opened = Control::Opened {
-            subscription,
-            first: 0,
-        };
-        self.outbox.open_link(&name, info, Some(opened));
+        self.outbox.open_link(&name, info, true);
     }
 
     /// Whether a subscription of ours has the name. Of two that are made at once, the one of the
@@ -190,14 +284,35 @@ impl Node {
         ours.is_some_and(|s| s.stands() || theirs.is_none_or(|theirs| self.publisher < theirs))
     }
 
-    pub(crate) fn on_opened(&self, sender: &str, subscription: u64) {
-        if let Some(s) = self.state.lock().subscriptions.get_mut(&subscription) {
+    /// A publisher has opened its link, or goes on with it. If it does so beyond our cursor, it has
+    /// given up what lies between.
+    pub(crate) fn on_opened(&self, sender: &str, subscription: u64, first: u64) {
+        let (inbox, link, name) = {
+            let mut state = self.state.lock();
+            let Some(s) = state.subscriptions.get_mut(&subscription) else {
+                return;
+            };
             s.unopened.remove(sender);
+            let Some(link) = s.links.get(sender) else {
+                return;
+            };
+            (Arc::clone(&s.inbox), Arc::clone(link), Arc::clone(&s.name))
+        };
+        link.answered();
+        let missing = first.saturating_sub(link.received());
+        if missing > 0 {
+            error!(subscription = %name, publisher = sender, first = link.received(), last = first - 1, "given up by its publisher");
+            link.miss(missing);
+            inbox.push(Some(&link), Vec::new(), missing);
+            self.acks.repeat(&link, &self.outbox.wake);
         }
     }
 
-    pub(crate) fn on_refused(&self, subscription: u64, refusal: Refusal) {
+    pub(crate) fn on_refused(&self, sender: &str, subscription: u64, refusal: Refusal) {
         if let Some(s) = self.state.lock().subscriptions.get_mut(&subscription) {
+            if s.stands() {
+                error!(subscription = %s.name, publisher = sender, ?refusal, "subscription refused by a peer");
+            }
             s.refused = Some(refusal);
         }
     }
@@ -247,31 +362,96 @@ impl Node {
         }
     }
 
-    /// A node is gone, with or without a word.
+    /// A node has left and will not come back.
     pub(crate) fn on_left(&self, client: &str) {
+        self.on_lost(client);
+        self.give_up(client);
+        self.forget(client);
+    }
+
+    /// A node has lost its connection. Nobody waits for its word; what is for it waits for it.
+    pub(crate) fn on_lost(&self, client: &str) {
         {
             let mut state = self.state.lock();
-            state.peers.remove(client);
-            state.remote_names.retain(|_, (peer, _)| **peer != *client);
-            for others in state.ending.values_mut() {
+            let State {
+                peers,
+                subscriptions,
+                ending,
+                ..
+            } = &mut *state;
+            let Some(peer) = peers.get_mut(client) else {
+                return;
+            };
+            peer.away.get_or_insert_with(Clock::now);
+            peer.welcomed = false;
+            peer.knows_us = false;
+            for others in ending.values_mut() {
                 others.remove(client);
             }
-            for s in state.subscriptions.values_mut() {
+            for s in subscriptions.values_mut() {
                 s.unopened.remove(client);
                 if let Some(unclosed) = &mut s.unclosed {
                     unclosed.remove(client);
                 }
-                if let Some(link) = s.links.remove(client) {
-                    link.end();
-                    self.return_credit(std::iter::once(&link));
-                }
             }
         }
-        let lost = self
-            .outbox
-            .end_links(LinkState::Lost, |link| *link.peer == *client);
-        if lost > 0 {
-            warn!(client = %self.name, peer = client, links = lost, "peer left with open links");
+        self.outbox.detach_links(|link| *link.peer == *client);
+        debug!(client = %self.name, peer = client, "peer is away");
+    }
+
+    /// Gives up who has been away for longer than the link timeout, and forgets who has for twice
+    /// as long: its own side has given us up by then. Only while we are connected ourselves.
+    pub(crate) fn expire(&self, now: Clock) {
+        let (expired, forgotten): (Vec<_>, Vec<_>) = {
+            let state = self.state.lock();
+            if !state.joined {
+                return;
+            }
+            let away = |peer: &Peer, at_least: Duration| {
+                peer.away
+                    .is_some_and(|since| now.duration_since(since) >= at_least)
+            };
+            let names = |at_least| {
+                let peers = state.peers.values().filter(|p| away(p, at_least));
+                peers.map(|p| Arc::clone(&p.name)).collect()
+            };
+            (names(self.link_timeout), names(self.link_timeout * 2))
+        };
+        for client in expired {
+            self.give_up(&client);
         }
+        for client in forgotten {
+            self.forget(&client);
+        }
+    }
+
+    /// Gives up all links to a peer: their receipts fail, and what was not acknowledged is lost.
+    fn give_up(&self, client: &str) {
+        let links = self.outbox.give_up_links(|link| *link.peer == *client);
+        for (link, missing) in links {
+            if missing > 0 {
+                let first = link.received();
+                warn!(subscription = %link.name, peer = client, publisher = %self.publisher, first, events = missing, "given up");
+            }
+            // Whoever is told that it is lost may look at the count.
+            count(&self.given_up, missing);
+            link.end(LinkState::Lost);
+        }
+    }
+
+    /// Forgets a peer that is gone for good.
+    fn forget(&self, client: &str) {
+        let mut state = self.state.lock();
+        state.peers.remove(client);
+        state.remote_names.retain(|_, (peer, _)| **peer != *client);
+        for s in state.subscriptions.values_mut() {
+            if let Some(link) = s.links.remove(client) {
+                link.end();
+                self.return_credit(std::iter::once(&link));
+            }
+        }
+        drop(state);
+        self.outbox.forget_peer(client);
+        info!(client = %self.name, peer = client, "peer left");
     }
 }

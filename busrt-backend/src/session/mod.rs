@@ -1,17 +1,25 @@
 //! The session: what makes a bus of a broker that loses frames without a word.
 //!
-//! A node is one bus handle. Its events wait in the [`outbox`] until the writer task, which alone
-//! owns the busrt client, sends them in frames; what arrives is taken by the drain task, which
+//! A node is one bus handle. Its events wait in the [`outbox`] until the connection's task, which
+//! alone owns the busrt client, sends them in frames; what arrives is taken by the drain task, which
 //! waits for nobody, and put into the [`inbox`] of each subscription.
 //!
 //! Between a node that publishes and a subscription there is a [`link`]: a dense sequence, and
 //! credit in events and bytes that the subscriber grants. A publish takes credit on all matching
 //! links at once or on none, so whatever is on its way has room at its end, and no queue of the
-//! broker ever fills: that is how nothing is lost between connected peers.
+//! broker ever fills. What has been sent is [kept](kept) until it is acknowledged.
+//!
+//! A node outlives its [`connection`]. Nodes that come together again tell each other where their
+//! subscriptions stand, and each link goes on from there: what is missing is sent again, to the one
+//! who misses it, and nobody takes an event twice. A node that stays away too long is given up.
 
 pub(crate) mod acks;
+pub(crate) mod command;
+pub(crate) mod connection;
+pub(crate) mod directory;
 pub(crate) mod inbox;
 pub(crate) mod incoming;
+pub(crate) mod kept;
 pub(crate) mod link;
 pub(crate) mod membership;
 pub(crate) mod node;
@@ -23,3 +31,8 @@ pub(crate) mod writer;
 
 /// What every event costs in bytes of credit besides its own.
 pub(crate) const EVENT_OVERHEAD: u64 = 64;
+/// Events of credit that one node hands out in all, but for one event a link: half of what a
+/// broker of ours queues for a client.
+pub(crate) const CREDIT_BUDGET: u64 = 32_768;
+/// The same on a stock broker, whose default queue is 8,192 frames.
+pub(crate) const STOCK_CREDIT_BUDGET: u64 = 4_096;

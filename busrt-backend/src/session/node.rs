@@ -1,21 +1,26 @@
 //! A node: the state that one bus handle's tasks and callers share.
+//!
+//! It outlives its connection. While there is none, publishing goes on as far as there is room,
+//! and what subscriptions have can be read; when there is one again, every other node is told
+//! where our subscriptions stand and tells where its own do (see [`membership`](super::membership)).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use eventbus_trait::{Limits, PublisherId, process_epoch};
+use eventbus_trait::{BusState, Limits, PublisherId, TopicFilter, process_epoch};
 use futures_timer::Delay;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
-use tracing::error;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use super::acks::AckBook;
+use super::command::Command;
 use super::link::{Link, LinkState};
 use super::outbox::Outbox;
 use super::subscriptions::LocalSubscription;
-use super::writer::Command;
 use crate::wire::Refusal;
 
 /// Another session on the broker.
@@ -24,18 +29,37 @@ pub(crate) struct Peer {
     pub(crate) name: Arc<str>,
     /// Known once it has said hello or welcome.
     pub(crate) publisher: Option<PublisherId>,
-    /// It has told its subscriptions.
+    /// It has told its subscriptions since it, or we, came.
     pub(crate) welcomed: bool,
-    /// It knows this node: subscriptions are announced to it. One that has joined later does once
-    /// it has said hello, and is told all subscriptions then.
+    /// It has been told ours since then: later ones are announced to it.
     pub(crate) knows_us: bool,
+    /// Since when it has not been on the broker.
+    pub(crate) away: Option<Instant>,
+}
+
+impl Peer {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            publisher: None,
+            welcomed: false,
+            knows_us: false,
+            away: None,
+        }
+    }
 }
 
 /// What changes with control messages.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// The directory's answer.
-    pub(crate) joined: Option<Result<(), Refusal>>,
+    /// The directory has counted us in, since the last connection was made.
+    pub(crate) joined: bool,
+    /// The directory's last refusal.
+    pub(crate) refused: Option<Refusal>,
+    /// It is a stock broker, which announces nobody: whoever says hello is a peer.
+    pub(crate) polled: bool,
+    /// Joined, and in step with every node that is there.
+    pub(crate) up: bool,
     pub(crate) peers: HashMap<String, Peer>,
     pub(crate) subscriptions: HashMap<u64, LocalSubscription>,
     /// Names of other nodes' subscriptions, with their node.
@@ -43,11 +67,15 @@ pub(crate) struct State {
     /// Subscriptions that have ended, with the nodes that have not said yet that they know.
     pub(crate) ending: HashMap<u64, BTreeSet<Arc<str>>>,
     pub(crate) closing: bool,
-    /// Why the connection is gone.
+    /// Why there is no connection now, and will be one again.
+    pub(crate) down: Option<String>,
+    /// Why there will be none any more.
     pub(crate) lost: Option<String>,
-    /// What was not confirmed when it went.
+    /// What was not confirmed then.
     pub(crate) lost_unconfirmed: Vec<(Arc<Link>, u64)>,
     pub(crate) next_name: u64,
+    /// What the broker lets us publish, if it said.
+    pub(crate) may_publish: Option<Vec<TopicFilter>>,
 }
 
 pub(crate) struct Node {
@@ -56,17 +84,26 @@ pub(crate) struct Node {
     pub(crate) publisher: PublisherId,
     pub(crate) epoch: u64,
     pub(crate) limits: Limits,
+    /// How long a peer may stay away before its links are given up.
+    pub(crate) link_timeout: Duration,
     pub(crate) outbox: Outbox,
     pub(crate) acks: AckBook,
     pub(crate) state: Mutex<State>,
     /// Told on each change of `state`.
     pub(crate) changed: Notify,
     pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) watch: watch::Sender<BusState>,
     pub(crate) refused: AtomicU64,
     pub(crate) malformed: AtomicU64,
+    pub(crate) reconnects: AtomicU64,
+    pub(crate) resends: AtomicU64,
+    pub(crate) given_up: AtomicU64,
     /// Credit handed out and not returned, over all links.
     pub(crate) granted: Granted,
-    lost: AtomicBool,
+    /// Events of credit to hand out in all, but for one event a link.
+    pub(crate) credit_budget: AtomicU64,
+    /// The broker limits what we may publish.
+    pub(crate) restricted: AtomicBool,
 }
 
 /// Credit handed out, in events and bytes.
@@ -76,7 +113,7 @@ pub(crate) struct Granted {
     pub(crate) bytes: AtomicU64,
 }
 
-/// Declares the connection lost when it is dropped: when its task ends, however that ends.
+/// Declares the node lost when it is dropped: when its task ends, however that ends.
 pub(crate) struct LostOnDrop {
     node: Arc<Node>,
     reason: &'static str,
@@ -93,27 +130,102 @@ impl Node {
         name: Arc<str>,
         publisher: PublisherId,
         limits: Limits,
+        link_timeout: Duration,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let epoch = process_epoch();
+        let connecting = BusState::Connecting {
+            attempts: 0,
+            reason: "joining".to_owned(),
+        };
         Self {
             name,
             publisher,
             epoch,
             limits,
+            link_timeout,
             outbox: Outbox::new(publisher, epoch),
             acks: AckBook::default(),
             state: Mutex::default(),
             changed: Notify::new(),
             commands,
+            watch: watch::Sender::new(connecting),
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            resends: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             granted: Granted::default(),
-            lost: AtomicBool::new(false),
+            credit_budget: AtomicU64::new(super::CREDIT_BUDGET),
+            restricted: AtomicBool::new(false),
         }
     }
 
-    /// The connection is gone: nothing is accepted any more, and whoever waits is told.
+    /// There is no connection for now. What is under way stays where it is; whoever waits for a
+    /// word of a peer need not wait for it any more.
+    pub(crate) fn go_down(&self, reason: &str) {
+        let closing = {
+            let mut state = self.state.lock();
+            state.down = Some(reason.to_owned());
+            state.joined = false;
+            state.up = false;
+            let State {
+                peers,
+                subscriptions,
+                ending,
+                ..
+            } = &mut *state;
+            for peer in peers.values_mut() {
+                peer.welcomed = false;
+                peer.knows_us = false;
+            }
+            for others in ending.values_mut() {
+                others.clear();
+            }
+            for s in subscriptions.values_mut() {
+                s.disconnected();
+            }
+            state.closing
+        };
+        self.outbox.go_offline();
+        if !closing {
+            warn!(client = %self.name, reason, "connection to the broker lost");
+        }
+        self.tell_connecting(0, reason);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn tell_connecting(&self, attempts: u32, reason: &str) {
+        self.watch.send_replace(BusState::Connecting {
+            attempts,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Notes that the node is in step with everybody, if it is.
+    pub(crate) fn check_up(&self) {
+        {
+            let mut state = self.state.lock();
+            let there = |peer: &Peer| peer.away.is_none();
+            if state.up
+                || !state.joined
+                || !state
+                    .peers
+                    .values()
+                    .filter(|p| there(p))
+                    .all(|p| p.welcomed)
+            {
+                return;
+            }
+            state.up = true;
+            state.down = None;
+            info!(client = %self.name, peers = state.peers.len(), "connected");
+        }
+        self.watch.send_replace(BusState::Connected);
+        self.changed.notify_waiters();
+    }
+
+    /// There will be no connection any more: nothing is accepted, and whoever waits is told.
     pub(crate) fn lose(&self, reason: &str) {
         let inboxes: Vec<_> = {
             let mut state = self.state.lock();
@@ -121,10 +233,9 @@ impl Node {
                 return;
             }
             state.lost = Some(reason.to_owned());
-            self.lost.store(true, Ordering::Release);
             state.lost_unconfirmed = self.outbox.unconfirmed();
             if !state.closing {
-                error!(client = %self.name, reason, "connection to the broker lost");
+                error!(client = %self.name, reason, "session ended");
             }
             state
                 .subscriptions
@@ -137,12 +248,8 @@ impl Node {
         for inbox in inboxes {
             inbox.end();
         }
+        self.watch.send_replace(BusState::Closed);
         self.changed.notify_waiters();
-    }
-
-    /// Whether the connection is gone.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
     }
 
     pub(crate) fn lost_on_drop(self: &Arc<Self>, reason: &'static str) -> LostOnDrop {

@@ -19,7 +19,7 @@ use tracing::error;
 
 use super::EVENT_OVERHEAD;
 use super::link::{Link, LinkState};
-use super::routes::{Route, Routes, Sequences};
+use super::routes::{Opening, Route, Routes, Sequences};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
 /// Events that may wait for the writer.
@@ -84,9 +84,31 @@ struct State {
     /// A drop came after the last run, which takes nothing more: drops are told before a frame.
     sealed: bool,
     urgent: VecDeque<(Arc<str>, Control)>,
+    /// Links whose subscribers have to be sent something again.
+    again: Vec<Arc<Link>>,
     next_sequence: u64,
     writer_sleeps: bool,
+    /// There is no connection: messages to peers would be out of date when there is one.
+    offline: bool,
     closed: bool,
+}
+
+/// What the writer takes out of the outbox.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// Messages that go ahead of all events.
+    pub(crate) urgent: VecDeque<(Arc<str>, Control)>,
+    pub(crate) again: Vec<Arc<Link>>,
+    pub(crate) items: VecDeque<Item>,
+}
+
+impl Taken {
+    /// Forgets all but events: what was to be said is out of date.
+    pub(crate) fn forget_messages(&mut self) {
+        self.urgent.clear();
+        self.again.clear();
+        self.items.retain(|item| matches!(item, Item::Run(_)));
+    }
 }
 
 impl Outbox {
@@ -207,6 +229,9 @@ impl Outbox {
     /// peers make necessary.
     pub(crate) fn send_urgent(&self, to: &Arc<str>, message: Control) {
         let mut state = self.state.lock();
+        if state.offline {
+            return;
+        }
         state.urgent.push_back((Arc::clone(to), message));
         self.wake_writer(state);
     }
@@ -221,22 +246,79 @@ impl Outbox {
         self.send_urgent(to, message);
     }
 
-    /// Opens a link: every event accepted from now on that it matches is on it. `answer`, told
-    /// that the first sequence is 0, is sent in its place in the order of events.
-    pub(crate) fn open_link(
-        &self,
-        peer: &Arc<str>,
-        info: SubscriptionInfo,
-        answer: Option<Control>,
-    ) {
+    /// Opens a link: every event accepted from now on that it matches is on it; or goes on with it
+    /// from the subscriber's cursor. If `answer`, the subscriber is told so in the order of events.
+    pub(crate) fn open_link(&self, peer: &Arc<str>, info: SubscriptionInfo, answer: bool) {
+        let subscription = info.id;
         let mut state = self.state.lock();
-        state.routes.open(peer, info);
-        if let Some(answer) = answer {
+        let Opening {
+            link,
+            first,
+            forgotten,
+        } = state.routes.open(peer, info);
+        state.again.push(Arc::clone(&link));
+        if answer {
+            let opened = Control::Opened {
+                subscription,
+                first,
+            };
             state
                 .queue
-                .push_back(Item::Control(Arc::clone(peer), answer));
-            self.wake_writer(state);
+                .push_back(Item::Control(Arc::clone(peer), opened));
         }
+        self.wake_writer(state);
+        // The cursor acknowledges and gives credit.
+        link.progress.notify_waiters();
+        if let Some((link, next)) = forgotten {
+            error!(subscription = %link.name, %peer, next, "link forgotten by its subscriber");
+            link.end(LinkState::Lost);
+        }
+    }
+
+    /// Whether a link to the subscription is open.
+    pub(crate) fn has_link(&self, peer: &str, subscription: u64) -> bool {
+        self.state.lock().routes.has(peer, subscription)
+    }
+
+    /// The subscribers of these links cannot be reached for now.
+    pub(crate) fn detach_links(&self, which: impl Fn(&Link) -> bool) {
+        let state = self.state.lock();
+        let links = state.routes.links().filter(|(link, _)| which(link));
+        links.for_each(|(link, _)| link.detach());
+    }
+
+    /// Removes links that are given up although their subscribers may come back; returns them with
+    /// the copies that are lost. The caller ends them.
+    pub(crate) fn give_up_links(&self, which: impl Fn(&Link) -> bool) -> Vec<(Arc<Link>, u64)> {
+        let mut state = self.state.lock();
+        let ended = state.routes.end(which);
+        state.routes.remember(&ended);
+        let missing = |(link, next): (Arc<Link>, u64)| {
+            let missing = next - link.received();
+            (link, missing)
+        };
+        ended.into_iter().map(missing).collect()
+    }
+
+    /// A peer will not come back.
+    pub(crate) fn forget_peer(&self, peer: &str) {
+        self.state.lock().routes.forget_given_up(peer);
+    }
+
+    /// There is no connection. Messages are forgotten, since nodes that come together again tell
+    /// each other everything; events stay.
+    pub(crate) fn go_offline(&self) {
+        let mut state = self.state.lock();
+        state.offline = true;
+        state.urgent.clear();
+        state.again.clear();
+        state.queue.retain(|item| matches!(item, Item::Run(_)));
+        state.routes.links().for_each(|(link, _)| link.detach());
+    }
+
+    /// There is a connection.
+    pub(crate) fn go_online(&self) {
+        self.state.lock().offline = false;
     }
 
     /// Ends the links that `which` picks. Publishers that wait for their credit go on without
@@ -273,27 +355,34 @@ impl Outbox {
     }
 
     /// Takes everything that is to be sent; if there is nothing, the writer is woken by the next
-    /// thing that comes.
-    pub(crate) fn take(
-        &self,
-        urgent: &mut VecDeque<(Arc<str>, Control)>,
-        items: &mut VecDeque<Item>,
-    ) -> bool {
+    /// thing that comes. Events that were taken before and could not be sent come first.
+    pub(crate) fn take(&self, taken: &mut Taken) -> bool {
         let mut state = self.state.lock();
-        if state.urgent.is_empty() && state.queue.is_empty() {
-            state.writer_sleeps = true;
-            return false;
+        std::mem::swap(&mut state.urgent, &mut taken.urgent);
+        std::mem::swap(&mut state.again, &mut taken.again);
+        let mut was_full = false;
+        if taken.items.is_empty() {
+            std::mem::swap(&mut state.queue, &mut taken.items);
+            was_full = state.queued >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
+            state.queued = 0;
+            state.queued_bytes = 0;
         }
-        std::mem::swap(&mut state.urgent, urgent);
-        std::mem::swap(&mut state.queue, items);
-        let was_full = state.queued >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
-        state.queued = 0;
-        state.queued_bytes = 0;
+        let any = !(taken.urgent.is_empty() && taken.again.is_empty() && taken.items.is_empty());
+        state.writer_sleeps = !any;
         drop(state);
         if was_full {
             self.room.notify_waiters();
         }
-        true
+        any
+    }
+
+    /// Links that have acknowledged nothing for a heartbeat although something is missing.
+    pub(crate) fn heartbeats(&self) -> Vec<(Arc<str>, StatusEntry)> {
+        let state = self.state.lock();
+        let links = state.routes.links();
+        links
+            .filter_map(|(link, _)| Some((Arc::clone(&link.peer), link.heartbeat()?)))
+            .collect()
     }
 
     /// Links with drops that their subscribers do not know of, with their next sequence.
@@ -374,4 +463,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -57,6 +57,25 @@ impl Route {
     }
 }
 
+/// Links that were given up and whose subscribers may come back; beyond these, they are not told
+/// how much they have missed.
+const MAX_GIVEN_UP: usize = 4_096;
+
+/// Where a link stood when it was given up.
+#[derive(Debug, Clone, Copy)]
+struct GivenUp {
+    next: u64,
+    dropped: u64,
+}
+
+/// A link as opened, and where it begins or goes on.
+pub(crate) struct Opening {
+    pub(crate) link: Arc<Link>,
+    pub(crate) first: u64,
+    /// The link that stood before and that its subscriber has forgotten.
+    pub(crate) forgotten: Option<(Arc<Link>, u64)>,
+}
+
 /// An event's sequence on each of its links.
 pub(crate) type Sequences = SmallVec<[(Arc<Link>, u64); 1]>;
 
@@ -68,6 +87,7 @@ pub(crate) struct Routes {
     generation: u64,
     known: HashMap<Topic, Arc<Route>>,
     families: HashMap<String, Arc<Family>>,
+    given_up: HashMap<(Arc<str>, u64), GivenUp>,
 }
 
 impl Routes {
@@ -140,17 +160,68 @@ impl Routes {
         sequences
     }
 
-    /// Opens a link, unless it is open.
-    pub(crate) fn open(&mut self, peer: &Arc<str>, info: SubscriptionInfo) {
-        if self.place(peer, info.id).is_some() {
-            return;
+    /// Opens a link, or goes on with the one that is open from its subscriber's cursor.
+    pub(crate) fn open(&mut self, peer: &Arc<str>, info: SubscriptionInfo) -> Opening {
+        let mut forgotten = None;
+        if let Some((at, link)) = self.place(peer, info.id).cloned() {
+            let next = self.next(at);
+            if (link.received()..=next).contains(&info.received) {
+                if let Some(window) = self.windows.get_mut(at) {
+                    window.grant(info.credit, info.credit_bytes);
+                }
+                link.acknowledge(info.received);
+                link.rewind(info.received);
+                let first = info.received;
+                return Opening {
+                    link,
+                    first,
+                    forgotten,
+                };
+            }
+            forgotten = self.end(|other| std::ptr::eq(other, &*link)).pop();
         }
-        let at = self
-            .windows
-            .insert(Window::new(info.credit, info.credit_bytes));
-        self.links
-            .push((at, Arc::new(Link::new(Arc::clone(peer), info))));
+        let before = self.given_up.remove(&(Arc::clone(peer), info.id));
+        let first = before
+            .map_or(info.received, |before| before.next)
+            .max(info.received);
+        let at = self.windows.insert(Window::new(first, &info));
+        let link = Link::new(Arc::clone(peer), first, info);
+        link.continue_drops(before.map_or(0, |before| before.dropped));
+        let link = Arc::new(link);
+        self.links.push((at, Arc::clone(&link)));
         self.forget();
+        Opening {
+            link,
+            first,
+            forgotten,
+        }
+    }
+
+    pub(crate) fn has(&self, peer: &str, subscription: u64) -> bool {
+        self.place(peer, subscription).is_some()
+    }
+
+    /// Remembers where links stood that are given up although their subscribers may come back.
+    pub(crate) fn remember(&mut self, links: &[(Arc<Link>, u64)]) {
+        for (link, next) in links {
+            if self.given_up.len() >= MAX_GIVEN_UP {
+                self.given_up.clear();
+            }
+            let key = (Arc::clone(&link.peer), link.subscription);
+            let dropped = link.dropped();
+            self.given_up.insert(
+                key,
+                GivenUp {
+                    next: *next,
+                    dropped,
+                },
+            );
+        }
+    }
+
+    /// Forgets where links of `peer` stood.
+    pub(crate) fn forget_given_up(&mut self, peer: &str) {
+        self.given_up.retain(|(name, _), _| **name != *peer);
     }
 
     /// Removes the links that `which` picks; returns them with their next sequence.
@@ -178,7 +249,7 @@ impl Routes {
             if let Some((at, link)) = self.place(peer, ack.subscription).cloned()
                 && let Some(window) = self.windows.get_mut(at)
             {
-                window.grant(ack);
+                window.grant(ack.credit, ack.credit_bytes);
                 link.acknowledge(ack.received.min(window.next()));
                 progressed.push(link);
             }

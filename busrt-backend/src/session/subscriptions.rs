@@ -15,18 +15,15 @@ use eventbus_trait::{
 use tokio::sync::oneshot;
 
 use super::acks::InLink;
+use super::command::{Command, NotSubscribed};
 use super::inbox::{Inbox, InboxSource};
 use super::link::LinkState;
 use super::node::{Gone, Node, State, names};
-use super::writer::Command;
 use crate::topics;
 use crate::wire::{Control, Refusal, SubscriptionInfo};
 
 /// Most events of credit for one link.
 const MAX_WINDOW: u64 = 4_096;
-/// Events of credit that one node hands out in all, but for one event a link: half of what a
-/// broker of ours queues for a client.
-const CREDIT_BUDGET: u64 = 32_768;
 /// Most bytes of credit for one link.
 const MAX_WINDOW_BYTES: u64 = 8 << 20;
 /// Bytes of credit that one node hands out in all, but for [`MIN_WINDOW_BYTES`] a link.
@@ -55,6 +52,14 @@ pub(crate) struct LocalSubscription {
 impl LocalSubscription {
     pub(crate) fn takes(&self, topic: &eventbus_trait::Topic) -> bool {
         self.filters.iter().any(|filter| filter.matches(topic))
+    }
+
+    /// Nobody can be reached for now: there is no word to wait for.
+    pub(crate) fn disconnected(&mut self) {
+        self.unopened.clear();
+        if let Some(unclosed) = &mut self.unclosed {
+            unclosed.clear();
+        }
     }
 
     /// Whether every node has opened its link, so that the name is taken for good.
@@ -96,7 +101,7 @@ impl Node {
                     || state
                         .subscriptions
                         .get(&id)
-                        .is_none_or(|s| s.unopened.is_empty() || s.refused.is_some())
+                        .is_none_or(|s| (state.up && s.unopened.is_empty()) || s.refused.is_some())
             })
             .await;
         self.outcome(id, answered, started)?;
@@ -115,7 +120,15 @@ impl Node {
             });
         }
         if !answered {
-            let peers = names(&subscription.unopened);
+            if let Some(reason) = state.down.clone() {
+                return Err(SubscribeError::Disconnected { reason });
+            }
+            let mut peers = names(&subscription.unopened);
+            let silent = state
+                .peers
+                .values()
+                .filter(|p| p.away.is_none() && !p.welcomed);
+            peers.extend(silent.map(|peer| peer.name.to_string()));
             return Err(SubscribeError::Timeout {
                 peers,
                 waited: started.elapsed(),
@@ -154,7 +167,10 @@ impl Node {
                 format!("{}-{}", self.name, state.next_name).into()
             }
         };
-        let taken = state.remote_names.contains_key(&*name)
+        // The name of a node that is away is free: it may have died and begun another life.
+        let theirs = state.remote_names.get(&*name);
+        let peer = theirs.and_then(|(peer, _)| state.peers.get(&**peer));
+        let taken = peer.is_some_and(|peer| peer.away.is_none())
             || state.subscriptions.values().any(|s| s.name == name);
         if taken {
             return Err(SubscribeError::AlreadySubscribed {
@@ -195,21 +211,30 @@ impl Node {
         let started = Instant::now();
         let done = async {
             if self.commands.send(command).await.is_err() {
-                return Err("the connection has ended".to_owned());
+                return Err(NotSubscribed::Failed("the session has ended".to_owned()));
             }
-            confirmed
-                .await
-                .unwrap_or_else(|_| Err("the connection has ended".to_owned()))
+            let ended = NotSubscribed::Failed("the connection has ended".to_owned());
+            confirmed.await.unwrap_or(Err(ended))
         };
         tokio::select! {
             done = done => match done {
                 Ok(()) => Ok(()),
-                Err(reason) => self.check().and(Err(SubscribeError::Disconnected { reason })),
+                Err(NotSubscribed::Denied) => Err(SubscribeError::Denied {
+                    filter: filters(subscribe),
+                }),
+                Err(NotSubscribed::Failed(reason)) => {
+                    self.check().and(Err(SubscribeError::Disconnected { reason }))
+                }
             },
-            () = futures_timer::Delay::new(deadline) => Err(SubscribeError::Timeout {
-                peers: vec!["the broker".to_owned()],
-                waited: started.elapsed(),
-            }),
+            () = futures_timer::Delay::new(deadline) => {
+                if let Some(reason) = self.state.lock().down.clone() {
+                    return Err(SubscribeError::Disconnected { reason });
+                }
+                Err(SubscribeError::Timeout {
+                    peers: vec!["the broker".to_owned()],
+                    waited: started.elapsed(),
+                })
+            }
         }
     }
 
@@ -225,14 +250,16 @@ impl Node {
             return;
         };
         subscription.active = true;
-        subscription.unopened = peers.values().map(|peer| Arc::clone(&peer.name)).collect();
-        for peer in peers.values() {
+        // Who has yet to say hello is told then, and who is away when it is back.
+        let known: Vec<_> = peers.values().filter(|p| p.knows_us).collect();
+        subscription.unopened = known.iter().map(|peer| Arc::clone(&peer.name)).collect();
+        for peer in known {
             let info = self.offer(subscription, id, &peer.name);
             self.outbox.send_urgent(&peer.name, Control::Open(info));
         }
         if !subscription.exclude_own {
             let info = self.offer(subscription, id, &self.name);
-            self.outbox.open_link(&self.name, info, None);
+            self.outbox.open_link(&self.name, info, false);
         }
     }
 
@@ -247,15 +274,37 @@ impl Node {
             Some(link) => Arc::clone(link),
             None => self.set_aside(subscription, id, peer),
         };
-        let (credit, credit_bytes) = link.window();
+        let cursor = link.cursor();
         SubscriptionInfo {
             id,
             name: subscription.name.to_string(),
             filters: subscription.filters.clone(),
-            received: 0,
-            received_bytes: 0,
-            credit,
-            credit_bytes,
+            received: cursor.received,
+            received_bytes: cursor.received_bytes,
+            credit: cursor.credit,
+            credit_bytes: cursor.credit_bytes,
+        }
+    }
+
+    /// What this node's publishing side is told of its own subscriptions.
+    pub(crate) fn own_offers(&self, state: &mut State) -> Vec<SubscriptionInfo> {
+        let name = Arc::clone(&self.name);
+        let all = state.subscriptions.iter_mut();
+        all.filter(|(_, s)| s.active && !s.exclude_own && s.unclosed.is_none())
+            .map(|(id, subscription)| self.offer(subscription, *id, &name))
+            .collect()
+    }
+
+    /// Asks the publisher of a link for everything from its cursor on.
+    pub(crate) fn ask_again(&self, state: &mut State, id: u64, peer: &Arc<str>) {
+        let Some(subscription) = state.subscriptions.get_mut(&id) else {
+            return;
+        };
+        let info = self.offer(subscription, id, peer);
+        if **peer == *self.name {
+            self.outbox.open_link(peer, info, false);
+        } else {
+            self.outbox.answer(peer, Control::Open(info));
         }
     }
 
@@ -273,7 +322,8 @@ impl Node {
         } else {
             MAX_WINDOW
         };
-        let left = CREDIT_BUDGET.saturating_sub(self.granted.events.load(Ordering::Relaxed));
+        let budget = self.credit_budget.load(Ordering::Relaxed);
+        let left = budget.saturating_sub(self.granted.events.load(Ordering::Relaxed));
         let full = wanted.min((left / 4).max(1));
         let left = BYTES_BUDGET.saturating_sub(self.granted.bytes.load(Ordering::Relaxed));
         let bytes = MAX_WINDOW_BYTES.min((left / 4).max(MIN_WINDOW_BYTES));
@@ -318,8 +368,11 @@ impl Node {
             let Some(subscription) = state.subscriptions.get(&id) else {
                 return;
             };
-            let others = subscription.links.keys().filter(|peer| **peer != self.name);
-            let others = others.cloned().collect();
+            let known = state.peers.values().filter(|peer| peer.knows_us);
+            let others = known
+                .filter(|peer| subscription.links.contains_key(&peer.name))
+                .map(|peer| Arc::clone(&peer.name))
+                .collect();
             state.ending.insert(id, others);
         }
         self.end_subscription(id);
@@ -375,7 +428,11 @@ impl Node {
                 if subscription.unclosed.is_some() {
                     continue;
                 }
-                subscription.unclosed = Some(subscription.links.keys().cloned().collect());
+                let there = |peer: &Arc<str>| {
+                    *peer == self.name || peers.get(&**peer).is_some_and(|p| p.knows_us)
+                };
+                let links = subscription.links.keys().filter(|peer| there(peer));
+                subscription.unclosed = Some(links.cloned().collect());
                 for peer in peers.values() {
                     self.outbox
                         .send_urgent(&peer.name, Control::Close { subscription: *id });
@@ -410,6 +467,15 @@ impl Node {
         stats.sort_by(|a, b| a.name.cmp(&b.name));
         stats
     }
+}
+
+fn filters(subscribe: &Subscribe) -> String {
+    let all: Vec<&str> = subscribe
+        .filters()
+        .iter()
+        .map(TopicFilter::as_str)
+        .collect();
+    all.join(", ")
 }
 
 fn patterns(filters: &[TopicFilter]) -> Vec<String> {

@@ -61,11 +61,13 @@ pub struct StatusEntry {
 }
 
 /// Why something was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The subscription's name is in use.
+    #[error("the name is in use")]
     NameInUse,
     /// The broker has as many sessions as it may have.
+    #[error("it has as many connections as it may have")]
     TooManyMembers,
 }
 

@@ -71,6 +71,8 @@ pub fn is_frame(payload: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct FrameWriter {
     out: Vec<u8>,
+    /// Where the frame begins in `out`.
+    start: usize,
     count: u32,
 }
 
@@ -79,7 +81,19 @@ impl FrameWriter {
     /// a stamp of their own; `hint` is the room to set aside, in bytes.
     #[must_use]
     pub fn new(publisher: PublisherId, epoch: u64, links: &[LinkEntry], hint: usize) -> Self {
-        let mut out = Vec::with_capacity(COUNT_AT + 6 + links.len() * 24 + hint);
+        Self::after(Vec::new(), publisher, epoch, links, hint)
+    }
+
+    /// Begins a frame behind other bytes.
+    pub(crate) fn after(
+        mut out: Vec<u8>,
+        publisher: PublisherId,
+        epoch: u64,
+        links: &[LinkEntry],
+        hint: usize,
+    ) -> Self {
+        let start = out.len();
+        out.reserve(COUNT_AT + 6 + links.len() * 24 + hint);
         out.extend_from_slice(&MAGIC);
         out.push(VERSION);
         out.extend_from_slice(&publisher.0);
@@ -93,7 +107,11 @@ impl FrameWriter {
             out.extend_from_slice(&link.first.to_le_bytes());
             out.extend_from_slice(&link.dropped.to_le_bytes());
         }
-        Self { out, count: 0 }
+        Self {
+            out,
+            start,
+            count: 0,
+        }
     }
 
     /// Adds an event; `payload` is its encoded payload, `own` the publisher whose stamp needs no
@@ -151,7 +169,8 @@ impl FrameWriter {
     /// The frame.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
-        self.out[COUNT_AT..COUNT_AT + 4].copy_from_slice(&self.count.to_le_bytes());
+        let at = self.start + COUNT_AT;
+        self.out[at..at + 4].copy_from_slice(&self.count.to_le_bytes());
         self.out
     }
 }

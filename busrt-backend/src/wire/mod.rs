@@ -7,9 +7,12 @@
 mod control;
 mod frame;
 mod reader;
+mod resend;
 
 pub(crate) use control::MAX_COUNT;
+pub(crate) use resend::begin_resend;
 
 pub use control::{AckEntry, Control, Member, Refusal, StatusEntry, SubscriptionInfo};
 pub use frame::{EventFrame, FrameWriter, LinkEntry, MAGIC, is_frame};
 pub use reader::WireError;
+pub use resend::read_resend;

@@ -19,6 +19,20 @@ fn info(id: u64, filter: &str, credit: u64) -> SubscriptionInfo {
     }
 }
 
+/// A run of events of one topic, as the outbox makes them.
+pub(crate) fn run_of(events: Vec<Event>) -> Run {
+    let cost = events.iter().map(event_cost).sum();
+    let mut routes = Routes::default();
+    let mut cached = None;
+    let topic = events[0].topic().clone();
+    let route = Arc::clone(routes.find(&topic, &mut cached));
+    Run {
+        route,
+        events,
+        cost,
+    }
+}
+
 fn offer(topic: &str) -> Option<Event> {
     Some(Event::new(topic, "x").unwrap())
 }
@@ -30,8 +44,8 @@ fn accept(outbox: &Outbox, topic: &str) -> Accepted {
 #[test]
 fn credit_is_taken_on_all_links_or_on_none() {
     let outbox = outbox();
-    outbox.open_link(&"p".into(), info(1, "a.#", 10), None);
-    outbox.open_link(&"p".into(), info(2, "a.b", 1), None);
+    outbox.open_link(&"p".into(), info(1, "a.#", 10), false);
+    outbox.open_link(&"p".into(), info(2, "a.b", 1), false);
     assert!(matches!(accept(&outbox, "a.b"), Accepted::Queued(links) if links.len() == 2));
     let mut second = offer("a.b");
     match outbox.accept(&mut second, &mut None) {
@@ -52,7 +66,7 @@ fn a_kept_route_is_renewed_when_links_change() {
     assert!(
         matches!(outbox.accept(&mut offer("a"), &mut cached), Accepted::Queued(l) if l.is_empty())
     );
-    outbox.open_link(&"p".into(), info(1, "a", 10), None);
+    outbox.open_link(&"p".into(), info(1, "a", 10), false);
     assert!(
         matches!(outbox.accept(&mut offer("a"), &mut cached), Accepted::Queued(l) if l.len() == 1)
     );
@@ -65,11 +79,12 @@ fn a_kept_route_is_renewed_when_links_change() {
 #[test]
 fn the_end_of_a_link_comes_after_its_last_event() {
     let outbox = outbox();
-    outbox.open_link(&"p".into(), info(1, "a", 10), None);
+    outbox.open_link(&"p".into(), info(1, "a", 10), false);
     accept(&outbox, "a");
     outbox.end_links(LinkState::Closed, |_| true);
-    let (mut urgent, mut items) = (VecDeque::new(), VecDeque::new());
-    assert!(outbox.take(&mut urgent, &mut items));
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    let items = taken.items;
     assert!(matches!(items[0], Item::Run(_)));
     assert!(matches!(
         &items[1],
@@ -80,8 +95,8 @@ fn the_end_of_a_link_comes_after_its_last_event() {
 #[test]
 fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
     let outbox = outbox();
-    outbox.open_link(&"p".into(), info(1, "a", 1), None);
-    outbox.open_link(&"q".into(), info(2, "a", 10), None);
+    outbox.open_link(&"p".into(), info(1, "a", 1), false);
+    outbox.open_link(&"q".into(), info(2, "a", 10), false);
     for expected in [2, 1] {
         let mut offer = offer("a").map(|event| event.delivery(Delivery::AtMostOnce));
         match outbox.accept(&mut offer, &mut None) {
@@ -95,7 +110,8 @@ fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
         "the drop comes after an event that is not written yet"
     );
     for (link, _) in outbox.unconfirmed() {
-        link.write(1);
+        let event = Event::new("a", "x").unwrap();
+        link.keep(&Arc::new(run_of(vec![event])));
     }
     assert_eq!(outbox.untold_drops().len(), 1);
     assert!(outbox.untold_drops().is_empty(), "told once");
@@ -104,7 +120,7 @@ fn at_most_once_drops_where_there_is_no_credit_and_nowhere_else() {
 #[test]
 fn a_run_is_one_route_and_ends_where_something_was_dropped() {
     let outbox = outbox();
-    outbox.open_link(&"p".into(), info(1, "#", 3), None);
+    outbox.open_link(&"p".into(), info(1, "#", 3), false);
     for topic in ["a", "a", "b", "a"] {
         accept(&outbox, topic);
     }
@@ -123,8 +139,9 @@ fn a_run_is_one_route_and_ends_where_something_was_dropped() {
         }],
     );
     accept(&outbox, "a");
-    let (mut urgent, mut items) = (VecDeque::new(), VecDeque::new());
-    assert!(outbox.take(&mut urgent, &mut items));
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    let items = taken.items;
     let runs: Vec<_> = items
         .iter()
         .map(|item| match item {
@@ -133,4 +150,83 @@ fn a_run_is_one_route_and_ends_where_something_was_dropped() {
         })
         .collect();
     assert_eq!(runs, [(2, 1), (1, 1), (1, 0), (1, 1)]);
+}
+
+#[test]
+fn what_could_not_be_sent_stays_and_messages_do_not() {
+    let outbox = outbox();
+    outbox.open_link(&"p".into(), info(1, "a", 10), true);
+    accept(&outbox, "a");
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    assert_eq!((taken.again.len(), taken.items.len()), (1, 2));
+    outbox.go_offline();
+    taken.forget_messages();
+    accept(&outbox, "a");
+    outbox.send_urgent(&"p".into(), Control::Leave);
+    assert!(outbox.take(&mut taken));
+    let left = (taken.urgent.len(), taken.again.len(), taken.items.len());
+    assert_eq!(left, (0, 0, 1), "the rest waits until this is sent");
+    taken.items.clear();
+    assert!(outbox.take(&mut taken));
+    assert_eq!(taken.items.len(), 1);
+}
+
+#[test]
+fn a_link_goes_on_from_its_cursor_and_one_that_was_given_up_from_where_it_stood() {
+    let outbox = outbox();
+    let peer: Arc<str> = "p".into();
+    outbox.open_link(&peer, info(1, "a", 10), false);
+    let Accepted::Queued(before) = accept(&outbox, "a") else {
+        panic!("there is credit")
+    };
+    let mut back = info(1, "a", 10);
+    outbox.open_link(&peer, back.clone(), false);
+    let Accepted::Queued(after) = accept(&outbox, "a") else {
+        panic!("there is credit")
+    };
+    assert!(Arc::ptr_eq(&before[0].0, &after[0].0));
+    assert_eq!(after[0].1, 1);
+
+    let given_up = outbox.give_up_links(|link| *link.peer == *peer);
+    assert_eq!(given_up.iter().map(|(_, missing)| missing).sum::<u64>(), 2);
+    back.received = 1;
+    outbox.open_link(&peer, back.clone(), true);
+    let mut taken = Taken::default();
+    outbox.take(&mut taken);
+    let told = taken.items.back();
+    assert!(
+        matches!(
+            told,
+            Some(Item::Control(_, Control::Opened { first: 2, .. }))
+        ),
+        "{told:?}"
+    );
+
+    // A cursor that was acknowledged once and is not any more: the subscriber has forgotten.
+    let Accepted::Queued(third) = accept(&outbox, "a") else {
+        panic!("there is credit")
+    };
+    outbox.open_link(&peer, info(1, "a", 10), false);
+    assert_eq!(third[0].0.state(), LinkState::Lost);
+}
+
+#[test]
+fn a_cursor_wakes_who_waits_for_credit() {
+    let outbox = outbox();
+    let peer: Arc<str> = "p".into();
+    outbox.open_link(&peer, info(1, "a", 1), false);
+    accept(&outbox, "a");
+    let Accepted::NoCredit(link) = accept(&outbox, "a") else {
+        panic!("there is no credit")
+    };
+    let progress = link.progress.notified();
+    tokio::pin!(progress);
+    progress.as_mut().enable();
+    let mut cursor = info(1, "a", 2);
+    cursor.received = 1;
+    outbox.open_link(&peer, cursor, false);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(progress.poll(&mut context).is_ready());
+    assert!(matches!(accept(&outbox, "a"), Accepted::Queued(_)));
 }

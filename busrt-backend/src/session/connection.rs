@@ -1,0 +1,396 @@
+//! The connection: the one task that owns the busrt client, and makes another when it is gone.
+//!
+//! While a connection holds, a drain task takes what arrives and this task sends. When it ends, for
+//! whatever reason, everything that is not acknowledged stays with its links, and everything not
+//! sent stays here or in the outbox; the next connection goes on from there.
+//!
+//! Invariant: at most one client and one drain exist at a time; a connection's messages are handled
+//! before its end is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use busrt::QoS;
+use eventbus_trait::count;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::command::{Command, NotSubscribed, Reply};
+use super::directory::Membership;
+use super::incoming;
+use super::node::Node;
+use super::outbox::Taken;
+use super::writer::Writer;
+use crate::dial::Dialer;
+use crate::patterns::Patterns;
+use crate::transport::Client;
+
+/// How long an acknowledgement waits for company, unless it is urgent.
+const ACK_DELAY: Duration = Duration::from_millis(1);
+/// Longest time between two signs of life; busrt drops a client that is silent for 1.25 times the
+/// broker's timeout.
+const MAX_TICK: Duration = Duration::from_millis(300);
+/// How often silent links are asked where they stand, and absent peers are looked at.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Patterns in one subscribe frame after a reconnection.
+const PATTERNS_AT_ONCE: usize = 256;
+/// A topic that nobody subscribes to: its acknowledgement says that the broker is there.
+const PING_TOPIC: &str = "eb-ping";
+
+/// Why a connection ended.
+enum End {
+    /// We were told to.
+    Stopped,
+    Lost(String),
+}
+
+impl From<busrt::Error> for End {
+    fn from(reason: busrt::Error) -> Self {
+        Self::Lost(reason.to_string())
+    }
+}
+
+struct Connection {
+    node: Arc<Node>,
+    dialer: Arc<Dialer>,
+    commands: mpsc::Receiver<Command>,
+    patterns: Patterns,
+    /// Who waits for the next connection to have all patterns.
+    waiting: Vec<Reply>,
+    taken: Taken,
+    stopping: bool,
+}
+
+/// Runs until it is told to stop.
+pub(crate) async fn run(
+    node: Arc<Node>,
+    dialer: Arc<Dialer>,
+    first: Client,
+    commands: mpsc::Receiver<Command>,
+) {
+    let _lost = node.lost_on_drop("the session's task has ended");
+    let mut this = Connection {
+        node: Arc::clone(&node),
+        dialer,
+        commands,
+        patterns: Patterns::default(),
+        waiting: Vec::new(),
+        taken: Taken::default(),
+        stopping: false,
+    };
+    let mut pauses = this.dialer.pauses();
+    let mut client = Some(first);
+    loop {
+        let next = match client.take() {
+            Some(client) => Some(client),
+            None => this.dial(&mut pauses).await,
+        };
+        let Some(next) = next else { break };
+        match this.hold(next).await {
+            End::Stopped => break,
+            End::Lost(_) if this.stopping => break,
+            End::Lost(reason) => {
+                if node.state.lock().up {
+                    pauses = this.dialer.pauses();
+                }
+                this.taken.forget_messages();
+                node.go_down(&reason);
+            }
+        }
+    }
+    debug!(client = %node.name, "connection ended");
+}
+
+impl Connection {
+    /// Another client, however long it takes; `None` if told to stop.
+    async fn dial(&mut self, pauses: &mut impl Iterator<Item = Duration>) -> Option<Client> {
+        let mut attempts = 0;
+        loop {
+            let pause = pauses.next().unwrap_or(MAX_TICK);
+            let at = Instant::now() + pause;
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.obey_offline() => return None,
+            }
+            let (dialer, name) = (Arc::clone(&self.dialer), Arc::clone(&self.node.name));
+            let made = tokio::select! {
+                made = dialer.dial_again(&name) => made,
+                () = self.obey_offline() => return None,
+            };
+            match made {
+                Ok(client) => {
+                    count(&self.node.reconnects, 1);
+                    return Some(client);
+                }
+                Err(reason) => {
+                    attempts += 1;
+                    debug!(client = %name, %reason, attempts, "not connected");
+                    self.node.tell_connecting(attempts, &reason.to_string());
+                }
+            }
+        }
+    }
+
+    /// Takes commands while there is no connection; ends when told to stop.
+    async fn obey_offline(&mut self) {
+        if self.stopping {
+            return;
+        }
+        loop {
+            match self.commands.recv().await {
+                Some(Command::Subscribe {
+                    id,
+                    patterns,
+                    reply,
+                }) => {
+                    self.patterns.add(id, patterns);
+                    self.waiting.push(reply);
+                }
+                Some(Command::Unsubscribe { id }) => {
+                    self.patterns.remove(id);
+                }
+                Some(Command::Stop) | None => {
+                    self.stopping = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Uses a client until it is of no use any more.
+    async fn hold(&mut self, mut client: Client) -> End {
+        let Some(frames) = client.take_event_channel() else {
+            return End::Lost("the client has no event channel".to_owned());
+        };
+        self.node.outbox.go_online();
+        let mut drain = tokio::spawn(incoming::run(Arc::clone(&self.node), frames));
+        let mut writer = Writer::new(Arc::clone(&self.node), client);
+        let end = tokio::select! {
+            end = self.work(&mut writer) => end.err().unwrap_or(End::Stopped),
+            _ = &mut drain => return End::Lost("the broker closed it".to_owned()),
+        };
+        drop(writer);
+        drain.abort();
+        let _ = drain.await;
+        end
+    }
+
+    async fn work(&mut self, writer: &mut Writer) -> Result<(), End> {
+        let node = Arc::clone(&self.node);
+        self.subscribe_all(writer).await?;
+        let mut membership =
+            Membership::join(&node, &mut writer.client, self.dialer.keepalive()).await?;
+        let mut life = Life::new(self.dialer.keepalive());
+        let mut ack_at: Option<Instant> = None;
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command, writer).await?;
+            }
+            let busy = node.outbox.take(&mut self.taken);
+            writer.send_all(&mut self.taken).await?;
+            let now = Instant::now();
+            if node.acks.is_urgent() || ack_at.is_some_and(|at| at <= now) {
+                writer.acknowledge().await?;
+                ack_at = None;
+            } else if ack_at.is_none() && !node.acks.is_empty() {
+                ack_at = Some(now + ACK_DELAY);
+            }
+            if life.is_due(now) {
+                life.tick(writer, now).await?;
+                membership.tick(&node, writer, now).await?;
+            }
+            if let Some(refusal) = node.refusal() {
+                return Err(End::Lost(refusal));
+            }
+            if busy {
+                // The drain that this has woken may sit on this very thread.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if self.stopping {
+                writer.acknowledge().await?;
+                writer.leave(&membership.farewell(&node)).await?;
+                return Ok(());
+            }
+            tokio::select! {
+                () = node.outbox.wake.notified() => {}
+                () = sleep_until(ack_at.unwrap_or(now)), if ack_at.is_some() => {}
+                () = sleep_until(life.next) => {}
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command, writer).await?,
+                    None => self.stopping = true,
+                },
+            }
+        }
+    }
+
+    /// Gives a new connection all patterns, before anybody hears of it.
+    async fn subscribe_all(&mut self, writer: &mut Writer) -> Result<(), End> {
+        let all: Vec<String> = self.patterns.all().map(str::to_owned).collect();
+        for some in all.chunks(PATTERNS_AT_ONCE) {
+            let some: Vec<&str> = some.iter().map(String::as_str).collect();
+            let confirm = writer
+                .client
+                .subscribe_bulk(&some, QoS::RealtimeProcessed)
+                .await?;
+            let done = timeout(self.dialer.keepalive(), confirmed(confirm)).await;
+            if let Err(reason) = done.unwrap_or(Err(NotSubscribed::Failed(SILENT.to_owned()))) {
+                warn!(client = %self.node.name, ?reason, "not subscribed again");
+                return Err(End::Lost(match reason {
+                    NotSubscribed::Denied => "a subscription is not allowed any more".to_owned(),
+                    NotSubscribed::Failed(reason) => reason,
+                }));
+            }
+        }
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, command: Command, writer: &mut Writer) -> Result<(), End> {
+        match command {
+            Command::Subscribe {
+                id,
+                patterns,
+                reply,
+            } => {
+                let new = self.patterns.add(id, patterns);
+                if new.is_empty() {
+                    let _ = reply.send(Ok(()));
+                    return Ok(());
+                }
+                let new: Vec<&str> = new.iter().map(String::as_str).collect();
+                let confirm = writer
+                    .client
+                    .subscribe_bulk(&new, QoS::RealtimeProcessed)
+                    .await?;
+                tokio::spawn(async move {
+                    let _ = reply.send(confirmed(confirm).await);
+                });
+            }
+            Command::Unsubscribe { id } => {
+                let gone = self.patterns.remove(id);
+                let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+                if !gone.is_empty() {
+                    writer.client.unsubscribe_bulk(&gone, QoS::Realtime).await?;
+                }
+            }
+            Command::Stop => self.stopping = true,
+        }
+        Ok(())
+    }
+}
+
+const SILENT: &str = "the broker does not answer";
+
+async fn confirmed(confirm: busrt::OpConfirm) -> Result<(), NotSubscribed> {
+    match confirm {
+        None => Ok(()),
+        Some(confirm) => match confirm.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) if e.kind() == busrt::ErrorKind::Access => Err(NotSubscribed::Denied),
+            Ok(Err(e)) => Err(NotSubscribed::Failed(e.to_string())),
+            Err(_) => Err(NotSubscribed::Failed("the connection has ended".to_owned())),
+        },
+    }
+}
+
+/// Signs of life, ours and the broker's. A write that is not acknowledged within the keepalive
+/// means that the connection is dead, in whichever direction (LIF-007).
+struct Life {
+    keepalive: Duration,
+    tick: Duration,
+    next: Instant,
+    last: Instant,
+    last_beat: Instant,
+    /// Sent, and not acknowledged yet.
+    ping: Option<(Instant, busrt::OpConfirm)>,
+    pinged: Instant,
+}
+
+impl Life {
+    fn new(keepalive: Duration) -> Self {
+        let now = Instant::now();
+        let tick = (keepalive / 4).min(MAX_TICK);
+        Self {
+            keepalive,
+            tick,
+            next: now + tick,
+            last: now,
+            last_beat: now,
+            ping: None,
+            pinged: now,
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.next <= now
+    }
+
+    async fn tick(&mut self, writer: &mut Writer, now: Instant) -> Result<(), End> {
+        let away = now.duration_since(self.last);
+        self.last = now;
+        self.next = now + self.tick;
+        if now.duration_since(self.last_beat) >= HEARTBEAT {
+            self.last_beat = now;
+            writer.beat().await?;
+        }
+        if writer.is_in_process() {
+            return Ok(());
+        }
+        writer.client.ping().await?;
+        // If it was us who were stopped, the answer may still be on its way.
+        if away > self.keepalive / 2
+            && let Some((sent, _)) = &mut self.ping
+        {
+            *sent = now;
+        }
+        if self.unanswered(now)? || now.duration_since(self.pinged) < self.keepalive / 4 {
+            return Ok(());
+        }
+        let confirm = writer
+            .client
+            .publish(PING_TOPIC, Vec::new().into(), QoS::RealtimeProcessed)
+            .await?;
+        self.ping = Some((now, confirm));
+        self.pinged = now;
+        Ok(())
+    }
+
+    /// Whether an answer is awaited.
+    fn unanswered(&mut self, now: Instant) -> Result<bool, End> {
+        let Some((sent, Some(confirm))) = &mut self.ping else {
+            self.ping = None;
+            return Ok(false);
+        };
+        match confirm.try_recv() {
+            // A refusal is an answer too.
+            Ok(_) => {
+                self.ping = None;
+                Ok(false)
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => {
+                Err(End::Lost("the connection has ended".to_owned()))
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                let silent = now.duration_since(*sent);
+                if silent > self.keepalive {
+                    return Err(End::Lost(format!("{SILENT} for {silent:?}")));
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The directory's refusal, for this connection.
+    fn refusal(&self) -> Option<String> {
+        let state = self.state.lock();
+        (!state.joined)
+            .then(|| state.refused.map(|refusal| refusal.to_string()))
+            .flatten()
+    }
+}
