@@ -39,9 +39,6 @@ pub mod phase;
 #[cfg(feature = "busrt")]
 mod standalone;
 
-/// A broker by itself: what [`start_broker`] starts.
-#[cfg(feature = "busrt")]
-pub use busrt_backend::broker;
 #[cfg(feature = "tcp")]
 pub use busrt_backend::tls;
 pub use config::{Broker, BrokerMode, Config, ConfigError, Tls};
@@ -52,6 +49,13 @@ pub use phase::{Phase, PhaseError};
 pub use shadow;
 #[cfg(feature = "busrt")]
 pub use standalone::{StartError, start_broker};
+
+/// A broker by itself: what [`start_broker`] starts.
+#[cfg(feature = "busrt")]
+pub mod broker {
+    pub use busrt_backend::Address;
+    pub use busrt_backend::broker::*;
+}
 
 /// The README's example, so that it is compiled and run as a test.
 #[cfg(all(doctest, feature = "crossbeam"))]

@@ -61,6 +61,7 @@ pub async fn start_broker(config: &Config) -> Result<Broker, StartError> {
     options.listeners = listeners;
     options.keepalive = config.broker.timeout;
     options.max_connections = config.broker.max_connections;
+    options.grace = config.broker.grace;
     options.acl = acl(config);
     options.rate = rate(config);
     Ok(Broker::start(options).await?)

@@ -191,7 +191,7 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "[broker]\nmod = 'auto'",
             "unknown key `broker.mod` in file `eventbus.toml`; allowed are `mode`, \
-             `max_connections`, `timeout`, `rate`, `unix`, `tcp`, `metrics`",
+             `max_connections`, `timeout`, `grace`, `rate`, `unix`, `tcp`, `metrics`",
         ),
         (
             "[broker]\nmode = 'maybe'",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use eventbus::shadow::sabotage::Sabotage;
 
+use crate::broker::args::BrokerArgs;
 use crate::certs::args::CertsArgs;
 use crate::failure::Failure;
 use crate::shadow::endpoint::Endpoint;
@@ -28,6 +29,15 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 if both sides matched, 1 if they diverged, 2 if nothing could be compared.
     Shadow(Box<ShadowArgs>),
+
+    /// Run a broker by itself, for programs that share a bus over a UNIX socket or TCP.
+    ///
+    /// It prints one line that begins with `ready` once it listens, and serves until SIGTERM or
+    /// SIGINT; then it lets go out what is on its way. A second signal ends it at once. Flags go
+    /// above `EVENTBUS_*` variables, and those above the configuration file.
+    ///
+    /// Exit code: 0 when it was told to end, 2 if it cannot start.
+    Broker(Box<BrokerArgs>),
 
     /// Make certificates for TCP: an authority for development, and what it signs.
     Certs(CertsArgs),
@@ -157,7 +167,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("expected a duration such as `10s` or `500ms`".to_owned()),

@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Open(#[from] eventbus::OpenError),
     #[error(transparent)]
+    Start(#[from] eventbus::StartError),
+    #[error(transparent)]
     Phase(#[from] eventbus::PhaseError),
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] eventbus::SubscribeError),

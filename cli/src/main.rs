@@ -5,6 +5,7 @@
 //! and a 2; standard output has results only.
 
 mod args;
+mod broker;
 mod certs;
 mod failure;
 mod shadow;
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         .map_err(|reason| Failure::io("start the runtime", reason))?;
     match command {
         Command::Shadow(args) => runtime.block_on(shadow::run(*args)),
+        Command::Broker(args) => runtime.block_on(broker::run(&args)),
         Command::Certs(args) => certs::run(&args),
     }
 }

@@ -15,7 +15,6 @@ use crate::phase::MAX_SOCKET_PATH_BYTES;
 
 /// Where `/healthz` and `/metrics` are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MetricsAddress {
     /// At a TCP port, in plain HTTP.
     Tcp(SocketAddr),

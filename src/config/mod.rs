@@ -56,9 +56,10 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// max_connections = 100
 /// timeout = "30s"                  # a client that is silent for longer is let go
 /// rate = 10000                     # events per second of each client; without it no limit
-/// unix = ["/run/x/bus.sock"]       # these three only for a standalone broker
+/// unix = ["/run/x/bus.sock"]       # these only for a standalone broker
 /// tcp = ["0.0.0.0:7777"]
 /// metrics = "127.0.0.1:9100"
+/// grace = "1s"                     # how long it lets go out what is on its way when it ends
 ///
 /// [connect]
 /// timeout = "5s"
@@ -141,6 +142,8 @@ pub struct Broker {
     pub max_connections: usize,
     /// How long a peer may be silent before it counts as gone: 30 s.
     pub timeout: Duration,
+    /// How long a standalone broker that ends lets go out what is on its way: 1 s.
+    pub grace: Duration,
     /// Events per second that each client may send to a broker that this process runs; as many as
     /// it can, if not said.
     pub rate: Option<u32>,
@@ -189,6 +192,7 @@ impl Default for Broker {
             mode: BrokerMode::Auto,
             max_connections: 100,
             timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(1),
             rate: None,
             unix: Vec::new(),
             tcp: Vec::new(),

@@ -45,6 +45,8 @@ struct RawBroker {
     max_connections: usize,
     #[serde(deserialize_with = "duration")]
     timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    grace: Duration,
     rate: Option<u32>,
     unix: Texts,
     tcp: Texts,
@@ -89,6 +91,7 @@ impl Default for RawBroker {
             mode: broker.mode,
             max_connections: broker.max_connections,
             timeout: broker.timeout,
+            grace: broker.grace,
             rate: broker.rate,
             unix: Texts::default(),
             tcp: Texts::default(),
@@ -187,6 +190,7 @@ impl RawBroker {
             mode: self.mode,
             max_connections: self.max_connections,
             timeout: self.timeout,
+            grace: self.grace,
             rate: self.rate,
             unix: self.unix.sockets(figment, "broker.unix")?,
             tcp: self.tcp.ports(figment, "broker.tcp")?,

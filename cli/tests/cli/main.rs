@@ -1,6 +1,7 @@
 //! The program as its users meet it: the built binary, its exit code, its two outputs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod broker;
 mod certs;
 mod program;
 mod shadow;

@@ -26,6 +26,7 @@ pub(crate) struct Ended {
 /// A program that runs; it is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
+    first: Receiver<String>,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
 }
@@ -72,10 +73,11 @@ impl Place {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = whole(child.stdout.take().unwrap());
+        let (first, stdout) = whole(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Running {
             child,
+            first,
             stdout,
             stderr,
         }
@@ -83,6 +85,11 @@ impl Place {
 }
 
 impl Running {
+    /// The first line of standard output, as soon as it is there.
+    pub(crate) fn first_line(&self) -> String {
+        await_one(&self.first).expect("it ended")
+    }
+
     /// Waits for a line of standard error that has `text` in it.
     pub(crate) fn await_log(&self, text: &str) {
         while !await_one(&self.stderr).expect("it ended").contains(text) {}
@@ -125,14 +132,22 @@ fn await_one(receiver: &Receiver<String>) -> Option<String> {
     }
 }
 
-fn whole(mut stdout: ChildStdout) -> Receiver<String> {
+/// The first line, and everything once it has ended.
+fn whole(stdout: ChildStdout) -> (Receiver<String>, Receiver<String>) {
+    let (send_first, first) = sync_channel(1);
     let (send, receive) = sync_channel(1);
     std::thread::spawn(move || {
+        let mut stdout = BufReader::new(stdout);
         let mut text = String::new();
+        if stdout.read_line(&mut text).unwrap() > 0 {
+            // Not every test asks for it.
+            let _ = send_first.send(text.clone());
+        }
+        drop(send_first);
         stdout.read_to_string(&mut text).unwrap();
         send.send(text)
     });
-    receive
+    (first, receive)
 }
 
 fn lines(stderr: ChildStderr) -> Receiver<String> {

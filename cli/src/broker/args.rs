@@ -1,0 +1,137 @@
+//! What `eventbus broker` is asked, and how that goes above file and environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use eventbus::Config;
+use eventbus::config::MetricsAddress;
+
+use crate::args::duration;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Read this file, and neither `eventbus.toml` nor the file that `EVENTBUS_CONFIG` names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Listen at a UNIX socket, for processes of this user; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Vec<PathBuf>,
+
+    /// Listen at a TCP port, for clients with a certificate; may be given several times
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) tcp: Vec<SocketAddr>,
+
+    /// Certificates of the authorities whose word is taken for a client
+    #[arg(long, value_name = "FILE.pem")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// The broker's certificate, followed by those between it and its authority
+    #[arg(long, value_name = "FILE.pem")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Lists of revoked certificates
+    #[arg(long, value_name = "FILE.pem")]
+    pub(crate) tls_crl: Option<PathBuf>,
+
+    /// Most connections; further ones are refused [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+
+    /// Let go of a client that is silent for 1.25 times this long [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// When told to end, let go out what is on its way for at most this long [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+
+    /// Largest event that sessions may send, in bytes [default: 1048576]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_event_size: Option<u32>,
+
+    /// Events per second that each client may send; one that sends more is read from more slowly
+    /// [default: as many as it can]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+
+    /// Serve `/healthz` and `/metrics` in plain HTTP
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", value_parser = metrics)]
+    pub(crate) metrics: Option<MetricsAddress>,
+
+    /// Say in JSON what it listens at
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// At a shell a path may be relative.
+fn metrics(text: &str) -> Result<MetricsAddress, String> {
+    let whole = match text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        Some(path) => format!("unix:{}", absolute(Path::new(path))?.display()),
+        None => text.to_owned(),
+    };
+    whole
+        .parse()
+        .map_err(|expected| format!("expected {expected}"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|reason| format!("`{}`: {reason}", path.display()))
+}
+
+impl BrokerArgs {
+    /// Flags above the environment above the file above the defaults.
+    pub(crate) fn configuration(&self) -> Result<Config, Failure> {
+        let mut figment = match &self.config {
+            Some(file) => Config::figment_from(file)?,
+            None => Config::figment()?,
+        };
+        if !self.unix.is_empty() {
+            let paths = self.unix.iter().map(|path| absolute(path));
+            let paths = paths.collect::<Result<Vec<_>, _>>();
+            figment = figment.merge(("broker.unix", paths.map_err(Failure::Flags)?));
+        }
+        if !self.tcp.is_empty() {
+            let ports: Vec<_> = self.tcp.iter().map(ToString::to_string).collect();
+            figment = figment.merge(("broker.tcp", ports));
+        }
+        for (key, file) in [
+            ("tls.ca", &self.tls_ca),
+            ("tls.cert", &self.tls_cert),
+            ("tls.key", &self.tls_key),
+            ("tls.crl", &self.tls_crl),
+        ] {
+            if let Some(file) = file {
+                figment = figment.merge((key, file));
+            }
+        }
+        for (key, number) in [
+            ("broker.max_connections", self.max_connections),
+            ("broker.rate", self.rate),
+            ("limits.max_event_size", self.max_event_size),
+        ] {
+            if let Some(number) = number {
+                figment = figment.merge((key, number));
+            }
+        }
+        for (key, time) in [
+            ("broker.timeout", self.timeout),
+            ("broker.grace", self.grace),
+        ] {
+            if let Some(time) = time {
+                figment = figment.merge((key, humantime::format_duration(time).to_string()));
+            }
+        }
+        if let Some(metrics) = &self.metrics {
+            figment = figment.merge(("broker.metrics", metrics.to_string()));
+        }
+        Ok(Config::from_figment(&figment)?)
+    }
+}

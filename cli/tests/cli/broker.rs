@@ -1,0 +1,465 @@
+//! `eventbus broker`: a service that others' programs meet at, and that its manager can manage.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eventbus::{BrokerMode, Config, Event, EventBus, OpenError, Phase, Subscribe, Tls};
+use serde_json::Value;
+
+use crate::program::{Place, Running};
+
+/// Reaching it is a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+fn socket(place: &Place) -> PathBuf {
+    place.path().canonicalize().unwrap().join("run/bus.sock")
+}
+
+fn at_socket(place: &Place) -> Config {
+    Config::default()
+        .phase(Phase::Unix(socket(place)))
+        .broker_mode(BrokerMode::External)
+}
+
+/// Starts a broker and waits until it says where it is.
+fn started(place: &Place, words: &str, variables: &[(&str, &str)]) -> (Running, Value) {
+    let running = place.start(&format!("broker --json {words}"), variables);
+    let ready: Value = serde_json::from_str(&running.first_line()).unwrap();
+    assert_eq!(ready["ready"], true);
+    (running, ready)
+}
+
+fn ended_well(running: Running) {
+    running.signal("TERM");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+}
+
+/// What `GET path` answers: the status, and the body.
+fn get(ready: &Value, path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\n\r\n");
+    let address = ready["metrics"].as_str().unwrap();
+    let mut answer = String::new();
+    let read = |stream: &mut dyn ReadWrite, answer: &mut String| {
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_to_string(answer).unwrap();
+    };
+    match address.strip_prefix("unix:") {
+        Some(path) => read(&mut UnixStream::connect(path).unwrap(), &mut answer),
+        None => read(&mut TcpStream::connect(address).unwrap(), &mut answer),
+    }
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+trait ReadWrite: std::io::Read + std::io::Write {}
+impl<T: std::io::Read + std::io::Write> ReadWrite for T {}
+
+/// The value of a metric; `name` with its labels.
+fn metric(page: &str, name: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in {page}"));
+    value.trim().parse().unwrap()
+}
+
+#[track_caller]
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+async fn exchange(a: &Arc<dyn EventBus>, b: &Arc<dyn EventBus>) {
+    for (from, to) in [(a, b), (b, a)] {
+        let mut events = to
+            .subscribe(Subscribe::to("events.#").unwrap())
+            .await
+            .unwrap();
+        for n in 0..1_000 {
+            let event = Event::json("events.process.new", &n).unwrap();
+            from.publish(event).await.unwrap();
+        }
+        for n in 0..1_000 {
+            let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
+            assert_eq!(*event.unwrap().decode_json::<u32>().unwrap(), n);
+        }
+        events.unsubscribe().await;
+    }
+}
+
+#[test]
+fn two_programs_meet_at_it_and_it_leaves_nothing_behind() {
+    let place = Place::new();
+    let words = "broker --unix run/bus.sock --metrics unix:run/metrics.sock";
+    let running = place.start(words, &[]);
+    let path = socket(&place);
+    let metrics = path.with_file_name("metrics.sock");
+    assert_eq!(
+        running.first_line(),
+        format!(
+            "ready unix={} metrics=unix:{}\n",
+            path.display(),
+            metrics.display()
+        )
+    );
+    runtime().block_on(async {
+        let config = at_socket(&place);
+        let a = eventbus::open(&config).await.unwrap();
+        let b = eventbus::open(&config).await.unwrap();
+        exchange(&a, &b).await;
+        a.shutdown().await.unwrap();
+        b.shutdown().await.unwrap();
+    });
+    ended_well(running);
+    let left: Vec<_> = std::fs::read_dir(place.path().join("run"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn health_and_metrics_say_how_it_is() {
+    let place = Place::new();
+    for metrics in ["127.0.0.1:0", "unix:run/metrics.sock"] {
+        let words = format!("--unix run/bus.sock --max-connections 7 --metrics {metrics}");
+        let (running, ready) = started(&place, &words, &[]);
+        let health = || {
+            let (status, body) = get(&ready, "/healthz");
+            assert_eq!(status, 200, "{body}");
+            serde_json::from_str::<Value>(&body).unwrap()
+        };
+        assert_eq!(health()["status"], "ok");
+        assert_eq!(health()["sessions"], 0);
+        assert!(health()["uptime_seconds"].is_u64());
+        let (_, before) = get(&ready, "/metrics");
+        assert_eq!(metric(&before, "eventbus_broker_frames_total"), 0.0);
+        runtime().block_on(async {
+            let config = at_socket(&place);
+            let a = eventbus::open(&config).await.unwrap();
+            let b = eventbus::open(&config).await.unwrap();
+            exchange(&a, &b).await;
+            until("two sessions", || health()["sessions"] == 2);
+            let (status, page) = get(&ready, "/metrics");
+            assert_eq!(status, 200);
+            for (name, least) in [
+                ("eventbus_broker_connections", 2.0),
+                ("eventbus_broker_sessions", 2.0),
+                ("eventbus_broker_max_connections", 7.0),
+                ("eventbus_broker_connections_accepted_total", 2.0),
+                ("eventbus_broker_frames_total", 10.0),
+                ("eventbus_broker_bytes_total{direction=\"in\"}", 2_000.0),
+                ("eventbus_broker_bytes_total{direction=\"out\"}", 2_000.0),
+                ("process_open_fds", 3.0),
+            ] {
+                // Labels keep a name from being the beginning of another.
+                let name = format!("{name} ");
+                assert!(metric(&page, &name) >= least, "{name}: {page}");
+            }
+            a.shutdown().await.unwrap();
+            b.shutdown().await.unwrap();
+        });
+        until("no session", || health()["sessions"] == 0);
+        assert_eq!(get(&ready, "/").0, 404);
+        ended_well(running);
+    }
+}
+
+/// Every family has a help and a type before its samples, once, and every name its unit.
+#[test]
+fn the_metrics_are_well_formed_and_documented() {
+    let place = Place::new();
+    let (running, ready) = started(&place, "--unix run/bus.sock --metrics 127.0.0.1:0", &[]);
+    let (_, page) = get(&ready, "/metrics");
+    let documented = include_str!("../../../docs/operations.md");
+    let mut families = Vec::new();
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let name = help.split(' ').next().unwrap();
+            assert!(!families.contains(&name), "{name} twice");
+            assert!(documented.contains(&format!("`{name}`")), "{name} untold");
+            families.push(name);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(Some(&name), families.last());
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+        } else {
+            let name = line.split([' ', '{']).next().unwrap();
+            assert_eq!(Some(&name), families.last(), "{line}");
+        }
+    }
+    assert!(families.len() > 10, "{page}");
+    ended_well(running);
+}
+
+#[test]
+fn one_connection_too_many_is_refused_and_counted() {
+    let place = Place::new();
+    let words = "--unix run/bus.sock --max-connections 1 --metrics 127.0.0.1:0";
+    let (running, ready) = started(&place, words, &[("EVENTBUS_LOG", "error")]);
+    let refused = || {
+        let (_, page) = get(&ready, "/metrics");
+        let name = "eventbus_broker_connections_refused_total{reason=\"too_many\"}";
+        metric(&page, name)
+    };
+    assert_eq!(refused(), 0.0);
+    runtime().block_on(async {
+        let config = at_socket(&place);
+        let first = eventbus::open(&config).await.unwrap();
+        let second = eventbus::open(&config).await;
+        assert!(matches!(second, Err(OpenError::Busrt { .. })), "{second:?}");
+        until("a refusal", || refused() >= 1.0);
+        first.shutdown().await.unwrap();
+        let third = eventbus::open(&config).await.unwrap();
+        third.shutdown().await.unwrap();
+    });
+    ended_well(running);
+}
+
+#[test]
+fn a_second_broker_leaves_the_first_alone() {
+    let place = Place::new();
+    let words = "--unix run/bus.sock --metrics unix:run/metrics.sock";
+    let (running, ready) = started(&place, words, &[]);
+    let second = place.run("broker --unix run/bus.sock");
+    assert_eq!(second.code, Some(2));
+    assert_eq!(second.stdout, "");
+    let path = socket(&place);
+    let sentence = format!("eventbus: another broker listens at `{}`\n", path.display());
+    assert_eq!(second.stderr, sentence);
+    let second = place.run("broker --unix run/other.sock --metrics unix:run/metrics.sock");
+    assert_eq!(second.code, Some(2));
+    let metrics = path.with_file_name("metrics.sock");
+    let sentence = format!(
+        "eventbus: cannot listen at `unix:{}`: another process listens there\n",
+        metrics.display()
+    );
+    assert_eq!(second.stderr, sentence);
+    assert_eq!(get(&ready, "/healthz").0, 200);
+    ended_well(running);
+}
+
+#[test]
+fn what_a_killed_broker_left_is_taken_over() {
+    let place = Place::new();
+    let words = "--unix run/bus.sock --metrics unix:run/metrics.sock";
+    let (killed, _) = started(&place, words, &[]);
+    killed.signal("KILL");
+    assert_eq!(killed.end().code, None);
+    assert!(socket(&place).exists(), "killed, it could not remove it");
+    let (running, ready) = started(&place, words, &[]);
+    assert_eq!(get(&ready, "/healthz").0, 200);
+    runtime().block_on(async {
+        let config = at_socket(&place);
+        let a = eventbus::open(&config).await.unwrap();
+        let b = eventbus::open(&config).await.unwrap();
+        exchange(&a, &b).await;
+        a.shutdown().await.unwrap();
+        b.shutdown().await.unwrap();
+    });
+    ended_well(running);
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let place = Place::new();
+    let path = place.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut buffer = [0; 1024];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "100000"),
+    ];
+    let (running, _) = started(&place, "--unix run/bus.sock", &variables);
+    let status = format!("READY=1\nSTATUS=ready unix={}\n", socket(&place).display());
+    assert_eq!(hear(), status);
+    assert_eq!(hear(), "WATCHDOG=1\n");
+    assert_eq!(hear(), "WATCHDOG=1\n");
+    running.signal("TERM");
+    let last = std::iter::repeat_with(hear).find(|said| said != "WATCHDOG=1\n");
+    assert_eq!(last.unwrap(), "STOPPING=1\nSTATUS=draining\n");
+    assert_eq!(running.end().code, Some(0));
+}
+
+#[test]
+fn a_service_manager_that_is_gone_is_a_warning() {
+    let place = Place::new();
+    let variables = [("NOTIFY_SOCKET", "/nonexistent/notify.sock")];
+    let (running, _) = started(&place, "--unix run/bus.sock", &variables);
+    running.await_log("service manager not told");
+    running.signal("TERM");
+    assert_eq!(running.end().code, Some(0));
+}
+
+/// A client that sends without end, so that there is always something on its way.
+fn restless(place: &Place) -> std::thread::JoinHandle<()> {
+    let mut stream = UnixStream::connect(socket(place)).unwrap();
+    let mut greeting = [0; 3];
+    stream.read_exact(&mut greeting).unwrap();
+    stream.write_all(&greeting).unwrap();
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer).unwrap();
+    stream.write_all(b"\x08\0restless").unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [1]);
+    const PING: [u8; 9] = [0; 9];
+    std::thread::spawn(move || while stream.write_all(&PING).is_ok() {})
+}
+
+#[test]
+fn it_drains_and_a_second_signal_ends_it_at_once() {
+    let place = Place::new();
+    let words = "--unix run/bus.sock --grace 1h --metrics 127.0.0.1:0";
+    let (running, ready) = started(&place, words, &[("EVENTBUS_LOG", "eventbus=info")]);
+    let client = restless(&place);
+    running.signal("TERM");
+    running.await_log("draining");
+    let (status, body) = get(&ready, "/healthz");
+    assert_eq!(status, 503);
+    assert!(body.starts_with("{\"status\":\"draining\""), "{body}");
+    let (_, page) = get(&ready, "/metrics");
+    assert_eq!(metric(&page, "eventbus_broker_draining "), 1.0);
+    assert!(!socket(&place).exists(), "nobody comes in any more");
+    running.signal("INT");
+    running.await_log("ended before everything was sent");
+    assert_eq!(running.end().code, Some(0));
+    client.join().unwrap();
+}
+
+#[test]
+fn flags_go_above_the_environment_above_the_file() {
+    let place = Place::new();
+    let directory = place.path().canonicalize().unwrap();
+    let at = |name: &str| directory.join("run").join(name).display().to_string();
+    let file = format!(
+        "[broker]\nunix = ['{}']\nmax_connections = 5\nmetrics = '127.0.0.1:0'\ntimeout = '9s'\n",
+        at("file.sock")
+    );
+    std::fs::write(directory.join("broker.toml"), file).unwrap();
+    let environment = at("environment.sock");
+    let of_environment = [
+        ("EVENTBUS_BROKER__UNIX", environment.as_str()),
+        ("EVENTBUS_BROKER__MAX_CONNECTIONS", "6"),
+    ];
+    let flags = "--config broker.toml --unix run/flag.sock --max-connections 7";
+    let cases = [
+        ("--config broker.toml", &[][..], at("file.sock"), 5.0),
+        (
+            "--config broker.toml",
+            &of_environment,
+            environment.clone(),
+            6.0,
+        ),
+        (flags, &of_environment, at("flag.sock"), 7.0),
+    ];
+    for (words, variables, socket, connections) in cases {
+        let (running, ready) = started(&place, words, variables);
+        assert_eq!(ready["unix"], serde_json::json!([socket]));
+        let (_, page) = get(&ready, "/metrics");
+        assert_eq!(
+            metric(&page, "eventbus_broker_max_connections "),
+            connections
+        );
+        ended_well(running);
+    }
+}
+
+#[test]
+fn it_listens_at_several_places_tcp_among_them() {
+    let place = Place::new();
+    for words in ["init", "issue broker --server", "issue collector"] {
+        assert_eq!(place.run(&format!("certs {words}")).code, Some(0));
+    }
+    let words = "--unix run/bus.sock --unix run/second.sock --tcp 127.0.0.1:0 \
+                 --tls-ca certs/ca.pem --tls-cert certs/broker.pem --tls-key certs/broker.key \
+                 --tls-crl certs/crl.pem";
+    let (running, ready) = started(&place, words, &[]);
+    assert_eq!(ready["unix"].as_array().unwrap().len(), 2);
+    let port = ready["tcp"][0].as_str().unwrap();
+    let certs = place.path().join("certs");
+    runtime().block_on(async {
+        let over_tcp = Config::default()
+            .phase(format!("tcp://{port}").parse().unwrap())
+            .tls(Tls::new(
+                certs.join("ca.pem"),
+                certs.join("collector.pem"),
+                certs.join("collector.key"),
+            ));
+        let a = eventbus::open(&over_tcp).await.unwrap();
+        let second = Phase::Unix(socket(&place).with_file_name("second.sock"));
+        let b = eventbus::open(&at_socket(&place).phase(second))
+            .await
+            .unwrap();
+        exchange(&a, &b).await;
+        a.shutdown().await.unwrap();
+        b.shutdown().await.unwrap();
+    });
+    ended_well(running);
+}
+
+#[test]
+fn a_mistake_is_one_sentence_and_a_2() {
+    let place = Place::new();
+    std::fs::write(
+        place.path().join("bad.toml"),
+        "[broker]\nunix = ['bus.sock']\n",
+    )
+    .unwrap();
+    let nothing = "nothing to listen at; give --unix PATH or --tcp ADDR:PORT, or set \
+                   `broker.unix` or `broker.tcp`";
+    for (words, sentence) in [
+        ("", nothing),
+        (
+            "--unix run/bus.sock --tcp localhost",
+            "invalid value 'localhost' for '--tcp <ADDR:PORT>': invalid socket address syntax",
+        ),
+        (
+            "--tcp 127.0.0.1:0",
+            "a broker's TCP port needs TLS, so `tls.ca` must be set too",
+        ),
+        (
+            "--unix run/bus.sock --metrics nowhere",
+            "invalid value 'nowhere' for '--metrics <ADDR:PORT|unix:PATH>': expected an address \
+             and a port such as `127.0.0.1:9100`, or `unix:/path`",
+        ),
+        (
+            "--unix run/bus.sock --max-connections 0",
+            "invalid value '0' for '--max-connections <N>': 0 is not in 1..=4294967295",
+        ),
+        (
+            "--unix run/bus.sock --timeout soon",
+            "invalid value 'soon' for '--timeout <TIME>': expected a duration such as `10s` or \
+             `500ms`",
+        ),
+        (
+            "--config absent.toml",
+            "cannot read configuration file `absent.toml`: No such file or directory (os error 2)",
+        ),
+        (
+            "--config bad.toml",
+            "bad value `bus.sock` for `broker.unix` in file `bad.toml`; expected an absolute path \
+             of at most 107 bytes",
+        ),
+    ] {
+        let ended = place.run(&format!("broker {words}"));
+        assert_eq!(ended.code, Some(2), "{words}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{words}");
+        assert_eq!(ended.stderr, format!("eventbus: {sentence}\n"), "{words}");
+    }
+}
