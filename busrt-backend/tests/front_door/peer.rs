@@ -70,7 +70,12 @@ impl Peer {
 
     /// Goes through the handshake; the answer is the broker's code.
     pub(crate) fn try_enter(path: &Path, name: &[u8]) -> Result<Self, u8> {
-        let mut peer = Self::knock(path);
+        Self::knock(path).introduce(name)
+    }
+
+    /// The handshake of one who has knocked.
+    pub(crate) fn introduce(self, name: &[u8]) -> Result<Self, u8> {
+        let mut peer = self;
         let greeting = peer.bytes::<3>().expect("a greeting");
         assert_eq!(greeting, [0xEB, 1, 0]);
         peer.send(&greeting);
