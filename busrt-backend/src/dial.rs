@@ -29,10 +29,13 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// Starts the broker, if this process is to run it.
-    pub(crate) async fn new(options: Options) -> Result<Self, OpenError> {
+    #[cfg_attr(not(feature = "tcp"), allow(unused_mut, reason = "a port is TCP's"))]
+    pub(crate) async fn new(mut options: Options) -> Result<Self, OpenError> {
+        let broker = start_broker(&options).await?;
+        #[cfg(feature = "tcp")]
+        options.address.take_port(broker.as_ref());
         #[cfg(feature = "tcp")]
         let connector = connector(&options)?;
-        let broker = start_broker(&options).await?;
         Ok(Self {
             options,
             broker: Mutex::new(broker.map(Arc::new)),

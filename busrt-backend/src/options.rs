@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use eventbus_trait::{ConnectError, Limits};
 
+#[cfg(feature = "tcp")]
+use crate::broker::Broker;
 use crate::broker::{Acl, BrokerError, RateLimit, SocketError};
 #[cfg(feature = "tcp")]
 use crate::tls::{TlsError, TlsOptions};
@@ -22,7 +24,7 @@ pub enum Address {
     Tcp {
         /// Host name or address; an IPv6 address without its brackets.
         host: String,
-        /// Port.
+        /// Port; 0 takes any, for a broker that this process runs.
         port: u16,
         /// Certificates of this end; those of a broker that this process runs, too.
         tls: TlsOptions,
@@ -37,6 +39,15 @@ impl Address {
             #[cfg(feature = "tcp")]
             Self::Tcp { port, .. } => Some(*port),
             _ => None,
+        }
+    }
+
+    /// Takes the port that a broker of this process has got, in case it was asked for any.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn take_port(&mut self, broker: Option<&Broker>) {
+        let bound = broker.and_then(|broker| broker.addresses().first()?.port());
+        if let (Self::Tcp { port, .. }, Some(bound)) = (self, bound) {
+            *port = bound;
         }
     }
 }

@@ -17,6 +17,7 @@
     reason = "a benchmark that cannot go on stops"
 )]
 
+mod certificates;
 mod ours;
 mod raw;
 
@@ -40,7 +41,7 @@ struct Pair {
     ours: fn(u64) -> Duration,
 }
 
-const PAIRS: [Pair; 3] = [
+const PAIRS: [Pair; 4] = [
     Pair {
         name: "crossbeam",
         raw_name: "crossbeam bounded(8192), cloned Arc",
@@ -67,6 +68,15 @@ const PAIRS: [Pair; 3] = [
         raw_events: 100_000,
         raw: raw::unix,
         ours: ours::unix,
+    },
+    Pair {
+        name: "tcp",
+        raw_name: "busrt TCP without TLS, Processed, best window of 64, 256, 1024",
+        floor: 2.0,
+        events: 1_000_000,
+        raw_events: 100_000,
+        raw: raw::tcp,
+        ours: ours::tcp,
     },
 ];
 

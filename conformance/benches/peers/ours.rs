@@ -37,6 +37,20 @@ pub(crate) fn unix(events: u64) -> Duration {
     drive(&runtime, bus, events)
 }
 
+/// The TCP phase, with TLS, and the broker in this process.
+pub(crate) fn tcp(events: u64) -> Duration {
+    let runtime = runtime();
+    let (tls, _directory) = crate::certificates::for_broker_and_client().unwrap();
+    let mut options = Options::new(Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 0,
+        tls,
+    });
+    options.broker = BrokerMode::Embedded;
+    let bus = runtime.block_on(busrt_backend::open(options)).unwrap();
+    drive(&runtime, bus, events)
+}
+
 fn drive(runtime: &Runtime, bus: Arc<dyn EventBus>, events: u64) -> Duration {
     let topic = Topic::new("bench.topic").unwrap();
     let source = runtime.block_on(bus.connect(None)).unwrap();

@@ -63,22 +63,39 @@ pub(crate) fn in_process(events: u64) -> Duration {
 
 /// Clients over a UNIX socket, each event acknowledged by the broker; the best of some windows.
 pub(crate) fn unix(events: u64) -> Duration {
-    [64, 256, 1024]
-        .into_iter()
-        .map(|window| runtime().block_on(unix_windowed(events, window)))
-        .min()
-        .unwrap()
+    best_window(|window| {
+        runtime().block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("raw.sock");
+            let socket = socket.to_str().unwrap();
+            let mut broker = Broker::new();
+            let config = ServerConfig::new().timeout(Duration::from_secs(10));
+            broker.spawn_unix_server(socket, config).await.unwrap();
+            windowed(socket, events, window).await
+        })
+    })
 }
 
-async fn unix_windowed(events: u64, window: usize) -> Duration {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("raw.sock");
-    let socket = socket.to_str().unwrap();
-    let mut broker = Broker::new();
-    broker
-        .spawn_unix_server(socket, ServerConfig::new().timeout(Duration::from_secs(10)))
-        .await
-        .unwrap();
+/// The same over TCP, without TLS.
+pub(crate) fn tcp(events: u64) -> Duration {
+    best_window(|window| {
+        runtime().block_on(async {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = free.local_addr().unwrap().to_string();
+            drop(free);
+            let mut broker = Broker::new();
+            let config = ServerConfig::new().timeout(Duration::from_secs(10));
+            broker.spawn_tcp_server(&address, config).await.unwrap();
+            windowed(&address, events, window).await
+        })
+    })
+}
+
+fn best_window(run: impl Fn(usize) -> Duration) -> Duration {
+    [64, 256, 1024].into_iter().map(run).min().unwrap()
+}
+
+async fn windowed(socket: &str, events: u64, window: usize) -> Duration {
     let mut subscriber = connect(socket, "subscriber").await;
     let mut publisher = connect(socket, "publisher").await;
     let frames = subscriber.take_event_channel().unwrap();

@@ -1,6 +1,8 @@
 //! The phases of this project as harnesses.
 #![allow(dead_code, reason = "each test binary uses some of them")]
 
+#[path = "../../benches/peers/certificates.rs"]
+pub(crate) mod certificates;
 pub(crate) mod mirrored;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use busrt_backend::{Address, Options};
+use busrt_backend::{Address, BrokerMode, Options};
 use conformance::{Harness, Rig};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
@@ -20,6 +22,7 @@ pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
         Arc::new(Crossbeam),
         Arc::new(InProcess),
         Arc::new(Unix),
+        Arc::new(Tcp),
         Arc::new(mirrored::Shadow),
     ]
 }
@@ -73,6 +76,34 @@ impl Harness for Unix {
         Ok(Box::new(Started {
             bus,
             paths: vec![socket],
+            _directory: Some(directory),
+        }))
+    }
+}
+
+/// A busrt broker behind a TCP port of its own, with TLS.
+#[derive(Debug)]
+pub(crate) struct Tcp;
+
+#[async_trait]
+impl Harness for Tcp {
+    fn name(&self) -> &str {
+        "tcp"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        let (tls, directory) = certificates::for_broker_and_client().map_err(|e| e.to_string())?;
+        let mut options = Options::new(Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            tls,
+        });
+        options.broker = BrokerMode::Embedded;
+        options.limits = limits;
+        let bus = busrt_backend::open(options).await;
+        Ok(Box::new(Started {
+            bus: bus.map_err(|e| e.to_string())?,
+            paths: Vec::new(),
             _directory: Some(directory),
         }))
     }
