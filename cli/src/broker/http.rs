@@ -31,9 +31,9 @@ use super::metrics;
 use crate::failure::Failure;
 
 /// Connections at a time; more wait to be accepted.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 16;
 /// From the first byte of a request to the last of its answer.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(5);
 /// How long to wait after an accept that failed, so that running out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -5,6 +5,7 @@
 //! up nor make it fail.
 
 pub(crate) mod args;
+mod descriptors;
 mod health;
 mod http;
 mod metrics;
@@ -43,6 +44,7 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
     // Before anything listens, so that no signal finds the program half started.
     let mut signals = Signals::new()?;
     let manager = Manager::from_environment();
+    descriptors::provide(config.broker.max_connections);
     let metrics = match &config.broker.metrics {
         Some(address) => Some(Bound::new(address).await?),
         None => None,

@@ -227,6 +227,63 @@ fn one_connection_too_many_is_refused_and_counted() {
     ended_well(running);
 }
 
+/// Sessions that were there before the broker ended go on with the one that was started next.
+#[test]
+fn programs_come_back_to_a_broker_that_is_started_again() {
+    let place = Place::new();
+    let words = "--unix run/bus.sock --metrics unix:run/metrics.sock";
+    let (first, _) = started(&place, words, &[]);
+    let runtime = runtime();
+    let (a, b) = runtime.block_on(async {
+        let config = at_socket(&place);
+        let a = eventbus::open(&config).await.unwrap();
+        let b = eventbus::open(&config).await.unwrap();
+        exchange(&a, &b).await;
+        (a, b)
+    });
+    first.signal("KILL");
+    assert_eq!(first.end().code, None);
+    let (second, _) = started(&place, words, &[]);
+    runtime.block_on(exchange(&a, &b));
+    ended_well(second);
+    let (third, _) = started(&place, words, &[]);
+    runtime.block_on(async {
+        exchange(&b, &a).await;
+        a.shutdown().await.unwrap();
+        b.shutdown().await.unwrap();
+    });
+    ended_well(third);
+}
+
+/// Whoever speaks nonsense or nothing to the metrics' address is let go, and nobody notices.
+#[test]
+fn strangers_at_the_metrics_address_do_no_harm() {
+    let place = Place::new();
+    let (running, ready) = started(&place, "--unix run/bus.sock --metrics 127.0.0.1:0", &[]);
+    let address = ready["metrics"].as_str().unwrap();
+    let large = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
+    for nonsense in [
+        &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..],
+        b"GET\r\n\r\n",
+        b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+        large.as_bytes(),
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // It may be refused while it is still being sent.
+        let _ = stream.write_all(nonsense);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{nonsense:?}");
+    }
+    // More of them than are served at a time, who say nothing.
+    let silent: Vec<_> = (0..20)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    assert_eq!(get(&ready, "/healthz").0, 200);
+    drop(silent);
+    ended_well(running);
+}
+
 #[test]
 fn a_second_broker_leaves_the_first_alone() {
     let place = Place::new();
