@@ -4,11 +4,15 @@
 //! (how a bus is started, what it cannot do, what it does not hold yet) is said here, by the
 //! backend's author, and shown in the table.
 
+mod faults;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
+
+pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
 
 /// A clause that a phase does not hold yet, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Capability {
     SeveralHandles,
     /// Two buses behind one, compared: [`Harness::shadow`].
     Shadow,
+    /// A broker in another process and connections that can be hurt: [`Harness::faults`].
+    Faults,
 }
 
 impl Capability {
@@ -35,6 +41,7 @@ impl Capability {
         match self {
             Self::SeveralHandles => "the phase has one handle only",
             Self::Shadow => "the phase doubles nothing",
+            Self::Faults => "the phase has no connection that could fail",
         }
     }
 }
@@ -59,6 +66,7 @@ pub trait Harness: Send + Sync {
         match capability {
             Capability::SeveralHandles => true,
             Capability::Shadow => self.shadow().is_some(),
+            Capability::Faults => self.faults().is_some(),
         }
     }
 
@@ -69,6 +77,11 @@ pub trait Harness: Send + Sync {
 
     /// The phase as a doubling one, for the MIG clauses.
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        None
+    }
+
+    /// The phase as one that can be hurt, for the FLT clauses and some of LIF.
+    fn faults(&self) -> Option<&dyn FaultHarness> {
         None
     }
 }

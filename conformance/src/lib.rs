@@ -27,6 +27,7 @@ pub mod fault;
 mod harness;
 pub mod history;
 pub mod mutants;
+pub mod peer;
 mod report;
 mod runner;
 pub mod stage;
@@ -34,7 +35,10 @@ mod verdict;
 
 pub use clause::{Clause, Level, Run, Unchecked};
 pub use clauses::{CLAUSES, UNCHECKED, clause_of};
-pub use harness::{Capability, Comparison, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
+pub use harness::{
+    Capability, Comparison, Fault, FaultHarness, FaultRig, Harness, Opening, Peer, Rig,
+    ShadowHarness, ShadowRig, Waiver, Way, Wrap,
+};
 pub use runner::{run, run_clause, run_clause_within, run_with};
 pub use stage::{Context, Patience};
 pub use verdict::{Checked, Unmet, Verdict};

@@ -8,6 +8,7 @@
 //! itself; with [`Defect::None`] the wrapper changes nothing.
 
 mod bus;
+mod faulty;
 mod source;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use eventbus_trait::{EventBus, Limits};
 
 pub use bus::MutantBus;
 
-use crate::harness::{Capability, Harness, Rig};
+use crate::harness::{Capability, FaultHarness, Harness, Rig};
 
 /// What is wrong with a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,6 +125,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Duplicates, "SUB-004"),
     (Defect::SharesNames, "SUB-005"),
     (Defect::HasNoLimit, "SUB-006"),
+    (Defect::Drops, "SUB-007"),
     (Defect::HoldsUpEverybody, "SUB-008"),
     (Defect::IgnoresGates, "SUB-009"),
     (Defect::SwallowsBackpressure, "FLW-001"),
@@ -135,6 +137,12 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Drops, "LIF-003"),
     (Defect::LeaksTask, "LIF-004"),
     (Defect::SharesNames, "LIF-006"),
+    (Defect::Drops, "FLT-001"),
+    (Defect::Duplicates, "FLT-002"),
+    (Defect::ReordersTopic, "FLT-003"),
+    (Defect::Corrupts, "FLT-004"),
+    (Defect::Drops, "FLT-005"),
+    (Defect::Drops, "FLT-006"),
     (Defect::Overcounts, "OBS-001"),
 ];
 
@@ -200,6 +208,10 @@ impl Harness for MutantHarness {
 
     fn has(&self, capability: Capability) -> bool {
         capability != Capability::Shadow && self.inner.has(capability)
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        self.inner.faults().map(|_| self as &dyn FaultHarness)
     }
 }
 

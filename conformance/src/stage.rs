@@ -9,6 +9,7 @@
 
 mod author;
 mod context;
+mod faulty;
 mod patience;
 mod reader;
 
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 
 pub use author::Author;
 pub use context::{Context, Shadowed};
+pub use faulty::{Faulty, Lasts};
 pub use patience::Patience;
 pub use reader::{Fence, Reader, is_fence};
 

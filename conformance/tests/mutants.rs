@@ -14,15 +14,19 @@ use conformance::{
 };
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
-use support::Crossbeam;
 use support::mirrored::Shadow;
+use support::pretend::Pretend;
 
 /// Some mutants hang, which is how they are caught; the crossbeam phase answers well within this.
 const SHORT: Patience = Patience(Duration::from_secs(2));
 
 fn mutant(defect: Defect) -> Arc<dyn Harness> {
-    Arc::new(MutantHarness::new(Arc::new(Crossbeam), defect))
+    let inner = Arc::new(Pretend { strikes: true });
+    Arc::new(MutantHarness::new(inner, defect))
 }
+
+/// What no bus in a process can do: notice that a connection is silent, find nobody there.
+const FAR: [&str; 2] = ["LIF-007", "LIF-008"];
 
 #[test]
 fn each_mutant_fails_its_clause() {
@@ -42,7 +46,7 @@ fn the_wrapper_alone_fails_nothing() {
     let harness = mutant(Defect::None);
     for clause in CLAUSES
         .iter()
-        .filter(|clause| !clause.needs.contains(&Capability::Shadow))
+        .filter(|clause| !clause.needs.contains(&Capability::Shadow) && !FAR.contains(&clause.id))
     {
         assert_eq!(
             run_clause(&harness, clause),
@@ -58,6 +62,7 @@ fn the_wrapper_alone_fails_nothing() {
 #[test]
 fn every_clause_has_a_mutant() {
     let without = ["TOP-004", "LIF-005", "MIG-001", "MIG-002"];
+    let without: Vec<&str> = without.into_iter().chain(FAR).collect();
     for clause in CLAUSES {
         let has = MUTANTS.iter().any(|(_, id)| *id == clause.id);
         assert_eq!(has, !without.contains(&clause.id), "{}", clause.id);
@@ -82,6 +87,33 @@ fn a_shadow_that_shows_the_candidate_fails() {
         matches!(&verdict, Verdict::Fail(text) if text.contains("lost")),
         "{verdict}"
     );
+}
+
+#[test]
+fn a_bus_that_notices_nothing_fails() {
+    for (id, says) in FAR
+        .into_iter()
+        .zip(["will never change", "where nobody listens"])
+    {
+        let verdict = run_clause_within(SHORT, &mutant(Defect::None), clause_of(id).unwrap());
+        let text = verdict.to_string();
+        assert!(
+            matches!(verdict, Verdict::Fail(_)) && text.contains(says),
+            "{id}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_fault_that_never_strikes_is_inconclusive() {
+    let harness: Arc<dyn Harness> = Arc::new(Pretend { strikes: false });
+    for id in ["FLT-001", "FLT-002", "FLT-003", "FLT-004"] {
+        let verdict = run_clause_within(SHORT, &harness, clause_of(id).unwrap());
+        assert!(
+            matches!(&verdict, Verdict::Inconclusive(text) if text.contains("never struck")),
+            "{id}: {verdict}"
+        );
+    }
 }
 
 /// A shadow that finds everything in order, or that gives the application its candidate.

@@ -61,6 +61,38 @@ fn a_stall_is_survived() {
     assert_eq!(received(&report), [3000; 2]);
 }
 
+/// What each run is asked for, and how often that strikes.
+const FAULTS: [(&str, &str); 3] = [
+    ("--kills 2", "kills"),
+    ("--resets 2", "resets"),
+    ("--partitions 2 --keepalive-seconds 0.5", "partitions"),
+];
+
+fn survives(transport_or_broker: &str) {
+    for (faults, kind) in FAULTS {
+        let arguments = format!("{transport_or_broker} {faults} --events 6000 --subscribers 2");
+        let report = report(&arguments, 0);
+        assert_eq!(report["struck"][kind], 2, "{report:#}");
+        assert!(report["reconnects"].as_u64() > Some(0), "{report:#}");
+        assert_eq!(received(&report), [6000; 2]);
+    }
+}
+
+#[test]
+fn faults_are_survived_over_unix() {
+    survives("--transport unix");
+}
+
+#[test]
+fn faults_are_survived_over_tcp() {
+    survives("--transport tcp");
+}
+
+#[test]
+fn faults_are_survived_on_a_stock_broker() {
+    survives("--broker busrtd");
+}
+
 #[test]
 fn the_verdict_can_fail() {
     for (sabotage, count) in [

@@ -1,6 +1,7 @@
 //! LIF: handles begin, end, and leave nothing behind.
 
 mod census;
+mod other_end;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,10 +13,12 @@ use eventbus_trait::{
 use futures_util::FutureExt;
 
 use crate::check::{self, Within};
+use crate::harness::Capability;
 use crate::stage::{Author, Context, Reader};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
 pub(super) use census::lif_004_nothing_is_left_behind;
+pub(super) use other_end::{lif_007_a_silent_peer_is_noticed, lif_008_nobody_listens};
 
 /// LIF-001: `shutdown` may be called again, by several tasks at once; every later operation of the
 /// handle is `Closed`, and other handles live on.
@@ -300,10 +303,11 @@ pub(crate) async fn lif_006_client_names_are_unique(context: Context) -> Checked
     let again = stage
         .wait("the name to become free", name_is_free(&bus))
         .await??;
-    stage
-        .wait("shutdown", again.shutdown())
-        .await?
-        .map_err(Unmet::from)
+    stage.wait("shutdown", again.shutdown()).await??;
+    if context.has(Capability::Faults) {
+        other_end::a_dead_clients_name_is_free(&context).await?;
+    }
+    Ok(())
 }
 
 async fn name_is_free(bus: &Arc<dyn EventBus>) -> Result<Arc<dyn EventBus>, ConnectError> {

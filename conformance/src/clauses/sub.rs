@@ -2,11 +2,13 @@
 
 mod gates;
 mod lives;
+mod restored;
 
 pub(super) use gates::{sub_003_one_copy, sub_004_a_copy_each, sub_009_gates_decide_alike};
 pub(super) use lives::{
     sub_002_nothing_after_unsubscribe, sub_005_names_are_unique, sub_006_subscriptions_are_limited,
 };
+pub(super) use restored::sub_007_subscriptions_are_restored;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

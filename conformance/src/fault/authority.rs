@@ -57,26 +57,28 @@ impl Authority {
         &self.ca
     }
 
-    /// A certificate for `name`, as a client's name or a broker's host, and for 127.0.0.1 too.
+    /// A certificate for `names`, as a client's names or a broker's hosts, and for 127.0.0.1 too.
+    /// Its files have the first of the names.
     ///
     /// # Errors
     /// In words, what could not be made or written.
-    pub fn issue(&self, name: &str) -> Result<Certificate, String> {
-        self.sign(name, params(name)?)
+    pub fn issue(&self, names: &[&str]) -> Result<Certificate, String> {
+        self.sign(names, params(names)?)
     }
 
     /// As [`issue`](Self::issue), of a certificate that has expired long ago.
     ///
     /// # Errors
     /// In words, what could not be made or written.
-    pub fn issue_expired(&self, name: &str) -> Result<Certificate, String> {
-        let mut params = params(name)?;
+    pub fn issue_expired(&self, names: &[&str]) -> Result<Certificate, String> {
+        let mut params = params(names)?;
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(name, params)
+        self.sign(names, params)
     }
 
-    fn sign(&self, name: &str, params: CertificateParams) -> Result<Certificate, String> {
+    fn sign(&self, names: &[&str], params: CertificateParams) -> Result<Certificate, String> {
+        let name = names.first().copied().unwrap_or("nobody");
         let key = KeyPair::generate().map_err(in_words)?;
         let signed = params.signed_by(&key, &self.issuer).map_err(in_words)?;
         let files = Certificate {
@@ -98,8 +100,9 @@ impl Authority {
     }
 }
 
-fn params(name: &str) -> Result<CertificateParams, String> {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(in_words)?;
+fn params(names: &[&str]) -> Result<CertificateParams, String> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).map_err(in_words)?;
     let local = SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
     params.subject_alt_names.push(local);
     params.extended_key_usages = vec![

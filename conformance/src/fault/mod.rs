@@ -19,5 +19,7 @@ pub use broker::BrokerProcess;
 pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};
 pub use process::{Process, ProcessError};
 pub use proxy::Proxy;
-pub use rules::{Rules, Struck, Trickle, Way};
+pub use rules::{Rules, Struck, Trickle};
+
+pub use crate::harness::Way;
 pub use stream::Place;

@@ -19,8 +19,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use super::rules::{Counts, Rules, Struck, Way, count};
+use super::rules::{Counts, Rules, Struck, count};
 use super::stream::{Listener, Place, Stream};
+use crate::harness::Way;
 
 /// Bytes that are passed on in one piece.
 const PIECE_BYTES: usize = 32 * 1024;

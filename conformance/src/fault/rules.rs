@@ -3,14 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A direction through a proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
-    /// From the client to the broker.
-    Up,
-    /// From the broker to the client.
-    Down,
-}
+use crate::harness::Way;
 
 /// Few bytes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -157,6 +157,18 @@ impl Author {
         result
     }
 
+    /// Publishes `n` events on `topics` by turns, each again and again while there is no room.
+    ///
+    /// # Errors
+    /// As [`insist`](Self::insist).
+    pub async fn insist_over(&self, topics: &[&str], n: usize) -> Checked {
+        let topics: Vec<Topic> = topics.iter().map(Topic::new).collect::<Result<_, _>>()?;
+        for topic in topics.iter().cycle().take(n) {
+            self.insist(self.event(topic)).await?;
+        }
+        Ok(())
+    }
+
     /// Publishes events on `topic` without waiting until there is no room, also once everything
     /// taken has arrived. Returns how many were taken and what the last was refused for.
     ///

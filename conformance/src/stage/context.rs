@@ -8,8 +8,8 @@ use std::time::Duration;
 use eventbus_trait::Limits;
 use parking_lot::Mutex;
 
-use super::{Patience, Stage};
-use crate::harness::{Capability, Comparison, Harness, Rig, ShadowRig, Wrap};
+use super::{Faulty, Patience, Stage};
+use crate::harness::{Capability, Comparison, FaultRig, Harness, Rig, ShadowRig, Wrap};
 use crate::verdict::{Checked, Unmet};
 
 /// What a clause is given: the phase, and what to clean up after it.
@@ -69,6 +69,21 @@ impl Context {
         let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
         stage.0.unjudged.store(true, Ordering::Relaxed);
         Ok(Shadowed { stage, rig })
+    }
+
+    /// Starts a bus that can be hurt.
+    ///
+    /// # Errors
+    /// Broken, if it does not start; not applicable, if the phase has nothing to hurt.
+    pub async fn fault_stage(&self) -> Checked<Faulty> {
+        let Some(faults) = self.harness.faults() else {
+            return Err(Unmet::NotApplicable(Capability::Faults.lack().into()));
+        };
+        let starting = faults.start_faulty(Limits::default());
+        let rig = self.patience.wait("the bus to start", starting).await?;
+        let rig: Arc<dyn FaultRig> = Arc::from(rig.map_err(Unmet::Broken)?);
+        let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
+        Ok(Faulty { stage, rig })
     }
 
     /// Shuts a stage down before the clause ends, and lets go of everything it held.

@@ -3,18 +3,22 @@
 
 #[path = "../../benches/peers/certificates.rs"]
 pub(crate) mod certificates;
+pub(crate) mod doors;
+pub(crate) mod faulty;
 pub(crate) mod mirrored;
+pub(crate) mod pretend;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use busrt_backend::{Address, BrokerMode, Options};
-use conformance::{Harness, Rig};
+use conformance::{FaultHarness, Harness, Rig};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use tempfile::TempDir;
+
+use doors::private_directory;
 
 /// All phases, in the order of the migration.
 pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
@@ -68,9 +72,7 @@ impl Harness for Unix {
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
-        let private = std::fs::Permissions::from_mode(0o700);
-        let directory = tempfile::Builder::new().permissions(private).tempdir();
-        let directory = directory.map_err(|error| error.to_string())?;
+        let directory = private_directory()?;
         let socket = directory.path().join("bus.sock");
         let bus = open(Address::Unix(socket.clone()), limits).await?;
         Ok(Box::new(Started {
@@ -78,6 +80,10 @@ impl Harness for Unix {
             paths: vec![socket],
             _directory: Some(directory),
         }))
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        Some(&faulty::Kind::Unix)
     }
 }
 
@@ -106,6 +112,10 @@ impl Harness for Tcp {
             paths: Vec::new(),
             _directory: Some(directory),
         }))
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        Some(&faulty::Kind::Tcp)
     }
 }
 

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Err(error) => return cannot(&error.to_string()),
     };
     if let Ok(part) = std::env::var(words::PART) {
+        log();
         let played = runtime.block_on(play(&part));
         // A thread that reads orders may be waiting for one for ever.
         runtime.shutdown_background();
@@ -55,6 +56,17 @@ fn main() -> ExitCode {
         return cannot(&error);
     }
     runtime.block_on(coordinate(&args))
+}
+
+/// What the buses log, if `RUST_LOG` asks for it.
+fn log() {
+    if std::env::var_os("RUST_LOG").is_none() {
+        return;
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 fn cannot(reason: &str) -> ExitCode {

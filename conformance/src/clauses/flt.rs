@@ -1,0 +1,208 @@
+//! FLT: faults. DEL and ORD hold through each of them.
+//!
+//! One handle is hurt and one is not; both publish and both subscribe, from before the fault until
+//! after it, so that events on their way in either direction are struck.
+
+use std::collections::BTreeSet;
+
+use crate::check::{self, Within};
+use crate::harness::{Fault, Opening, Way};
+use crate::history::Mark;
+use crate::peer::Part;
+use crate::stage::{Context, Faulty, Lasts};
+use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
+
+/// FLT-001: the broker's process is killed and started again, more than once.
+pub(crate) async fn flt_001_the_broker_is_killed(context: Context) -> Checked {
+    let killed = (Fault::BrokerKilled, Lasts::Moment);
+    survives(&context, &[killed, killed]).await
+}
+
+/// FLT-002: a connection is reset, again and again.
+pub(crate) async fn flt_002_a_connection_is_reset(context: Context) -> Checked {
+    survives(&context, &[(Fault::Reset, Lasts::Moment); 4]).await
+}
+
+/// FLT-003: the network is partitioned for longer than the keepalive: both ways, and each way.
+pub(crate) async fn flt_003_the_network_is_partitioned(context: Context) -> Checked {
+    let faults = [
+        Fault::Partition,
+        Fault::HalfPartition(Way::Up),
+        Fault::HalfPartition(Way::Down),
+    ];
+    survives(
+        &context,
+        &faults.map(|fault| (fault, Lasts::LongerThanKeepalive)),
+    )
+    .await
+}
+
+/// FLT-004: bytes come late, few at a time, and are torn in the middle.
+pub(crate) async fn flt_004_bytes_are_torn(context: Context) -> Checked {
+    let faults = [
+        Fault::Delay,
+        Fault::Trickle,
+        Fault::Torn(Way::Up),
+        Fault::Torn(Way::Down),
+    ];
+    survives(&context, &faults.map(|fault| (fault, Lasts::Moment))).await
+}
+
+/// Nothing is lost, repeated, invented, altered or out of its topic's order through `faults`.
+async fn survives(context: &Context, faults: &[(Fault, Lasts)]) -> Checked {
+    let faulty = context.fault_stage().await?;
+    let stage = &faulty.stage;
+    let (near, far) = (stage.bus(), faulty.open(Opening::default()).await?);
+    let authors = [stage.author(&near), stage.author(&far)];
+    let mut readers = vec![
+        stage.reader(&near, "a.#").await?,
+        stage.reader(&near, "a.b").await?,
+        stage.reader(&far, "a.#").await?,
+    ];
+    for (fault, lasts) in faults {
+        let through = faulty.publish_through(*fault, *lasts, &authors, &mut readers);
+        through
+            .await
+            .map_err(|unmet| during(&faulty, *fault, unmet))?;
+    }
+    stage.drain(&mut readers, &authors).await?;
+    all_is_well(&faulty)
+}
+
+/// What was broken, and how.
+fn during(faulty: &Faulty, fault: Fault, unmet: Unmet) -> Unmet {
+    match unmet {
+        Unmet::Broken(text) => {
+            let state = faulty.stage.bus().state().borrow().clone();
+            Unmet::Broken(format!("{fault:?}: {text}; the handle is {state:?}"))
+        }
+        other => other,
+    }
+}
+
+fn all_is_well(faulty: &Faulty) -> Checked {
+    if faulty.struck() == 0 {
+        return Err(Unmet::unexercised("no fault has struck"));
+    }
+    let history = faulty.stage.history();
+    check::lost(&history).verdict()?;
+    check::duplicates(&history).verdict()?;
+    check::phantoms(&history).verdict()?;
+    check::corrupted(&history).verdict()?;
+    check::reordered(&history, Within::Topic).verdict()
+}
+
+/// An author that nobody on the stage is.
+const STRANGER: u32 = 1_000_000;
+
+/// FLT-005: a subscriber is killed and starts again. Nobody else loses anything, and its second
+/// life gets all that is published after it has subscribed.
+pub(crate) async fn flt_005_a_subscriber_is_killed(context: Context) -> Checked {
+    let faulty = context.fault_stage().await?;
+    let stage = &faulty.stage;
+    let (near, far) = (stage.bus(), faulty.open(Opening::default()).await?);
+    let author = stage.author(&near);
+    let mut readers = vec![
+        stage.reader(&near, "a.#").await?,
+        stage.reader(&far, "a.#").await?,
+    ];
+    let mortal = Part::Subscriber {
+        name: "mortal".into(),
+    };
+    let mut peer = faulty.start_peer(mortal.clone()).await?;
+    stage
+        .while_reading(&mut readers, author.insist_over(&["a.b"], 200))
+        .await?;
+    let mut said = peer.said();
+    stage
+        .until("the other process to receive", || {
+            said.extend(peer.said());
+            said.len() >= 100
+        })
+        .await?;
+    peer.kill();
+    stage
+        .while_reading(&mut readers, author.insist_over(&["a.b"], 200))
+        .await?;
+    let mut reborn = faulty.start_peer(mortal).await?;
+    let first = author.written();
+    stage
+        .while_reading(&mut readers, author.insist_over(&["a.b"], 200))
+        .await?;
+    let mut received = Vec::new();
+    stage
+        .until("the second life to receive", || {
+            received.extend(reborn.said());
+            received.len() >= 200
+        })
+        .await?;
+    stage.drain(&mut readers, &[author]).await?;
+    received.extend(reborn.said());
+    let due: Vec<String> = (first..first + 200)
+        .map(|n| format!("received 0:{n}"))
+        .collect();
+    let later = &received[received.len().saturating_sub(200)..];
+    ensure_eq!(later, due, "what the second life received at the end");
+    let different: BTreeSet<_> = received.iter().collect();
+    ensure_eq!(
+        different.len(),
+        received.len(),
+        "different events in the second life"
+    );
+    let history = stage.history();
+    check::lost(&history).verdict()?;
+    check::duplicates(&history).verdict()?;
+    check::reordered(&history, Within::Topic).verdict()
+}
+
+/// FLT-006: a publisher is killed. What had been confirmed to it is delivered, once and in order;
+/// what had not been is delivered once or not at all.
+pub(crate) async fn flt_006_a_publisher_is_killed(context: Context) -> Checked {
+    let faulty = context.fault_stage().await?;
+    let stage = &faulty.stage;
+    let mut readers = vec![stage.reader(&stage.bus(), "a.#").await?];
+    let author = stage.author(&stage.bus());
+    let part = Part::Publisher { author: STRANGER };
+    let mut peer = faulty.start_peer(part).await?;
+    let mut said = Vec::new();
+    let confirming = stage.until("the other process to have confirmations", || {
+        said.extend(peer.said());
+        said.len() >= 20
+    });
+    stage.while_reading(&mut readers, confirming).await?;
+    peer.kill();
+    // Whatever it managed to say before its end counts.
+    said.extend(peer.said());
+    let confirmed = said
+        .iter()
+        .filter_map(|line| line.strip_prefix("confirmed ")?.parse::<u64>().ok())
+        .max();
+    let Some(confirmed) = confirmed else {
+        return Err(Unmet::unexercised("nothing was confirmed to it"));
+    };
+    let name = readers[0].name().to_owned();
+    let received = || {
+        let marks = stage.history().marks_of(&name);
+        let of_it = marks.into_iter().flatten();
+        of_it
+            .filter(|mark| mark.author == STRANGER)
+            .collect::<Vec<Mark>>()
+    };
+    let arriving = stage.until("what was confirmed", || {
+        received().len() as u64 >= confirmed
+    });
+    stage.while_reading(&mut readers, arriving).await?;
+    stage.drain(&mut readers, &[author]).await?;
+    let received: Vec<u64> = received().iter().map(|mark| mark.sequence).collect();
+    let dense: Vec<u64> = (0..received.len() as u64).collect();
+    ensure!(
+        received == dense,
+        "{confirmed} confirmed, {} received, not once each and in order: {:?}",
+        received.len(),
+        received
+            .iter()
+            .zip(&dense)
+            .find(|(have, want)| have != want)
+    );
+    Ok(())
+}

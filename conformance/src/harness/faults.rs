@@ -1,0 +1,103 @@
+//! What a backend supplies so that the clauses can hurt it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventbus_trait::{EventBus, Limits};
+
+use super::Rig;
+
+/// A direction between a bus handle and its broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From the handle to the broker.
+    Up,
+    /// From the broker to the handle.
+    Down,
+}
+
+/// What can be done to the connection of the first handle, or to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The broker's process is killed. Healing starts another one at the same place.
+    BrokerKilled,
+    /// The connection is reset, once.
+    Reset,
+    /// Nothing passes, in either direction, until it is healed. No socket is closed.
+    Partition,
+    /// Nothing passes in this direction until it is healed.
+    HalfPartition(Way),
+    /// Everything comes later until it is healed.
+    Delay,
+    /// Everything comes a few bytes at a time until it is healed.
+    Trickle,
+    /// What is sent this way next is cut in the middle, and the connection reset.
+    Torn(Way),
+}
+
+/// How another handle is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// Under this client name.
+    pub name: Option<String>,
+    /// Waiting for a broker that is not there.
+    pub wait: bool,
+}
+
+/// A phase whose broker is another process, and whose connections can be hurt.
+#[async_trait]
+pub trait FaultHarness: Send + Sync {
+    /// Starts a bus as [`Harness::start`](super::Harness::start) does, with a broker in a process
+    /// of its own, and something between it and the first handle that can hurt their connection.
+    ///
+    /// # Errors
+    /// In words, why no bus could be started.
+    async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String>;
+}
+
+/// A started bus that can be hurt.
+#[async_trait]
+pub trait FaultRig: Rig {
+    /// Another bus at the same broker, whose connection is not hurt.
+    ///
+    /// # Errors
+    /// What opening said.
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String>;
+
+    /// Strikes. What is to strike what is sent next may not have struck when this returns:
+    /// [`struck`](Self::struck) tells.
+    ///
+    /// # Errors
+    /// In words, why it could not.
+    async fn strike(&self, fault: Fault) -> Result<(), String>;
+
+    /// Ends whatever lasts.
+    ///
+    /// # Errors
+    /// In words, why it could not.
+    async fn heal(&self) -> Result<(), String>;
+
+    /// How often faults have really touched something: a process that ran, bytes or connections
+    /// that were there.
+    fn struck(&self) -> u64;
+
+    /// The keepalive of the handles.
+    fn keepalive(&self) -> Duration;
+
+    /// Another process on the bus, which plays [`play`](crate::peer::play).
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    async fn start_peer(&self, part: crate::peer::Part) -> Result<Box<dyn Peer>, String>;
+}
+
+/// Another process.
+pub trait Peer: Send {
+    /// Kills it, without a chance to say anything.
+    fn kill(&mut self);
+
+    /// The lines that it has said since it was last asked.
+    fn said(&mut self) -> Vec<String>;
+}

@@ -1,0 +1,166 @@
+//! What another process does on the bus until it is killed.
+//!
+//! A process that is killed cannot write the history. So it says, line by line, what it would have
+//! written, after it has happened: what it has not said may have happened all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus_trait::{
+    Event, EventBus, Payload, PublishError, Refused, Subscribe, SubscribeError, Subscription,
+};
+
+use crate::history::{Mark, mark_of, payload};
+
+/// What it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Publishes events of this author on `a.b` for ever, and says `confirmed n` when the first
+    /// `n` are.
+    Publisher {
+        /// The author's number, which nobody on the stage has.
+        author: u32,
+    },
+    /// Subscribes to `a.#` under the name, and says `received author:sequence` of each event.
+    Subscriber {
+        /// The subscription's name.
+        name: String,
+    },
+    /// Connects under this client name and does nothing.
+    Idler {
+        /// The client's name.
+        name: String,
+    },
+}
+
+impl Part {
+    /// In one word, to be passed on to the process.
+    #[must_use]
+    pub fn to_word(&self) -> String {
+        match self {
+            Self::Publisher { author } => format!("publisher={author}"),
+            Self::Subscriber { name } => format!("subscriber={name}"),
+            Self::Idler { name } => format!("idler={name}"),
+        }
+    }
+
+    /// As [`to_word`](Self::to_word) has it.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let (part, of) = word.split_once('=')?;
+        let name = of.to_owned();
+        match part {
+            "publisher" => of.parse().ok().map(|author| Self::Publisher { author }),
+            "subscriber" => Some(Self::Subscriber { name }),
+            "idler" => Some(Self::Idler { name }),
+            _ => None,
+        }
+    }
+
+    /// The client name to connect under, if it matters.
+    #[must_use]
+    pub fn client_name(&self) -> Option<&str> {
+        match self {
+            Self::Idler { name } => Some(name),
+            Self::Publisher { .. } | Self::Subscriber { .. } => None,
+        }
+    }
+}
+
+/// Events that are published before their confirmation is waited for.
+const SERIES: u64 = 20;
+/// How soon a name that is in use is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+/// How long a confirmation may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Plays a part on `bus`, saying what happens. The first line is `ready`.
+///
+/// # Errors
+/// In words, what went wrong.
+pub async fn play(
+    bus: Arc<dyn EventBus>,
+    part: Part,
+    mut say: impl FnMut(String) + Send,
+) -> Result<(), String> {
+    match part {
+        Part::Publisher { author } => {
+            say("ready".to_owned());
+            publish(&bus, author, say).await
+        }
+        Part::Subscriber { name } => {
+            let mut events = subscribe(&bus, &name).await?;
+            say("ready".to_owned());
+            while let Some(event) = events.recv().await {
+                if let Some(mark) = mark_of(&event) {
+                    say(format!("received {mark}"));
+                }
+            }
+            Ok(())
+        }
+        Part::Idler { .. } => {
+            say("ready".to_owned());
+            std::future::pending().await
+        }
+    }
+}
+
+/// Subscribes, again and again while a former life may still have the name.
+async fn subscribe(bus: &Arc<dyn EventBus>, name: &str) -> Result<Subscription, String> {
+    let mut beat = tokio::time::interval(RETRY);
+    loop {
+        beat.tick().await;
+        let everything = Subscribe::to("a.#").map_err(|error| error.to_string())?;
+        match bus.subscribe(everything.named(name)).await {
+            Err(SubscribeError::AlreadySubscribed { .. }) => {}
+            other => return other.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+async fn publish(
+    bus: &Arc<dyn EventBus>,
+    author: u32,
+    mut say: impl FnMut(String),
+) -> Result<(), String> {
+    let mut sequence = 0;
+    loop {
+        let mut last = None;
+        for _ in 0..SERIES {
+            let mark = Mark { author, sequence };
+            let event = Event::new("a.b", Payload::from(payload(mark, 8)));
+            let mut event = event.map_err(|error| error.to_string())?;
+            last = loop {
+                match bus.publish(event).await.map_err(Refused::into_parts) {
+                    Ok(receipt) => break Some(receipt),
+                    Err((back, PublishError::Backpressure { .. })) => event = back,
+                    Err((_, reason)) => return Err(reason.to_string()),
+                }
+            };
+            sequence += 1;
+        }
+        if let Some(receipt) = last {
+            let confirmed = receipt.confirmed(PATIENCE).await;
+            confirmed.map_err(|error| error.to_string())?;
+        }
+        say(format!("confirmed {sequence}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_part() {
+        let name = || "collector".to_owned();
+        for part in [
+            Part::Publisher { author: 7 },
+            Part::Subscriber { name: name() },
+            Part::Idler { name: name() },
+        ] {
+            assert_eq!(Part::from_word(&part.to_word()), Some(part));
+        }
+        assert_eq!(Part::from_word("publisher=x"), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! A stage whose first handle's connection, and whose broker, can be hurt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus_trait::{BusState, EventBus};
+use futures_util::future::try_join;
+
+use super::{Author, Reader, Stage};
+use crate::harness::{Fault, FaultRig, Opening, Peer};
+use crate::peer::Part;
+use crate::verdict::{Checked, Unmet};
+
+/// A started bus and the means to hurt it. [`Stage::bus`] is the handle that is hurt.
+pub struct Faulty {
+    /// The stage.
+    pub stage: Stage,
+    pub(super) rig: Arc<dyn FaultRig>,
+}
+
+/// How long a fault that lasts goes on, at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// Until it has struck.
+    Moment,
+    /// Longer than a broker puts up with a silent client.
+    LongerThanKeepalive,
+}
+
+impl Faulty {
+    /// Another bus at the same broker, whose connection is not hurt.
+    ///
+    /// # Errors
+    /// Broken, if there is none.
+    pub async fn open(&self, opening: Opening) -> Checked<Arc<dyn EventBus>> {
+        let bus = self
+            .stage
+            .wait("another bus", self.rig.open(opening))
+            .await?;
+        let bus = bus.map_err(Unmet::Broken)?;
+        self.stage.0.handles.lock().push(Arc::clone(&bus));
+        Ok(bus)
+    }
+
+    /// As [`open`](Self::open), where it may well fail.
+    ///
+    /// # Errors
+    /// What opening said.
+    pub async fn try_open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+        let bus = self.rig.open(opening).await?;
+        self.stage.0.handles.lock().push(Arc::clone(&bus));
+        Ok(bus)
+    }
+
+    /// Strikes.
+    ///
+    /// # Errors
+    /// Unexercised, if it cannot.
+    pub async fn strike(&self, fault: Fault) -> Checked {
+        self.rig.strike(fault).await.map_err(Unmet::Unexercised)
+    }
+
+    /// Ends whatever lasts.
+    ///
+    /// # Errors
+    /// Unexercised, if it cannot.
+    pub async fn heal(&self) -> Checked {
+        self.rig.heal().await.map_err(Unmet::Unexercised)
+    }
+
+    /// How often faults have really touched something.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        self.rig.struck()
+    }
+
+    /// The keepalive of the handles.
+    #[must_use]
+    pub fn keepalive(&self) -> Duration {
+        self.rig.keepalive()
+    }
+
+    /// Another process on the bus, once it is ready.
+    ///
+    /// # Errors
+    /// Unexercised, if there is none.
+    pub async fn start_peer(&self, part: Part) -> Checked<Box<dyn Peer>> {
+        let starting = self.rig.start_peer(part);
+        let peer = self.stage.wait("another process", starting).await?;
+        peer.map_err(Unmet::Unexercised)
+    }
+
+    /// Publishes by every author, to topics by turns, from before the fault strikes until some time
+    /// after it is over, while every reader reads.
+    ///
+    /// # Errors
+    /// Broken, if an event is refused for another reason than backpressure. Unexercised, if the
+    /// fault never touched anything.
+    pub async fn publish_through(
+        &self,
+        fault: Fault,
+        lasts: Lasts,
+        authors: &[Arc<Author>],
+        readers: &mut [Reader],
+    ) -> Checked {
+        const BEFORE: u64 = 100;
+        const AFTER: usize = 100;
+        const TOPICS: &[&str] = &["a.b", "a.c", "a.b.c"];
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let publishing = futures_util::future::try_join_all(authors.iter().map(|author| {
+            let over = &over;
+            async move {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    author.insist_over(TOPICS, 10).await?;
+                    // So that a phase without a queue does not keep the others from running.
+                    tokio::task::yield_now().await;
+                }
+                author.insist_over(TOPICS, AFTER).await
+            }
+        }));
+        let begun: Vec<u64> = authors.iter().map(|author| author.written()).collect();
+        let striking = async {
+            self.stage
+                .until("publishing to have begun", || {
+                    let mut written = authors.iter().zip(&begun);
+                    written.all(|(author, begun)| author.written() >= begun + BEFORE)
+                })
+                .await?;
+            // A fault before may not be over for the handle.
+            let state = self.stage.bus().state();
+            let connected = || *state.borrow() == BusState::Connected;
+            self.stage
+                .until("the handle to be connected", connected)
+                .await?;
+            let before = self.struck();
+            self.strike(fault).await?;
+            let striking = async {
+                let mut beat = tokio::time::interval(Duration::from_millis(1));
+                while self.struck() == before {
+                    beat.tick().await;
+                }
+            };
+            // Well before the wait for all of it ends.
+            let struck = tokio::time::timeout(self.stage.patience() / 2, striking).await;
+            let never = |_| Unmet::unexercised(format_args!("{fault:?} never struck"));
+            struck.map_err(never)?;
+            if lasts == Lasts::LongerThanKeepalive {
+                // The fault itself: nothing is concluded from the time having passed.
+                let time = self.keepalive() * 2;
+                let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+            }
+            self.heal().await?;
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        };
+        let work = async { try_join(publishing, striking).await.map(|_| ()) };
+        self.stage.while_reading(readers, work).await
+    }
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faulty")
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! Phases whose broker is another process, with a proxy before the first handle.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use conformance::fault::{Authority, BrokerProcess, Place, Process, Proxy, Rules, Trickle};
+use conformance::peer::Part;
+use conformance::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
+use eventbus_trait::{EventBus, Limits};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::doors::{At, Door, Files, LOCAL, beside, private_directory};
+
+/// Short, so that what lasts longer does not last long.
+const KEEPALIVE: Duration = Duration::from_millis(500);
+/// How long another process may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whose broker, and how it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unix,
+    Tcp,
+    Busrtd,
+}
+
+#[async_trait]
+impl FaultHarness for Kind {
+    async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        Ok(Box::new(Faulty::start(*self, limits).await?))
+    }
+}
+
+struct Faulty {
+    /// What the broker's own place is reached by.
+    direct: Door,
+    limits: Limits,
+    bus: Arc<dyn EventBus>,
+    proxy: Proxy,
+    broker: Mutex<BrokerProcess>,
+    _directory: TempDir,
+}
+
+impl Faulty {
+    async fn start(kind: Kind, limits: Limits) -> Result<Self, String> {
+        let directory = private_directory()?;
+        let place = match kind {
+            Kind::Unix | Kind::Busrtd => Place::Unix(directory.path().join("broker.sock")),
+            Kind::Tcp => Place::Tcp(free_port()?),
+        };
+        let authority = Authority::new(directory.path(), "authority")?;
+        let door = |place: &Place, names: &[&str]| {
+            let at = match place {
+                Place::Unix(path) => At::Unix(path.clone()),
+                Place::Tcp(address) => At::Tcp(*address, Files::of(authority.issue(names)?)),
+            };
+            let keepalive = KEEPALIVE;
+            Ok::<_, String>(Door { at, keepalive })
+        };
+        let broker = match (kind, &place) {
+            (Kind::Busrtd, Place::Unix(path)) => BrokerProcess::busrtd(path, KEEPALIVE)?,
+            _ => {
+                let door = door(&place, &["broker"])?;
+                let _ = door.broker_command()?;
+                let command = move || {
+                    door.broker_command()
+                        .unwrap_or_else(|_| Command::new("false"))
+                };
+                BrokerProcess::speaking(command).map_err(|error| error.to_string())?
+            }
+        };
+        let own = beside(&place, &directory, "door.sock");
+        let proxy = Proxy::start(&own, place.clone()).map_err(|error| error.to_string())?;
+        let names = ["conformance", "collector", "mortal"];
+        let bus = door(proxy.place(), &names)?.open(limits.clone()).await?;
+        Ok(Self {
+            direct: door(&place, &names)?,
+            limits,
+            bus,
+            proxy,
+            broker: Mutex::new(broker),
+            _directory: directory,
+        })
+    }
+}
+
+/// Free a moment ago: a broker that is started again needs the one it had.
+fn free_port() -> Result<std::net::SocketAddr, String> {
+    let address = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr());
+    address.map_err(|error| error.to_string())
+}
+
+impl Rig for Faulty {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+}
+
+#[async_trait]
+impl FaultRig for Faulty {
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+        let mut options = self.direct.options(self.limits.clone());
+        options.name = opening.name;
+        options.wait = opening.wait;
+        self.direct.open_with(options).await
+    }
+
+    async fn strike(&self, fault: Fault) -> Result<(), String> {
+        match fault {
+            Fault::BrokerKilled => self.broker.lock().kill(),
+            Fault::Reset => {
+                self.proxy.reset();
+            }
+            Fault::Partition => self.proxy.rule(Rules::partitioned()),
+            Fault::HalfPartition(way) => self.proxy.rule(Rules::half_partitioned(way)),
+            Fault::Delay => self.proxy.rule(Rules {
+                delay: Some(Duration::from_millis(20)),
+                ..Rules::default()
+            }),
+            Fault::Trickle => self.proxy.rule(Rules {
+                trickle: Some(Trickle {
+                    bytes: 13,
+                    every: Duration::from_millis(1),
+                }),
+                ..Rules::default()
+            }),
+            Fault::Torn(way) => self.proxy.tear(way),
+            other => return Err(format!("{other:?} cannot be done")),
+        }
+        Ok(())
+    }
+
+    async fn heal(&self) -> Result<(), String> {
+        self.proxy.heal();
+        let started = self.broker.lock().start();
+        started.map_err(|error| error.to_string())
+    }
+
+    fn struck(&self) -> u64 {
+        self.broker.lock().kills() + self.proxy.struck().total()
+    }
+
+    fn keepalive(&self) -> Duration {
+        KEEPALIVE
+    }
+
+    async fn start_peer(&self, part: Part) -> Result<Box<dyn Peer>, String> {
+        let command = self.direct.peer_command(&part)?;
+        let process = Process::start(part.to_word(), command);
+        let process = process.map_err(|error| error.to_string())?;
+        let ready = process.wait_for("ready", PATIENCE);
+        ready.map_err(|error| error.to_string())?;
+        Ok(Box::new(Other(process)))
+    }
+}
+
+struct Other(Process);
+
+impl Peer for Other {
+    fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.try_line().ok().flatten()).collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! Crossbeam with faults that are only said to have struck: for mutants of the clauses on faults.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use conformance::peer::{Part, play};
+use conformance::{Fault, FaultHarness, FaultRig, Harness, Opening, Peer, Rig};
+use crossbeam_backend::CrossbeamBus;
+use eventbus_trait::{EventBus, Limits};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+/// Faults harm nobody, and strike if `strikes`.
+#[derive(Debug)]
+pub(crate) struct Pretend {
+    pub(crate) strikes: bool,
+}
+
+#[async_trait]
+impl Harness for Pretend {
+    fn name(&self) -> &str {
+        "pretend"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        super::Crossbeam.start(limits).await
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl FaultHarness for Pretend {
+    async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        Ok(Box::new(Unharmed {
+            bus: CrossbeamBus::new(limits),
+            struck: AtomicU64::new(0),
+            each: u64::from(self.strikes),
+        }))
+    }
+}
+
+struct Unharmed {
+    bus: Arc<dyn EventBus>,
+    struck: AtomicU64,
+    each: u64,
+}
+
+impl Rig for Unharmed {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+}
+
+#[async_trait]
+impl FaultRig for Unharmed {
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+        let bus = self.bus.connect(opening.name.as_deref()).await;
+        bus.map_err(|error| error.to_string())
+    }
+
+    async fn strike(&self, _: Fault) -> Result<(), String> {
+        self.struck.fetch_add(self.each, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn heal(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn struck(&self) -> u64 {
+        self.struck.load(Ordering::SeqCst)
+    }
+
+    fn keepalive(&self) -> Duration {
+        Duration::from_millis(10)
+    }
+
+    async fn start_peer(&self, part: Part) -> Result<Box<dyn Peer>, String> {
+        let bus = self.bus.connect(part.client_name()).await;
+        let bus = bus.map_err(|error| error.to_string())?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if matches!(part, Part::Idler { .. }) {
+            let (bus, task) = (Some(bus), None);
+            return Ok(Box::new(Task { said, task, bus }));
+        }
+        let lines = Arc::clone(&said);
+        let task = tokio::spawn(async move {
+            let _ = play(bus, part, move |line| lines.lock().push(line)).await;
+        });
+        let mut beat = tokio::time::interval(Duration::from_millis(1));
+        while said.lock().is_empty() {
+            beat.tick().await;
+        }
+        said.lock().clear();
+        let (bus, task) = (None, Some(task));
+        Ok(Box::new(Task { said, task, bus }))
+    }
+}
+
+/// A process that is a task.
+struct Task {
+    said: Arc<Mutex<Vec<String>>>,
+    task: Option<JoinHandle<()>>,
+    bus: Option<Arc<dyn EventBus>>,
+}
+
+impl Peer for Task {
+    fn kill(&mut self) {
+        self.bus = None;
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said.lock())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
