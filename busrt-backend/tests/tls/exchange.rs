@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use busrt_backend::broker::Listener;
 use busrt_backend::tls::TlsError;
 use busrt_backend::{Address, BrokerMode, OpenError, open};
-use eventbus_trait::{ConnectError, Event, EventBus, Subscribe};
+use eventbus_trait::{BusState, ConnectError, Event, EventBus, Subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Authority, RawClient, TLS_1_2, broker, options, port, refused, run, until};
+use crate::support::{
+    Authority, RawClient, TLS_1_2, broker, broker_with, options, port, refused, run, until,
+};
 
 /// One event each way between two handles.
 async fn exchange(one: &dyn EventBus, other: &dyn EventBus) {
@@ -195,6 +198,41 @@ fn a_program_may_be_the_broker_itself() {
     });
 }
 
+/// The connection is lost at once when the broker ends, and made again when it is back.
+#[test]
+fn a_session_survives_its_broker() {
+    run(async {
+        let ca = Authority::new();
+        let server = ca.server();
+        let first = broker(server.clone()).await;
+        let port = port(&first);
+        let mut options = options(port, ca.client("one"));
+        // Silence would tell long after the watchdog.
+        options.keepalive = Duration::from_secs(3600);
+        options.backoff.first = Duration::from_millis(10);
+        options.backoff.most = Duration::from_millis(50);
+        let one = open(options.clone()).await.unwrap();
+        let mut events = one.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        let mut state = one.state();
+        assert_eq!(*state.borrow_and_update(), BusState::Connected);
+        first.stop().await;
+        let connecting = |state: &BusState| matches!(state, BusState::Connecting { .. });
+        state.wait_for(connecting).await.unwrap();
+        one.publish(Event::new("a", "x").unwrap()).await.unwrap();
+        let second = broker_with(server.clone(), |o| {
+            let address = ([127, 0, 0, 1], port).into();
+            o.listeners = vec![Listener::Tcp {
+                address,
+                tls: server,
+            }];
+        })
+        .await;
+        assert_eq!(events.recv().await.unwrap().bytes().unwrap(), "x");
+        one.shutdown().await.unwrap();
+        second.stop().await;
+    });
+}
+
 /// LIF-008: connecting to nothing is an error, and so is connecting to who says nothing.
 #[test]
 fn connecting_to_nothing_ends_within_the_deadline() {
@@ -219,7 +257,7 @@ fn connecting_to_nothing_ends_within_the_deadline() {
 fn a_full_broker_says_so_behind_tls() {
     run(async {
         let ca = Authority::new();
-        let broker = crate::support::broker_with(ca.server(), |o| o.max_connections = 1).await;
+        let broker = broker_with(ca.server(), |o| o.max_connections = 1).await;
         let one = open(options(port(&broker), ca.client("one")))
             .await
             .unwrap();
