@@ -63,3 +63,57 @@ async fn carry(
         to.flush().await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// A tunnel's two outer ends: the broker's, and the client's.
+    fn tunnel(greeting: &str) -> (DuplexStream, UnixStream) {
+        let (inner, broker) = duplex(4096);
+        let (client, far) = UnixStream::pair().unwrap();
+        tokio::spawn(run(inner, greeting.as_bytes().to_vec(), far));
+        (broker, client)
+    }
+
+    async fn all(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+        let mut read = Vec::new();
+        let reading = stream.read_to_end(&mut read);
+        let watchdog = Duration::from_secs(60);
+        let ended = tokio::time::timeout(watchdog, reading).await;
+        ended.expect("no end").unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_takes_its_socket_along_after_all_that_arrived() {
+        let (mut broker, client) = tunnel("greeting ");
+        broker.write_all(b"and more").await.unwrap();
+        drop(broker);
+        assert_eq!(all(client).await, b"greeting and more");
+    }
+
+    #[tokio::test]
+    async fn what_a_client_wrote_last_is_sent_though_it_reads_no_more() {
+        let (broker, mut client) = tunnel("greeting");
+        let (reader, mut writer) = tokio::io::split(broker);
+        let busy = tokio::spawn(async move {
+            // More than anything in between holds, read by nobody.
+            for _ in 0..1_000 {
+                if writer.write_all(&[1; 1024]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let last = vec![2; 1 << 20];
+        let expected = last.clone();
+        let leaving = tokio::spawn(async move {
+            client.write_all(&last).await.unwrap();
+        });
+        assert!(all(reader).await == expected);
+        leaving.await.unwrap();
+        busy.abort();
+    }
+}
