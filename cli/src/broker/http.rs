@@ -206,3 +206,40 @@ fn respond<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use eventbus::broker::{Broker, BrokerOptions};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn get(path: &str, health: &Health) -> (u16, String) {
+        let request = Request::get(path).body(()).unwrap();
+        let response = respond(&request, health);
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_drains_or_has_ended_says_so() {
+        let broker = Broker::start(BrokerOptions::new()).await.unwrap();
+        let health = Health::new(broker.monitor(), 1);
+        let (status, body) = get("/healthz", &health).await;
+        assert!(
+            status == 200 && body.starts_with(r#"{"status":"ok","#),
+            "{body}"
+        );
+        assert!(get("/metrics", &health).await.1.contains("_draining 0\n"));
+        health.drain();
+        for _ in 0..2 {
+            let (status, body) = get("/healthz", &health).await;
+            assert!(status == 503 && body.starts_with(r#"{"status":"draining","#));
+            let (status, page) = get("/metrics", &health).await;
+            assert!(status == 200 && page.contains("_draining 1\n"), "{page}");
+        }
+        broker.stop().await;
+        assert_eq!(get("/healthz", &health).await.0, 503);
+    }
+}

@@ -66,9 +66,10 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
     manager.stopping();
     health.drain();
     info!(connections = health.stats().connections, "draining");
-    tokio::select! {
-        () = broker.stop() => info!("ended"),
-        () = signals.next() => warn!("ended before everything was sent"),
+    if drained(broker.stop(), signals.next()).await {
+        info!("ended");
+    } else {
+        warn!("ended before everything was sent");
     }
     if let Some(serving) = serving {
         // Its socket goes with it.
@@ -111,6 +112,14 @@ impl Signals {
             _ = self.interrupt.recv() => info!("interrupted"),
             _ = self.terminate.recv() => info!("told to end"),
         }
+    }
+}
+
+/// Waits for one or the other; dropped, `stop` ends at once.
+async fn drained(stop: impl Future<Output = ()>, again: impl Future<Output = ()>) -> bool {
+    tokio::select! {
+        () = stop => true,
+        () = again => false,
     }
 }
 
@@ -175,5 +184,17 @@ impl Ready {
         if let Err(reason) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
             warn!(%reason, "readiness not told on standard output");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn a_second_signal_ends_what_does_not_drain() {
+        assert!(drained(ready(()), pending()).await);
+        assert!(!drained(pending(), ready(())).await);
     }
 }

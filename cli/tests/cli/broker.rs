@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventbus::{BrokerMode, Config, Event, EventBus, OpenError, Phase, Subscribe, Tls};
+use eventbus::{
+    BrokerMode, Config, Event, EventBus, OpenError, Phase, Subscribe, Subscription, Tls,
+};
 use serde_json::Value;
 
 use crate::program::{Place, Running};
@@ -81,21 +83,50 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-async fn exchange(a: &Arc<dyn EventBus>, b: &Arc<dyn EventBus>) {
-    for (from, to) in [(a, b), (b, a)] {
-        let mut events = to
-            .subscribe(Subscribe::to("events.#").unwrap())
-            .await
-            .unwrap();
-        for n in 0..1_000 {
-            let event = Event::json("events.process.new", &n).unwrap();
-            from.publish(event).await.unwrap();
+/// A thousand events each way between two programs.
+struct Exchange {
+    handles: [Arc<dyn EventBus>; 2],
+    subscriptions: [Subscription; 2],
+    next: u32,
+}
+
+impl Exchange {
+    async fn new(first: &Config, second: &Config) -> Self {
+        let open = async |config| eventbus::open(config).await.unwrap();
+        let handles = [open(first).await, open(second).await];
+        let subscribe = async |handle: &Arc<dyn EventBus>| {
+            let others = Subscribe::to("events.#").unwrap().exclude_own();
+            handle.subscribe(others).await.unwrap()
+        };
+        let subscriptions = [subscribe(&handles[0]).await, subscribe(&handles[1]).await];
+        Self {
+            handles,
+            subscriptions,
+            next: 0,
         }
-        for n in 0..1_000 {
-            let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
-            assert_eq!(*event.unwrap().decode_json::<u32>().unwrap(), n);
+    }
+
+    async fn go_on(&mut self) {
+        let numbers = self.next..self.next + 1_000;
+        for handle in &self.handles {
+            for n in numbers.clone() {
+                let event = Event::json("events.process.new", &n).unwrap();
+                handle.publish(event).await.unwrap();
+            }
         }
-        events.unsubscribe().await;
+        for subscription in &mut self.subscriptions {
+            for n in numbers.clone() {
+                let event = tokio::time::timeout(PATIENCE, subscription.recv()).await;
+                assert_eq!(*event.unwrap().unwrap().decode_json::<u32>().unwrap(), n);
+            }
+        }
+        self.next += 1_000;
+    }
+
+    async fn end(self) {
+        for handle in self.handles {
+            handle.shutdown().await.unwrap();
+        }
     }
 }
 
@@ -116,11 +147,9 @@ fn two_programs_meet_at_it_and_it_leaves_nothing_behind() {
     );
     runtime().block_on(async {
         let config = at_socket(&place);
-        let a = eventbus::open(&config).await.unwrap();
-        let b = eventbus::open(&config).await.unwrap();
-        exchange(&a, &b).await;
-        a.shutdown().await.unwrap();
-        b.shutdown().await.unwrap();
+        let mut exchange = Exchange::new(&config, &config).await;
+        exchange.go_on().await;
+        exchange.end().await;
     });
     ended_well(running);
     let left: Vec<_> = std::fs::read_dir(place.path().join("run"))
@@ -147,9 +176,8 @@ fn health_and_metrics_say_how_it_is() {
         assert_eq!(metric(&before, "eventbus_broker_frames_total"), 0.0);
         runtime().block_on(async {
             let config = at_socket(&place);
-            let a = eventbus::open(&config).await.unwrap();
-            let b = eventbus::open(&config).await.unwrap();
-            exchange(&a, &b).await;
+            let mut exchange = Exchange::new(&config, &config).await;
+            exchange.go_on().await;
             until("two sessions", || health()["sessions"] == 2);
             let (status, page) = get(&ready, "/metrics");
             assert_eq!(status, 200);
@@ -167,8 +195,7 @@ fn health_and_metrics_say_how_it_is() {
                 let name = format!("{name} ");
                 assert!(metric(&page, &name) >= least, "{name}: {page}");
             }
-            a.shutdown().await.unwrap();
-            b.shutdown().await.unwrap();
+            exchange.end().await;
         });
         until("no session", || health()["sessions"] == 0);
         assert_eq!(get(&ready, "/").0, 404);
@@ -234,24 +261,17 @@ fn programs_come_back_to_a_broker_that_is_started_again() {
     let words = "--unix run/bus.sock --metrics unix:run/metrics.sock";
     let (first, _) = started(&place, words, &[]);
     let runtime = runtime();
-    let (a, b) = runtime.block_on(async {
-        let config = at_socket(&place);
-        let a = eventbus::open(&config).await.unwrap();
-        let b = eventbus::open(&config).await.unwrap();
-        exchange(&a, &b).await;
-        (a, b)
-    });
+    let config = at_socket(&place);
+    let mut exchange = runtime.block_on(Exchange::new(&config, &config));
+    runtime.block_on(exchange.go_on());
     first.signal("KILL");
     assert_eq!(first.end().code, None);
     let (second, _) = started(&place, words, &[]);
-    runtime.block_on(exchange(&a, &b));
+    runtime.block_on(exchange.go_on());
     ended_well(second);
     let (third, _) = started(&place, words, &[]);
-    runtime.block_on(async {
-        exchange(&b, &a).await;
-        a.shutdown().await.unwrap();
-        b.shutdown().await.unwrap();
-    });
+    runtime.block_on(exchange.go_on());
+    runtime.block_on(exchange.end());
     ended_well(third);
 }
 
@@ -319,11 +339,9 @@ fn what_a_killed_broker_left_is_taken_over() {
     assert_eq!(get(&ready, "/healthz").0, 200);
     runtime().block_on(async {
         let config = at_socket(&place);
-        let a = eventbus::open(&config).await.unwrap();
-        let b = eventbus::open(&config).await.unwrap();
-        exchange(&a, &b).await;
-        a.shutdown().await.unwrap();
-        b.shutdown().await.unwrap();
+        let mut exchange = Exchange::new(&config, &config).await;
+        exchange.go_on().await;
+        exchange.end().await;
     });
     ended_well(running);
 }
@@ -364,39 +382,18 @@ fn a_service_manager_that_is_gone_is_a_warning() {
     assert_eq!(running.end().code, Some(0));
 }
 
-/// A client that sends without end, so that there is always something on its way.
-fn restless(place: &Place) -> std::thread::JoinHandle<()> {
-    let mut stream = UnixStream::connect(socket(place)).unwrap();
-    let mut greeting = [0; 3];
-    stream.read_exact(&mut greeting).unwrap();
-    stream.write_all(&greeting).unwrap();
-    let mut answer = [0; 1];
-    stream.read_exact(&mut answer).unwrap();
-    stream.write_all(b"\x08\0restless").unwrap();
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, [1]);
-    const PING: [u8; 9] = [0; 9];
-    std::thread::spawn(move || while stream.write_all(&PING).is_ok() {})
-}
-
 #[test]
-fn it_drains_and_a_second_signal_ends_it_at_once() {
-    let place = Place::new();
-    let words = "--unix run/bus.sock --grace 1h --metrics 127.0.0.1:0";
-    let (running, ready) = started(&place, words, &[("EVENTBUS_LOG", "eventbus=info")]);
-    let client = restless(&place);
-    running.signal("TERM");
-    running.await_log("draining");
-    let (status, body) = get(&ready, "/healthz");
-    assert_eq!(status, 503);
-    assert!(body.starts_with("{\"status\":\"draining\""), "{body}");
-    let (_, page) = get(&ready, "/metrics");
-    assert_eq!(metric(&page, "eventbus_broker_draining "), 1.0);
-    assert!(!socket(&place).exists(), "nobody comes in any more");
-    running.signal("INT");
-    running.await_log("ended before everything was sent");
-    assert_eq!(running.end().code, Some(0));
-    client.join().unwrap();
+fn either_signal_ends_it_and_says_what_it_does() {
+    for signal in ["TERM", "INT"] {
+        let place = Place::new();
+        let variables = [("EVENTBUS_LOG", "eventbus=info")];
+        let (running, _) = started(&place, "--unix run/bus.sock", &variables);
+        running.signal(signal);
+        running.await_log("draining");
+        running.await_log("ended");
+        assert_eq!(running.end().code, Some(0));
+        assert!(!socket(&place).exists());
+    }
 }
 
 #[test]
@@ -458,14 +455,11 @@ fn it_listens_at_several_places_tcp_among_them() {
                 certs.join("collector.pem"),
                 certs.join("collector.key"),
             ));
-        let a = eventbus::open(&over_tcp).await.unwrap();
         let second = Phase::Unix(socket(&place).with_file_name("second.sock"));
-        let b = eventbus::open(&at_socket(&place).phase(second))
-            .await
-            .unwrap();
-        exchange(&a, &b).await;
-        a.shutdown().await.unwrap();
-        b.shutdown().await.unwrap();
+        let over_unix = at_socket(&place).phase(second);
+        let mut exchange = Exchange::new(&over_tcp, &over_unix).await;
+        exchange.go_on().await;
+        exchange.end().await;
     });
     ended_well(running);
 }
