@@ -14,6 +14,8 @@ compile_error!("busrt does not build on Windows; use the `crossbeam` phase there
 pub mod broker;
 mod bus;
 mod dial;
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 mod options;
 mod patterns;

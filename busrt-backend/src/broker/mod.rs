@@ -9,6 +9,7 @@ mod acl;
 mod bucket;
 mod directory;
 mod door;
+pub(crate) mod fuzzing;
 mod handshake;
 mod listener;
 mod names;
