@@ -167,7 +167,9 @@ fn sec_005_who_does_not_speak_busrt_is_told_so() {
         assert_eq!(peer.bytes::<1>(), None);
     }
     drop(Peer::knock(&scene.path));
-    scene.until("all are counted", |scene| scene.refused("protocol") == 4);
+    scene.until("all are counted", |scene| {
+        scene.refused("protocol") == 3 && scene.refused("hung_up") == 1
+    });
     scene.end(4);
 }
 
@@ -280,6 +282,24 @@ fn what_is_not_served_is_answered_and_the_connection_stays() {
     assert_eq!(service, busrt::ERR_CLIENT_NOT_REGISTERED);
     assert_eq!(peer.ask(PUBLISH, &addressed("eb-ping", b"")), OK);
     assert_eq!(peer.ask(SUBSCRIBE, b"eb/#"), OK);
+    drop(peer);
+    scene.end(1);
+}
+
+/// SEC-005: topics are counted, and those that are let go of count no more.
+#[test]
+fn sec_005_a_client_has_so_many_topics_and_no_more() {
+    let scene = Scene::new(|_| {});
+    let mut peer = Peer::enter(&scene.path, "greedy");
+    let some = |from: u32, count: u32| {
+        let topics: Vec<_> = (from..from + count).map(|n| format!("eb/{n}")).collect();
+        topics.join("\0").into_bytes()
+    };
+    assert_eq!(peer.ask(SUBSCRIBE, &some(0, 131_072)), OK);
+    assert_eq!(peer.ask(SUBSCRIBE, &some(7, 9)), OK, "known ones");
+    assert_eq!(peer.ask(SUBSCRIBE, &some(131_072, 1)), busrt::ERR_ACCESS);
+    assert_eq!(peer.ask(busrt::OP_UNSUBSCRIBE, &some(0, 1)), OK);
+    assert_eq!(peer.ask(SUBSCRIBE, &some(131_072, 1)), OK);
     drop(peer);
     scene.end(1);
 }

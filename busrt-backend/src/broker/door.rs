@@ -164,12 +164,12 @@ impl Door {
         match entered {
             Ok(client) => self.relay(client, reader, writer, peer).await,
             Err(Refused { reason, code, name }) => {
-                warn!(
-                    peer,
-                    client = name,
-                    reason = reason.as_str(),
-                    "connection refused"
-                );
+                let word = reason.as_str();
+                if reason == Reason::HungUp {
+                    debug!(peer, reason = word, "connection refused");
+                } else {
+                    warn!(peer, client = name, reason = word, "connection refused");
+                }
                 self.counters.refuse(reason.as_str());
                 let refusing = handshake::refuse(&mut reader, &mut writer, code);
                 let _ = timeout_at(deadline, refusing).await;

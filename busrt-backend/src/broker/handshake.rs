@@ -52,7 +52,7 @@ fn greeting() -> [u8; 3] {
 }
 
 fn hung_up(_: io::Error) -> Refused {
-    Refused::new(Reason::Protocol, ERR_DATA)
+    Refused::new(Reason::HungUp, ERR_DATA)
 }
 
 /// Asks a client for its name.

@@ -23,8 +23,10 @@ use crate::wire;
 const HEAD: usize = 9;
 /// Least bytes that an event takes in a frame.
 const MIN_EVENT: usize = 13;
-/// Most topics that one connection may be subscribed to, and as many that it may exclude.
-const MAX_PATTERNS: usize = 65_536;
+/// Most topics that one connection may be subscribed to, and as many that it may exclude: all that
+/// a session with as many subscriptions as it may have is likely to need, and no more memory than
+/// can be spared.
+const MAX_PATTERNS: usize = 131_072;
 
 /// What a connection ends for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +51,6 @@ pub(super) enum Breach {
         /// Which of them.
         what: &'static str,
     },
-    /// There are too many topics.
-    #[error("more than {MAX_PATTERNS} topics")]
-    TooMany,
 }
 
 impl Breach {
@@ -59,7 +58,7 @@ impl Breach {
         match self {
             Self::Operation { .. } => Reason::Operation,
             Self::Length { .. } => Reason::Length,
-            Self::Name { .. } | Self::TooMany => Reason::Topic,
+            Self::Name { .. } => Reason::Topic,
         }
     }
 }
@@ -296,15 +295,17 @@ impl Screen {
             OP_SUBSCRIBE | OP_UNSUBSCRIBE => &mut self.subscribed,
             _ => &mut self.excluded,
         };
-        for pattern in body.split(|byte| *byte == 0) {
-            if matches!(op, OP_UNSUBSCRIBE | OP_UNEXCLUDE) {
+        let patterns = || body.split(|byte| *byte == 0);
+        if matches!(op, OP_UNSUBSCRIBE | OP_UNEXCLUDE) {
+            for pattern in patterns() {
                 known.remove(pattern);
-            } else if !known.contains(pattern) {
-                if known.len() == MAX_PATTERNS {
-                    return Err(Breach::TooMany);
-                }
-                known.insert(pattern.into());
             }
+        } else {
+            let new = patterns().filter(|pattern| !known.contains(*pattern));
+            if known.len() + new.count() > MAX_PATTERNS {
+                return Ok(denied("more topics than may be"));
+            }
+            known.extend(patterns().map(Box::from));
         }
         Ok(Verdict::Good { events: 1 })
     }

@@ -18,6 +18,8 @@ pub(super) enum Reason {
     Resources,
     /// It speaks something else, or another version.
     Protocol,
+    /// It hung up before it had a name.
+    HungUp,
     /// It was not registered in time.
     HandshakeTimeout,
     /// Its name is no name, or is the broker's own.
@@ -46,6 +48,7 @@ impl Reason {
             Self::TooMany => "too_many",
             Self::Resources => "resources",
             Self::Protocol => "protocol",
+            Self::HungUp => "hung_up",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Name => "name",
             Self::Identity => "identity",
@@ -70,7 +73,7 @@ pub struct BrokerStats {
     /// Connections accepted, refused ones included.
     pub accepted: u64,
     /// Connections refused, or ended for what they sent, by the reason that stands in the log too:
-    /// `user`, `too_many`, `resources`, `protocol`, `handshake_timeout`, `name`, `identity`,
+    /// `user`, `too_many`, `resources`, `protocol`, `hung_up`, `handshake_timeout`, `name`, `identity`,
     /// `name_in_use`, `operation`, `length`, `topic`, `stalled`, `deaf`, and those of TLS.
     pub refused: BTreeMap<&'static str, u64>,
     /// Frames that were denied to a client whose connection stayed.
