@@ -45,8 +45,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShadowArgs {
-    /// The bus that the application would see: `crossbeam`, `in-process`, `unix:///path`, or
-    /// `unix` for a private socket with a broker of its own [default: crossbeam]
+    /// The bus that the application would see: `crossbeam`, `in-process`, `unix:///path`,
+    /// `tcp://host:port` with `tls` configured, or `unix` or `tcp` for a private socket or port with
+    /// a broker of its own [default: crossbeam]
     #[arg(long, value_name = "PHASE")]
     pub(crate) primary: Option<Endpoint>,
 

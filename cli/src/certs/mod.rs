@@ -10,7 +10,11 @@ mod show;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::certs::args::{CertsArgs, CertsCommand, InitArgs, IssueArgs, RevokeArgs, ShowArgs};
+use eventbus::Tls;
+
+use crate::certs::args::{
+    CertsArgs, CertsCommand, ClientName, InitArgs, IssueArgs, RevokeArgs, ShowArgs,
+};
 use crate::certs::authority::Authority;
 use crate::failure::Failure;
 
@@ -23,6 +27,25 @@ pub(crate) fn run(args: &CertsArgs) -> Result<u8, Failure> {
         CertsCommand::Show(args) => show(args),
     }?;
     Ok(0)
+}
+
+/// An authority in `directory`, and one certificate for a broker of this machine and its clients.
+pub(crate) fn private(directory: &Path) -> Result<Tls, Failure> {
+    let args = IssueArgs {
+        name: ClientName("private".to_owned()),
+        server: true,
+        san: Vec::new(),
+        days: 1,
+        dir: directory.to_owned(),
+        force: false,
+    };
+    Authority::make(directory, "private", false)?.issue(&args)?;
+    let path = |file| directory.join(file);
+    Ok(Tls::new(
+        path("ca.pem"),
+        path("private.pem"),
+        path("private.key"),
+    ))
 }
 
 fn init(args: &InitArgs) -> Result<(), Failure> {

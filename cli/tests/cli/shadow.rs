@@ -129,6 +129,18 @@ fn process_events_match_over_unix() {
 }
 
 #[test]
+fn events_match_over_tcp() {
+    let place = Place::new();
+    let words = "shadow --candidate tcp --source synthetic --events 500 --json";
+    let (document, code) = place.json(words);
+    assert_eq!(code, Some(0), "{document:#}");
+    let run = &document["runs"][0];
+    assert_eq!(text(run, "/candidate"), "tcp");
+    assert_eq!(number(run, "/published"), 500);
+    assert_eq!(number(run, "/report/unverified"), 0);
+}
+
+#[test]
 fn without_a_candidate_both_are_compared_and_told_in_tables() {
     let place = Place::new();
     let ended = place.run("shadow --events 300 --report both.json");
