@@ -1,4 +1,5 @@
-//! Clients that know nothing of sessions: busrt's own Python libraries on one bus with ours.
+//! Clients that know nothing of sessions: busrt's own Python libraries on one bus with ours, at a
+//! broker of ours and at a stock busrtd.
 //!
 //! They publish what their users publish, and read our events with the decoder that
 //! `docs/wire-format.md` gives them, word for word.
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busrt_backend::{Address, BusrtBus, Options, open};
+use busrt_backend::{Address, BrokerMode, BusrtBus, Options, open};
+use conformance::fault::BrokerProcess;
 use eventbus_trait::{
     ContentType, Correlation, Delivery, Event, EventBus, Origin, Payload, PublisherId, Subscribe,
     Subscription,
@@ -49,34 +51,46 @@ fn main() -> ExitCode {
         ),
     ];
     let example = Trial::test("the_documented_example_publishes", || {
-        the_documented_example_publishes(&Scene::new("busrt")?);
+        the_documented_example_publishes(&Scene::new("busrt", Broker::Ours)?);
         Ok(())
     });
-    let trials = LIBRARIES.into_iter().flat_map(|library| {
+    let scenes = LIBRARIES.into_iter().flat_map(|library| {
+        let brokers = [(Broker::Ours, "ours"), (Broker::Stock, "busrtd")];
+        brokers.map(|(broker, at)| (library, broker, at))
+    });
+    let trials = scenes.flat_map(|(library, broker, at)| {
         tests.map(|(name, test)| {
             let run = move || -> Result<(), Failed> {
-                test(Scene::new(library)?);
+                test(Scene::new(library, broker)?);
                 Ok(())
             };
-            Trial::test(format!("{library}::{name}"), run).with_ignored_flag(without)
+            Trial::test(format!("{library}::{at}::{name}"), run).with_ignored_flag(without)
         })
     });
     let trials = trials.chain([example.with_ignored_flag(without)]);
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-/// A bus with its own broker behind a socket, and Python to come to it.
+/// Who runs the broker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Broker {
+    Ours,
+    Stock,
+}
+
+/// A bus at a broker behind a socket, and Python to come to it.
 struct Scene {
     runtime: tokio::runtime::Runtime,
     python: Python,
     library: &'static str,
     bus: Arc<BusrtBus>,
     socket: PathBuf,
+    _busrtd: Option<BrokerProcess>,
     _directory: tempfile::TempDir,
 }
 
 impl Scene {
-    fn new(library: &'static str) -> Result<Self, String> {
+    fn new(library: &'static str, broker: Broker) -> Result<Self, String> {
         let python = Python::new()?;
         let directory = tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -84,7 +98,13 @@ impl Scene {
             .unwrap();
         let socket = directory.path().join("bus.sock");
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let options = Options::new(Address::Unix(socket.clone()));
+        let mut options = Options::new(Address::Unix(socket.clone()));
+        let busrtd = if broker == Broker::Stock {
+            options.broker = BrokerMode::External;
+            Some(BrokerProcess::busrtd(&socket, options.keepalive)?)
+        } else {
+            None
+        };
         let bus = runtime.block_on(open(options)).unwrap();
         Ok(Self {
             runtime,
@@ -92,6 +112,7 @@ impl Scene {
             library,
             bus,
             socket,
+            _busrtd: busrtd,
             _directory: directory,
         })
     }
@@ -219,7 +240,7 @@ fn publish_and_compare(scene: &Scene, peer: &Peer) {
     scene
         .runtime
         .block_on(scene.bus.publish_batch(batch))
-        .unwrap();
+        .unwrap_or_else(|refused| panic!("{refused}"));
     let mut publisher = None;
     // An event with a stamp of its own takes no sequence of the bus.
     let mut own = 0;
@@ -243,15 +264,25 @@ fn our_events_are_read(scene: Scene) {
 fn a_foreign_subscriber_takes_part_in_no_link(scene: Scene) {
     let peer = scene.peer(&["subscribe", "eb/events/#"]);
     assert_eq!(peer.line(), "ready");
-    let mut ours = scene.subscribe("events.#");
-    let mut again = scene.subscribe("events.process.*");
+    // They read while it is published: a subscription that nobody reads holds its publisher up.
+    let reading = [("events.#", 3_010), ("events.process.*", 10)].map(|(filter, events)| {
+        let mut subscription = scene.subscribe(filter);
+        scene.runtime.spawn(async move {
+            for _ in 0..events {
+                subscription.recv().await.expect("the bus has ended");
+            }
+            subscription
+        })
+    });
     publish_and_compare(&scene, &peer);
-    for _ in 0..3_010 {
-        scene.receive(&mut ours);
-    }
-    for _ in 0..10 {
-        scene.receive(&mut again);
-    }
+    let _subscriptions = reading.map(|task| {
+        let read = async { tokio::time::timeout(PATIENCE, task).await };
+        scene
+            .runtime
+            .block_on(read)
+            .expect("no event came")
+            .unwrap()
+    });
     let last = Event::json("events.process.new", &()).unwrap();
     let receipt = scene.runtime.block_on(scene.bus.publish(last)).unwrap();
     let confirmed = scene.runtime.block_on(receipt.confirmed(PATIENCE)).unwrap();
