@@ -236,6 +236,16 @@ pub enum ConnectError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// These peers, which are on the broker, did not tell their subscriptions in time.
+    #[error("no answer within {waited:?} from {}, which are on the broker at `{address}`", peers.join(", "))]
+    Silent {
+        /// The address.
+        address: String,
+        /// The silent peers.
+        peers: Vec<String>,
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// Another client has this name (LIF-006).
     #[error("client name `{name}` is in use on the broker")]
     NameInUse {

@@ -122,7 +122,12 @@ impl InLink {
     pub(crate) fn covers(&self, first: u64, len: u64) -> bool {
         first
             .checked_add(len)
-            .is_some_and(|end| end <= self.credit.load(Ordering::Acquire))
+            .is_some_and(|end| self.may_reach(end))
+    }
+
+    /// Whether a publisher that keeps to its credit can have come as far as `next`.
+    pub(crate) fn may_reach(&self, next: u64) -> bool {
+        next <= self.credit.load(Ordering::Acquire)
     }
 
     /// The publisher is gone.
@@ -180,7 +185,7 @@ impl InLink {
             subscription: self.subscription,
             received,
             credit,
-            credit_bytes: base_bytes + self.window_bytes,
+            credit_bytes: base_bytes.saturating_add(self.window_bytes),
         }
     }
 }

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::command::{Command, NotSubscribed, Reply};
 use super::directory::Membership;
 use super::incoming;
+use super::life::Life;
 use super::node::Node;
 use super::outbox::Taken;
 use super::writer::Writer;
@@ -28,11 +29,6 @@ use crate::transport::Client;
 
 /// How long an acknowledgement waits for company, unless it is urgent.
 const ACK_DELAY: Duration = Duration::from_millis(1);
-/// Longest time between two signs of life; busrt drops a client that is silent for 1.25 times the
-/// broker's timeout.
-const MAX_TICK: Duration = Duration::from_millis(300);
-/// How often silent links are asked where they stand, and absent peers are looked at.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Patterns in one subscribe frame after a reconnection.
 const PATTERNS_AT_ONCE: usize = 256;
 /// A topic that nobody subscribes to: its acknowledgement says that the broker is there.
@@ -107,7 +103,7 @@ impl Connection {
     async fn dial(&mut self, pauses: &mut impl Iterator<Item = Duration>) -> Option<Client> {
         let mut attempts = 0;
         loop {
-            let pause = pauses.next().unwrap_or(MAX_TICK);
+            let pause = pauses.next().unwrap_or_default();
             let at = Instant::now() + pause;
             tokio::select! {
                 () = sleep_until(at) => {}
@@ -181,7 +177,7 @@ impl Connection {
         self.subscribe_all(writer).await?;
         let mut membership =
             Membership::join(&node, &mut writer.client, self.dialer.keepalive()).await?;
-        let mut life = Life::new(self.dialer.keepalive());
+        let mut life = Life::new(self.dialer.keepalive(), Instant::now());
         let mut ack_at: Option<Instant> = None;
         loop {
             while let Ok(command) = self.commands.try_recv() {
@@ -197,7 +193,7 @@ impl Connection {
                 ack_at = Some(now + ACK_DELAY);
             }
             if life.is_due(now) {
-                life.tick(writer, now).await?;
+                self.show_life(&mut life, writer, now).await?;
                 membership.tick(&node, writer, now).await?;
             }
             if let Some(refusal) = node.refusal() {
@@ -223,6 +219,32 @@ impl Connection {
                 },
             }
         }
+    }
+
+    async fn show_life(
+        &self,
+        life: &mut Life,
+        writer: &mut Writer,
+        now: Instant,
+    ) -> Result<(), End> {
+        let due = life
+            .look(now)
+            .map_err(|reason| End::Lost(reason.to_string()))?;
+        if due.heartbeat {
+            writer.beat().await?;
+        }
+        if writer.is_in_process() {
+            return Ok(());
+        }
+        writer.client.ping().await?;
+        if due.ping {
+            let answer = writer
+                .client
+                .publish(PING_TOPIC, Vec::new().into(), QoS::RealtimeProcessed)
+                .await?;
+            life.pinged(now, answer);
+        }
+        Ok(())
     }
 
     /// Gives a new connection all patterns, before anybody hears of it.
@@ -294,94 +316,6 @@ async fn confirmed(confirm: busrt::OpConfirm) -> Result<(), NotSubscribed> {
             Ok(Err(e)) => Err(NotSubscribed::Failed(e.to_string())),
             Err(_) => Err(NotSubscribed::Failed("the connection has ended".to_owned())),
         },
-    }
-}
-
-/// Signs of life, ours and the broker's. A write that is not acknowledged within the keepalive
-/// means that the connection is dead, in whichever direction (LIF-007).
-struct Life {
-    keepalive: Duration,
-    tick: Duration,
-    next: Instant,
-    last: Instant,
-    last_beat: Instant,
-    /// Sent, and not acknowledged yet.
-    ping: Option<(Instant, busrt::OpConfirm)>,
-    pinged: Instant,
-}
-
-impl Life {
-    fn new(keepalive: Duration) -> Self {
-        let now = Instant::now();
-        let tick = (keepalive / 4).min(MAX_TICK);
-        Self {
-            keepalive,
-            tick,
-            next: now + tick,
-            last: now,
-            last_beat: now,
-            ping: None,
-            pinged: now,
-        }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.next <= now
-    }
-
-    async fn tick(&mut self, writer: &mut Writer, now: Instant) -> Result<(), End> {
-        let away = now.duration_since(self.last);
-        self.last = now;
-        self.next = now + self.tick;
-        if now.duration_since(self.last_beat) >= HEARTBEAT {
-            self.last_beat = now;
-            writer.beat().await?;
-        }
-        if writer.is_in_process() {
-            return Ok(());
-        }
-        writer.client.ping().await?;
-        // If it was us who were stopped, the answer may still be on its way.
-        if away > self.keepalive / 2
-            && let Some((sent, _)) = &mut self.ping
-        {
-            *sent = now;
-        }
-        if self.unanswered(now)? || now.duration_since(self.pinged) < self.keepalive / 4 {
-            return Ok(());
-        }
-        let confirm = writer
-            .client
-            .publish(PING_TOPIC, Vec::new().into(), QoS::RealtimeProcessed)
-            .await?;
-        self.ping = Some((now, confirm));
-        self.pinged = now;
-        Ok(())
-    }
-
-    /// Whether an answer is awaited.
-    fn unanswered(&mut self, now: Instant) -> Result<bool, End> {
-        let Some((sent, Some(confirm))) = &mut self.ping else {
-            self.ping = None;
-            return Ok(false);
-        };
-        match confirm.try_recv() {
-            // A refusal is an answer too.
-            Ok(_) => {
-                self.ping = None;
-                Ok(false)
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => {
-                Err(End::Lost("the connection has ended".to_owned()))
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                let silent = now.duration_since(*sent);
-                if silent > self.keepalive {
-                    return Err(End::Lost(format!("{SILENT} for {silent:?}")));
-                }
-                Ok(true)
-            }
-        }
     }
 }
 

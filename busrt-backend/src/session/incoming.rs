@@ -261,6 +261,13 @@ impl Node {
             let share =
                 found.and_then(|s| Some((Arc::clone(&s.inbox), Arc::clone(s.links.get(sender)?))));
             let Some((inbox, link)) = share else { continue };
+            if !link.may_reach(entry.next) {
+                let name = state.subscriptions.get(&entry.subscription);
+                let name = name.map(|s| Arc::clone(&s.name)).unwrap_or_default();
+                drop(state);
+                self.beyond_credit(sender, &name, entry.next);
+                continue;
+            }
             if entry.next > link.received() {
                 warn!(
                     subscription = entry.subscription,

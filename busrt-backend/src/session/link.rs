@@ -47,7 +47,7 @@ impl Window {
     pub(crate) fn take(&mut self, bytes: u64) -> u64 {
         let sequence = self.next;
         self.next += 1;
-        self.sent_bytes += bytes;
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
         sequence
     }
 

@@ -53,12 +53,17 @@ impl Node {
         if let Some(reason) = &state.down {
             return Err(refused(reason.clone()));
         }
-        let silent = state.peers.values().filter(|p| !p.welcomed);
-        let silent: Vec<_> = silent.map(|p| &p.name).collect();
-        debug!(client = %self.name, ?silent, "no answer while joining");
-        Err(ConnectError::Timeout {
-            address: address.to_owned(),
-            waited: started.elapsed(),
+        let (address, waited) = (address.to_owned(), started.elapsed());
+        let silent = state.peers.values().filter(|p| p.is_silent());
+        let peers: Vec<_> = silent.map(|peer| peer.name.to_string()).collect();
+        Err(if peers.is_empty() {
+            ConnectError::Timeout { address, waited }
+        } else {
+            ConnectError::Silent {
+                address,
+                peers,
+                waited,
+            }
         })
     }
 
@@ -183,6 +188,17 @@ impl Node {
         self.outbox.answer(&name, welcome);
     }
 
+    /// A publisher says that it has come further than it can have.
+    pub(crate) fn beyond_credit(&self, sender: &str, subscription: &str, next: u64) {
+        self.count_malformed();
+        warn!(
+            subscription,
+            publisher = sender,
+            next,
+            "message beyond its credit"
+        );
+    }
+
     fn stranger(&self, sender: &str) {
         self.count_malformed();
         warn!(client = %self.name, sender, "message of a client that has not joined");
@@ -298,6 +314,9 @@ impl Node {
             };
             (Arc::clone(&s.inbox), Arc::clone(link), Arc::clone(&s.name))
         };
+        if !link.may_reach(first) {
+            return self.beyond_credit(sender, &name, first);
+        }
         link.answered();
         let missing = first.saturating_sub(link.received());
         if missing > 0 {
@@ -342,9 +361,12 @@ impl Node {
                 unclosed.remove(sender);
             }
             let link = s.links.get(sender).map(Arc::clone);
-            link.map(|link| (Arc::clone(&s.inbox), link))
+            link.map(|link| (Arc::clone(&s.inbox), link, Arc::clone(&s.name)))
         };
-        if let Some((inbox, link)) = tail {
+        if let Some((inbox, link, name)) = tail {
+            if !link.may_reach(status.next) {
+                return self.beyond_credit(sender, &name, status.next);
+            }
             let missing = status.next.saturating_sub(link.received());
             if missing > 0 {
                 warn!(
@@ -455,3 +477,6 @@ impl Node {
         info!(client = %self.name, peer = client, "peer left");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ pub(crate) mod directory;
 pub(crate) mod inbox;
 pub(crate) mod incoming;
 pub(crate) mod kept;
+pub(crate) mod life;
 pub(crate) mod link;
 pub(crate) mod membership;
 pub(crate) mod node;

@@ -47,6 +47,11 @@ impl Peer {
             away: None,
         }
     }
+
+    /// It is on the broker and has not told its subscriptions.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.away.is_none() && !self.welcomed
+    }
 }
 
 /// What changes with control messages.

@@ -181,6 +181,8 @@ impl Routes {
             forgotten = self.end(|other| std::ptr::eq(other, &*link)).pop();
         }
         let before = self.given_up.remove(&(Arc::clone(peer), info.id));
+        // A subscriber that gives less credit has forgotten the link too, and begins anew.
+        let before = before.filter(|before| before.next <= info.credit);
         let first = before
             .map_or(info.received, |before| before.next)
             .max(info.received);

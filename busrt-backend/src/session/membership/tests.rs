@@ -1,0 +1,155 @@
+//! Coming, staying away, coming back and being given up, with a clock of the test's own.
+
+use eventbus_trait::{Event, Limits, TopicFilter};
+use tokio::sync::mpsc;
+
+use super::super::outbox::Accepted;
+use super::*;
+
+const LINK_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn node() -> (Node, mpsc::Receiver<super::super::command::Command>) {
+    let (commands, receiver) = mpsc::channel(8);
+    let node = Node::new(
+        "me".into(),
+        PublisherId([1; 16]),
+        Limits::default(),
+        LINK_TIMEOUT,
+        commands,
+    );
+    (node, receiver)
+}
+
+fn member(client: &str) -> Member {
+    Member {
+        client: client.to_owned(),
+    }
+}
+
+fn info(id: u64, received: u64) -> SubscriptionInfo {
+    SubscriptionInfo {
+        id,
+        name: format!("s{id}"),
+        filters: vec![TopicFilter::new("a").unwrap()],
+        received,
+        received_bytes: 0,
+        credit: 10,
+        credit_bytes: 1 << 20,
+    }
+}
+
+/// A node that is in step with `peer`, which has a subscription to `a`.
+fn in_step() -> (Node, mpsc::Receiver<super::super::command::Command>) {
+    let (node, commands) = node();
+    node.on_members(vec![member("me"), member("peer")]);
+    node.check_up();
+    assert!(!node.state.lock().up, "the peer has not answered");
+    node.on_welcome("peer", PublisherId([2; 16]), vec![info(1, 0)]);
+    node.check_up();
+    assert!(node.state.lock().up);
+    (node, commands)
+}
+
+fn publish(node: &Node) -> Vec<Arc<super::super::link::Link>> {
+    let mut offer = Some(Event::new("a", "x").unwrap());
+    match node.outbox.accept(&mut offer, &mut None) {
+        Accepted::Queued(links) => links.into_iter().map(|(link, _)| link).collect(),
+        _ => panic!("there is room"),
+    }
+}
+
+#[test]
+fn a_peer_is_given_up_after_the_link_timeout_and_forgotten_after_twice_as_long() {
+    let (node, _commands) = in_step();
+    let link = publish(&node).remove(0);
+    node.on_lost("peer");
+    let away = node.state.lock().peers["peer"].away.unwrap();
+    node.expire(away + LINK_TIMEOUT - Duration::from_millis(1));
+    assert_eq!(link.state(), LinkState::Open);
+    node.expire(away + LINK_TIMEOUT);
+    assert_eq!(link.state(), LinkState::Lost);
+    assert_eq!(node.given_up.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert!(publish(&node).is_empty(), "nobody is waited for any more");
+    assert!(node.state.lock().peers.contains_key("peer"));
+    node.expire(away + LINK_TIMEOUT * 2);
+    assert!(node.state.lock().peers.is_empty());
+}
+
+#[test]
+fn nobody_is_given_up_while_we_are_away_ourselves() {
+    let (node, _commands) = in_step();
+    let link = publish(&node).remove(0);
+    node.go_down("test");
+    node.expire(Clock::now() + LINK_TIMEOUT * 10);
+    assert_eq!(link.state(), LinkState::Open);
+    // Back, without the peer: from now on it is waited for.
+    node.on_members(vec![member("me")]);
+    node.check_up();
+    assert!(node.state.lock().up);
+    let away = node.state.lock().peers["peer"].away.unwrap();
+    node.expire(away + LINK_TIMEOUT);
+    assert_eq!(link.state(), LinkState::Lost);
+}
+
+#[test]
+fn a_peer_that_comes_back_goes_on_where_it_was() {
+    let (node, _commands) = in_step();
+    let first = publish(&node).remove(0);
+    node.on_lost("peer");
+    let second = publish(&node).remove(0);
+    assert!(Arc::ptr_eq(&first, &second), "its events wait for it");
+    node.on_joined("peer");
+    node.on_hello("peer", PublisherId([2; 16]), vec![info(1, 1)]);
+    assert_eq!(first.received(), 1);
+    assert_eq!(first.state(), LinkState::Open);
+    let third = publish(&node).remove(0);
+    assert!(Arc::ptr_eq(&first, &third));
+}
+
+#[test]
+fn another_life_ends_the_links_of_the_one_before() {
+    let (node, _commands) = in_step();
+    let link = publish(&node).remove(0);
+    node.on_lost("peer");
+    node.on_joined("peer");
+    node.on_hello("peer", PublisherId([3; 16]), vec![info(2, 0)]);
+    assert_eq!(link.state(), LinkState::Lost);
+    let after = publish(&node);
+    assert_eq!(after.len(), 1);
+    assert_eq!(after[0].subscription, 2);
+}
+
+#[test]
+fn a_subscription_that_ended_while_apart_is_waited_for_by_nobody() {
+    let (node, _commands) = in_step();
+    let link = publish(&node).remove(0);
+    node.on_lost("peer");
+    node.on_joined("peer");
+    node.on_hello("peer", PublisherId([2; 16]), Vec::new());
+    assert_eq!(link.state(), LinkState::Closed);
+}
+
+#[test]
+fn a_stranger_says_hello_in_vain_unless_the_broker_announces_nobody() {
+    let (node, _commands) = node();
+    node.on_members(vec![member("me")]);
+    node.on_hello("eb-x", PublisherId([2; 16]), vec![info(1, 0)]);
+    assert!(publish(&node).is_empty());
+    node.state.lock().polled = true;
+    node.on_hello("eb-x", PublisherId([2; 16]), vec![info(1, 0)]);
+    assert_eq!(publish(&node).len(), 1);
+}
+
+#[test]
+fn an_outdated_list_of_a_stock_broker_does_not_lose_a_peer_for_long() {
+    let (node, _commands) = node();
+    node.state.lock().polled = true;
+    node.on_listed(vec!["me".to_owned(), "eb-x".to_owned()]);
+    node.on_welcome("eb-x", PublisherId([2; 16]), vec![info(1, 0)]);
+    node.on_listed(vec!["me".to_owned()]);
+    assert!(node.state.lock().peers["eb-x"].away.is_some());
+    node.on_listed(vec!["me".to_owned(), "eb-x".to_owned()]);
+    let state = node.state.lock();
+    assert!(state.peers["eb-x"].away.is_none());
+    assert!(state.peers["eb-x"].knows_us, "it was said hello to again");
+}
