@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventbus::{
-    BrokerMode, Config, Event, EventBus, OpenError, Phase, Subscribe, Subscription, Tls,
+    BrokerMode, Config, Event, EventBus, OpenError, Phase, PublishError, Subscribe, SubscribeError,
+    Subscription, Tls,
 };
 use serde_json::Value;
 
@@ -432,6 +433,43 @@ fn flags_go_above_the_environment_above_the_file() {
         );
         ended_well(running);
     }
+}
+
+#[test]
+fn rules_of_access_hold_for_who_comes_through_a_socket() {
+    let place = Place::new();
+    let rules =
+        "[acl.writer]\npublish = ['events.#']\n[acl.'reader-*']\nsubscribe = ['events.#']\n";
+    std::fs::write(place.path().join("broker.toml"), rules).unwrap();
+    let words = "--config broker.toml --unix run/bus.sock";
+    let (running, _) = started(&place, words, &[("EVENTBUS_LOG", "error")]);
+    runtime().block_on(async {
+        let open = async |name: &str| eventbus::open(&at_socket(&place).name(name)).await.unwrap();
+        let (writer, reader) = (open("writer").await, open("reader-1").await);
+        let everything = || Subscribe::to("#").unwrap();
+        let events = || Subscribe::to("events.process.*").unwrap();
+        let event = |topic: &str| Event::json(topic, &1).unwrap();
+        let denied = |error: SubscribeError| matches!(error, SubscribeError::Denied { .. });
+        assert!(denied(reader.subscribe(everything()).await.unwrap_err()));
+        assert!(denied(writer.subscribe(events()).await.unwrap_err()));
+        for (handle, topic) in [(&reader, "events.process.new"), (&writer, "control.stop")] {
+            let refused = handle.publish(event(topic)).await.unwrap_err();
+            assert!(
+                matches!(refused.reason(), PublishError::Denied { .. }),
+                "{refused}"
+            );
+        }
+        let mut subscription = reader.subscribe(events()).await.unwrap();
+        writer.publish(event("events.process.new")).await.unwrap();
+        let received = tokio::time::timeout(PATIENCE, subscription.recv()).await;
+        assert_eq!(
+            received.unwrap().unwrap().topic().as_str(),
+            "events.process.new"
+        );
+        writer.shutdown().await.unwrap();
+        reader.shutdown().await.unwrap();
+    });
+    ended_well(running);
 }
 
 #[test]
