@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::{Event, EventBus, Subscribe};
-use futures_util::future::{Either, join_all, select, try_join, try_join_all};
+use futures_util::future::{Either, join_all, select, try_join_all};
 use parking_lot::Mutex;
 
 pub use author::Author;
@@ -200,15 +200,11 @@ impl Stage {
             }
             Ok(())
         };
-        let reading = try_join_all(
-            readers
-                .iter_mut()
-                .zip(awaited)
-                .map(|(reader, fences)| reader.read_until(fences)),
-        );
-        self.wait("fences", try_join(sending, reading))
-            .await?
-            .map(|_| ())
+        // Who has its own fence reads on: another's may be for it too, and need its room.
+        self.while_reading(readers, sending).await?;
+        let reading = readers.iter_mut().zip(awaited);
+        let reading = try_join_all(reading.map(|(reader, fences)| reader.read_until(fences)));
+        self.wait("fences", reading).await?.map(|_| ())
     }
 
     /// Waits for `future`, with an end.

@@ -10,15 +10,18 @@ pub(crate) mod pretend;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use busrt_backend::{Address, BrokerMode, Options};
+use conformance::fault::BrokerProcess;
 use conformance::{FaultHarness, Harness, Rig};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use doors::private_directory;
+use doors::{At, Door, private_directory};
 
 /// All phases, in the order of the migration.
 pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
@@ -27,6 +30,7 @@ pub(crate) fn phases() -> Vec<Arc<dyn Harness>> {
         Arc::new(InProcess),
         Arc::new(Unix),
         Arc::new(Tcp),
+        Arc::new(Busrtd),
         Arc::new(mirrored::Shadow),
     ]
 }
@@ -116,6 +120,48 @@ impl Harness for Tcp {
 
     fn faults(&self) -> Option<&dyn FaultHarness> {
         Some(&faulty::Kind::Tcp)
+    }
+}
+
+/// A stock `busrtd` behind a UNIX socket, in a process of its own.
+#[derive(Debug)]
+pub(crate) struct Busrtd;
+
+#[async_trait]
+impl Harness for Busrtd {
+    fn name(&self) -> &str {
+        "busrtd"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        let directory = private_directory()?;
+        let socket = directory.path().join("bus.sock");
+        let door = Door {
+            at: At::Unix(socket.clone()),
+            keepalive: Duration::from_secs(30),
+        };
+        let broker = BrokerProcess::busrtd(&socket, door.keepalive)?;
+        Ok(Box::new(OnBusrtd {
+            bus: door.open(limits).await?,
+            _broker: Mutex::new(broker),
+            _directory: directory,
+        }))
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        Some(&faulty::Kind::Busrtd)
+    }
+}
+
+struct OnBusrtd {
+    bus: Arc<dyn EventBus>,
+    _broker: Mutex<BrokerProcess>,
+    _directory: TempDir,
+}
+
+impl Rig for OnBusrtd {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
     }
 }
 
