@@ -69,8 +69,15 @@ impl Dialer {
             return Ok((client, name.to_owned()));
         }
         drop(client);
-        let name = format!("{STOCK_PREFIX}{name}");
-        Ok((self.patient(&name).await?, name))
+        let stock = format!("{STOCK_PREFIX}{name}");
+        match self.patient(&stock).await {
+            Ok(client) => Ok((client, stock)),
+            // Told by the name that was asked for.
+            Err(ConnectError::NameInUse { .. }) => Err(ConnectError::NameInUse {
+                name: name.to_owned(),
+            }),
+            Err(reason) => Err(reason),
+        }
     }
 
     /// A client, tried again for a moment while its name is in use: it may be that of a peer whose
