@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 
 use busrt_backend::broker::{Acl, AclRule, BrokerOptions, RateLimit};
 use busrt_backend::wire::{Control, FrameWriter, SubscriptionInfo};
-use eventbus_trait::{Event, PublisherId, TopicFilter};
+use busrt_backend::{Address, BrokerMode, Options, open};
+use eventbus_trait::{
+    Event, EventBus, PublishError, PublisherId, Subscribe, SubscribeError, TopicFilter,
+};
 use peer::{ANSWER, MESSAGE, OK, PUBLISH, Peer, SUBSCRIBE, addressed};
 use scene::Scene;
 
@@ -190,6 +193,51 @@ fn sec_004_messages_between_sessions_are_under_the_rule_too() {
     );
     drop(guest);
     scene.end(1);
+}
+
+/// SEC-004: a session under a rule gets errors, keeps its connection, and does what it may.
+#[test]
+fn sec_004_a_session_is_refused_by_error_and_lives_on() {
+    let scene = Scene::new(with_a_guest);
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let session = async |name: &str| {
+            let mut options = Options::new(Address::Unix(scene.path.clone()));
+            options.broker = BrokerMode::External;
+            options.name = Some(name.to_owned());
+            open(options).await.unwrap()
+        };
+        let (guest, member) = (session("guest").await, session("member").await);
+        let to = |filter| Subscribe::to(filter).unwrap();
+        let event = |topic| Event::new(topic, "x").unwrap();
+        let mut all = member.subscribe(to("#")).await.unwrap();
+        for filter in ["#", "open.#", "closed", "bystanders.*"] {
+            let denied = guest.subscribe(to(filter)).await.map(drop).unwrap_err();
+            let filter = filter.to_owned();
+            assert_eq!(denied, SubscribeError::Denied { filter });
+        }
+        let mut open = guest.subscribe(to("open.*")).await.unwrap();
+        for topic in ["closed", "bystanders.round"] {
+            let denied = guest.publish(event(topic)).await.unwrap_err();
+            let topic = topic.to_owned();
+            assert_eq!(*denied.reason(), PublishError::Denied { topic });
+        }
+        guest.publish(event("open.a")).await.unwrap();
+        member.publish(event("open.b")).await.unwrap();
+        for topic in ["open.a", "open.b"] {
+            assert_eq!(open.recv().await.unwrap().topic().as_str(), topic);
+        }
+        let mut next = async || loop {
+            let topic = all.recv().await.unwrap().topic().to_string();
+            if topic != "bystanders.round" {
+                return topic;
+            }
+        };
+        assert_eq!(next().await, "open.a");
+        assert_eq!(next().await, "open.b");
+        guest.shutdown().await.unwrap();
+        member.shutdown().await.unwrap();
+    });
+    scene.end(2);
 }
 
 /// FLW-005 at the door: who sends too much is read more slowly, and still gets everything through.
