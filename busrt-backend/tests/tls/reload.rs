@@ -1,11 +1,13 @@
 //! Files that change while a broker and its sessions run.
 
 use std::fs;
+use std::time::Duration;
 
+use busrt_backend::broker::Listener;
 use busrt_backend::{OpenError, open};
 use eventbus_trait::{BusState, ConnectError, Event, EventBus, Subscribe, TlsProblem};
 
-use crate::support::{Authority, broker, logs, options, port, replace, run, until};
+use crate::support::{Authority, broker, broker_with, logs, options, port, replace, run, until};
 
 /// A broker moves to another authority; who is connected stays, who comes later needs the new one.
 #[test]
@@ -106,5 +108,45 @@ fn who_is_revoked_while_connected_cannot_come_again() {
         assert!(events.recv().await.is_some());
         inside.shutdown().await.unwrap();
         broker.stop().await;
+    });
+}
+
+/// A session whose certificate is worth nothing any more comes back once it has a new one.
+#[test]
+fn a_session_comes_back_with_its_new_certificate() {
+    run(async {
+        let (old, new) = (Authority::new(), Authority::new());
+        let first = broker(old.server()).await;
+        let port = port(&first);
+        let files = old.client("one");
+        let mut options = options(port, files.clone());
+        options.backoff.first = Duration::from_millis(10);
+        options.backoff.most = Duration::from_millis(50);
+        let one = open(options).await.unwrap();
+        let mut events = one.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        first.stop().await;
+
+        let server = new.server();
+        let second = broker_with(server.clone(), |o| {
+            let address = ([127, 0, 0, 1], port).into();
+            o.listeners = vec![Listener::Tcp {
+                address,
+                tls: server,
+            }];
+        })
+        .await;
+        // The broker is another authority's, and the session says so.
+        let mut state = one.state();
+        let told = TlsProblem::UnknownAuthority.to_string();
+        let distrusts = |state: &BusState| matches!(state, BusState::Connecting { reason, .. } if reason.contains(&told));
+        drop(state.wait_for(distrusts).await.unwrap());
+
+        replace(&files, &new.client("one"));
+        let connected = |state: &BusState| *state == BusState::Connected;
+        drop(state.wait_for(connected).await.unwrap());
+        one.publish(Event::new("a", "x").unwrap()).await.unwrap();
+        assert_eq!(events.recv().await.unwrap().bytes().unwrap(), "x");
+        one.shutdown().await.unwrap();
+        second.stop().await;
     });
 }
