@@ -4,6 +4,7 @@
 //! (how a bus is started, what it cannot do, what it does not hold yet) is said here, by the
 //! backend's author, and shown in the table.
 
+mod door;
 mod faults;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
+pub use door::{Answer, Caller, DoorHarness, DoorRig};
 pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
 
 /// A clause that a phase does not hold yet, and why.
@@ -32,6 +34,8 @@ pub enum Capability {
     Shadow,
     /// A broker in another process and connections that can be hurt: [`Harness::faults`].
     Faults,
+    /// A front door of its own, which decides who comes in: [`Harness::door`].
+    Door,
 }
 
 impl Capability {
@@ -42,6 +46,7 @@ impl Capability {
             Self::SeveralHandles => "the phase has one handle only",
             Self::Shadow => "the phase doubles nothing",
             Self::Faults => "the phase has no connection that could fail",
+            Self::Door => "the phase has no front door",
         }
     }
 }
@@ -67,6 +72,7 @@ pub trait Harness: Send + Sync {
             Capability::SeveralHandles => true,
             Capability::Shadow => self.shadow().is_some(),
             Capability::Faults => self.faults().is_some(),
+            Capability::Door => self.door().is_some(),
         }
     }
 
@@ -82,6 +88,11 @@ pub trait Harness: Send + Sync {
 
     /// The phase as one that can be hurt, for the FLT clauses and some of LIF.
     fn faults(&self) -> Option<&dyn FaultHarness> {
+        None
+    }
+
+    /// The phase as one with a front door, for the SEC clauses.
+    fn door(&self) -> Option<&dyn DoorHarness> {
         None
     }
 }

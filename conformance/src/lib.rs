@@ -36,8 +36,8 @@ mod verdict;
 pub use clause::{Clause, Level, Run, Unchecked};
 pub use clauses::{CLAUSES, UNCHECKED, clause_of};
 pub use harness::{
-    Capability, Comparison, Fault, FaultHarness, FaultRig, Harness, Opening, Peer, Rig,
-    ShadowHarness, ShadowRig, Waiver, Way, Wrap,
+    Answer, Caller, Capability, Comparison, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig,
+    Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
 };
 pub use runner::{run, run_clause, run_clause_within, run_with};
 pub use stage::{Context, Patience};

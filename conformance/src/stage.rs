@@ -9,6 +9,7 @@
 
 mod author;
 mod context;
+mod door;
 mod faulty;
 mod patience;
 mod reader;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 
 pub use author::Author;
 pub use context::{Context, Shadowed};
+pub use door::AtDoor;
 pub use faulty::{Faulty, Lasts};
 pub use patience::Patience;
 pub use reader::{Fence, Reader, is_fence};
@@ -113,8 +115,21 @@ impl Stage {
     /// # Errors
     /// Broken, if the subscription is refused.
     pub async fn read(&self, bus: &Arc<dyn EventBus>, subscribe: Subscribe) -> Checked<Reader> {
-        let number = self.0.readers.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_reader();
         let subscribe = subscribe.and(reader::fence_topic(number))?;
+        self.record(bus, subscribe, number).await
+    }
+
+    fn next_reader(&self) -> u32 {
+        self.0.readers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn record(
+        &self,
+        bus: &Arc<dyn EventBus>,
+        subscribe: Subscribe,
+        number: u32,
+    ) -> Checked<Reader> {
         let recorded = subscribe.clone();
         let subscribing = async { bus.subscribe(subscribe).await };
         let subscription = self.wait("a subscription", subscribing).await??;
@@ -122,6 +137,19 @@ impl Stage {
         let name = subscription.name().into();
         recorder.subscribed(&name, &recorded, bus.publisher_id());
         Ok(Reader::new(number, subscription, recorder, self.0.patience))
+    }
+
+    /// As [`reader`](Self::reader), without a filter for fences, which the handle may not be allowed.
+    ///
+    /// # Errors
+    /// Broken, if the filter or the subscription is refused.
+    pub async fn reader_without_fences(
+        &self,
+        bus: &Arc<dyn EventBus>,
+        filter: &str,
+    ) -> Checked<Reader> {
+        self.record(bus, Subscribe::to(filter)?, self.next_reader())
+            .await
     }
 
     /// How long this stage waits for anything.

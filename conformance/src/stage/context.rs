@@ -8,8 +8,8 @@ use std::time::Duration;
 use eventbus_trait::Limits;
 use parking_lot::Mutex;
 
-use super::{Faulty, Patience, Stage};
-use crate::harness::{Capability, Comparison, FaultRig, Harness, Rig, ShadowRig, Wrap};
+use super::{AtDoor, Faulty, Patience, Stage};
+use crate::harness::{Capability, Comparison, DoorRig, FaultRig, Harness, Rig, ShadowRig, Wrap};
 use crate::verdict::{Checked, Unmet};
 
 /// What a clause is given: the phase, and what to clean up after it.
@@ -84,6 +84,21 @@ impl Context {
         let rig: Arc<dyn FaultRig> = Arc::from(rig.map_err(Unmet::Broken)?);
         let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
         Ok(Faulty { stage, rig })
+    }
+
+    /// Starts a bus whose front door takes at most `connections`.
+    ///
+    /// # Errors
+    /// Broken, if it does not start; not applicable, if the phase has no front door.
+    pub async fn door_stage(&self, connections: usize) -> Checked<AtDoor> {
+        let Some(door) = self.harness.door() else {
+            return Err(Unmet::NotApplicable(Capability::Door.lack().into()));
+        };
+        let starting = door.start_door(Limits::default(), connections);
+        let rig = self.patience.wait("the bus to start", starting).await?;
+        let rig: Arc<dyn DoorRig> = Arc::from(rig.map_err(Unmet::Broken)?);
+        let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
+        Ok(AtDoor { stage, rig })
     }
 
     /// Shuts a stage down before the clause ends, and lets go of everything it held.

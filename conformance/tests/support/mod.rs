@@ -5,6 +5,7 @@
 pub(crate) mod certificates;
 pub(crate) mod doors;
 pub(crate) mod faulty;
+pub(crate) mod front;
 pub(crate) mod mirrored;
 pub(crate) mod pretend;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use busrt_backend::{Address, BrokerMode, Options};
 use conformance::fault::BrokerProcess;
-use conformance::{FaultHarness, Harness, Rig};
+use conformance::{Capability, DoorHarness, FaultHarness, Harness, Rig, Waiver};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
@@ -89,6 +90,10 @@ impl Harness for Unix {
     fn faults(&self) -> Option<&dyn FaultHarness> {
         Some(&faulty::Kind::Unix)
     }
+
+    fn door(&self) -> Option<&dyn DoorHarness> {
+        Some(&front::Front::Unix)
+    }
 }
 
 /// A busrt broker behind a TCP port of its own, with TLS.
@@ -121,6 +126,10 @@ impl Harness for Tcp {
     fn faults(&self) -> Option<&dyn FaultHarness> {
         Some(&faulty::Kind::Tcp)
     }
+
+    fn door(&self) -> Option<&dyn DoorHarness> {
+        Some(&front::Front::Tcp)
+    }
 }
 
 /// A stock `busrtd` behind a UNIX socket, in a process of its own.
@@ -150,6 +159,28 @@ impl Harness for Busrtd {
 
     fn faults(&self) -> Option<&dyn FaultHarness> {
         Some(&faulty::Kind::Busrtd)
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::Shadow
+    }
+
+    fn waivers(&self) -> Vec<Waiver> {
+        let of = |id, reason| Waiver { id, reason };
+        vec![
+            of(
+                "SEC-001",
+                "a stock busrtd deletes what is at its path and binds by its umask",
+            ),
+            of("SEC-002", "a stock busrtd has no TLS"),
+            of("SEC-003", "a stock busrtd binds names to nothing"),
+            of("SEC-004", "a stock busrtd has no access lists"),
+            of(
+                "SEC-005",
+                "a stock busrtd checks no frame, and dies of some",
+            ),
+            of("SEC-006", "a stock busrtd has no limit of connections"),
+        ]
     }
 }
 

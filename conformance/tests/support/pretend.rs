@@ -1,15 +1,21 @@
-//! Crossbeam with faults that are only said to have struck: for mutants of the clauses on faults.
+//! Crossbeam with faults that are only said to have struck, and a door that lets everybody in: the
+//! clauses on faults and on the front door have to fail on it, or on mutants of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance::peer::{Part, play};
-use conformance::{Fault, FaultHarness, FaultRig, Harness, Opening, Peer, Rig};
+use conformance::{
+    Answer, Caller, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig, Harness, Opening, Peer,
+    Rig,
+};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 /// Faults harm nobody, and strike if `strikes`.
@@ -30,6 +36,54 @@ impl Harness for Pretend {
 
     fn faults(&self) -> Option<&dyn FaultHarness> {
         Some(self)
+    }
+
+    fn door(&self) -> Option<&dyn DoorHarness> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl DoorHarness for Pretend {
+    async fn start_door(&self, limits: Limits, _: usize) -> Result<Box<dyn DoorRig>, String> {
+        let bus = CrossbeamBus::new(limits);
+        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let socket = directory.path().join("socket");
+        std::fs::write(&socket, "anybody's").map_err(|error| error.to_string())?;
+        Ok(Box::new(Open {
+            bus,
+            socket,
+            _directory: directory,
+        }))
+    }
+}
+
+/// A door that lets everybody in.
+struct Open {
+    bus: Arc<dyn EventBus>,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Rig for Open {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+}
+
+#[async_trait]
+impl DoorRig for Open {
+    async fn come(&self, _: Caller) -> Result<Answer, String> {
+        let bus = self.bus.connect(None).await;
+        bus.map(Answer::In).map_err(|error| error.to_string())
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        Some(self.socket.clone())
+    }
+
+    async fn second_broker(&self) -> Result<(), String> {
+        Ok(())
     }
 }
 
