@@ -26,6 +26,7 @@ pub(super) async fn run(
     let arriving = async {
         to_client.write_all(&greeting).await?;
         let ended = carry(&mut from_peer, &mut to_client).await;
+        let _ = to_client.shutdown().await;
         // A client that is gone is no reason to leave anything unread, see below.
         let _ = tokio::io::copy(&mut from_peer, &mut tokio::io::sink()).await;
         ended
@@ -34,10 +35,15 @@ pub(super) async fn run(
         carry(&mut from_client, &mut to_peer).await?;
         to_peer.shutdown().await
     };
-    tokio::pin!(arriving);
+    tokio::pin!(arriving, leaving);
     let ended = tokio::select! {
-        ended = &mut arriving => ended,
-        ended = leaving => {
+        ended = &mut arriving => {
+            // A client that is refused may still be saying who it is: it is to find the answer,
+            // not a broken pipe.
+            let _ = tokio::time::timeout(LINGER, leaving).await;
+            ended
+        }
+        ended = &mut leaving => {
             // Closing while something unread is here would reset the connection, and take what
             // was sent last with it; so the other end is waited for.
             let _ = tokio::time::timeout(LINGER, arriving).await;
