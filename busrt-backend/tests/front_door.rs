@@ -297,6 +297,12 @@ fn sec_005_a_client_has_so_many_topics_and_no_more() {
     };
     assert_eq!(peer.ask(SUBSCRIBE, &some(0, 131_072)), OK);
     assert_eq!(peer.ask(SUBSCRIBE, &some(7, 9)), OK, "known ones");
+    let again = [&b"eb/7\0".repeat(131_072)[..], b"eb/7"].concat();
+    assert_eq!(
+        peer.ask(SUBSCRIBE, &again),
+        busrt::ERR_ACCESS,
+        "too many at once"
+    );
     assert_eq!(peer.ask(SUBSCRIBE, &some(131_072, 1)), busrt::ERR_ACCESS);
     assert_eq!(peer.ask(busrt::OP_UNSUBSCRIBE, &some(0, 1)), OK);
     assert_eq!(peer.ask(SUBSCRIBE, &some(131_072, 1)), OK);

@@ -232,7 +232,13 @@ impl Door {
         } = client;
         info!(client = name, peer, "client connected");
         let welcome = welcome(&rights);
-        if writer.write_all(&welcome).await.is_err() || writer.flush().await.is_err() {
+        let welcoming = async {
+            writer.write_all(&welcome).await?;
+            writer.flush().await
+        };
+        let welcomed = timeout(self.handshake_timeout, welcoming).await;
+        if !matches!(welcomed, Ok(Ok(()))) {
+            debug!(client = name, peer, "connection lost");
             return;
         }
         let (answers, waiting) = mpsc::channel(relay::ANSWERS);

@@ -29,8 +29,8 @@ pub enum Listener {
 /// How much one client may send.
 ///
 /// A client over its rate is not refused: the broker reads from it as slowly as the rate says, so
-/// that its own sending waits. An event counts one, and so does every frame that carries none
-/// (acknowledgements among them), so a rate far below what its subscriptions receive starves it.
+/// that its own sending waits. An event counts one, and so do each topic of a subscription
+/// and every other frame (acknowledgements among them), so a rate far below what its subscriptions receive starves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     /// Events per second, in the long run.

@@ -155,7 +155,7 @@ where
 
     /// Keeps the client waiting for its rate, and the broker from taking it for dead.
     async fn pause(&mut self, mut pause: Duration) -> Result<(), End> {
-        let slice = self.keepalive / 3;
+        let slice = (self.keepalive / 3).max(Duration::from_millis(1));
         while !pause.is_zero() {
             let now = pause.min(slice);
             // A deadline on nothing: the pause.

@@ -296,6 +296,11 @@ impl Screen {
             _ => &mut self.excluded,
         };
         let patterns = || body.split(|byte| *byte == 0);
+        // busrt goes through them under the lock that every publication takes, known ones too.
+        let count = patterns().count();
+        if count > MAX_PATTERNS {
+            return Ok(denied("more topics than may be"));
+        }
         if matches!(op, OP_UNSUBSCRIBE | OP_UNEXCLUDE) {
             for pattern in patterns() {
                 known.remove(pattern);
@@ -307,7 +312,9 @@ impl Screen {
             }
             known.extend(patterns().map(Box::from));
         }
-        Ok(Verdict::Good { events: 1 })
+        Ok(Verdict::Good {
+            events: u32::try_from(count).unwrap_or(u32::MAX),
+        })
     }
 }
 
