@@ -10,16 +10,18 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    /// Adds what a subscription needs; returns what nobody needed before.
-    pub(crate) fn add(&mut self, id: u64, patterns: Vec<String>) -> Vec<String> {
-        let mut new = patterns.clone();
-        new.retain(|pattern| {
-            let count = self.needed.entry(pattern.clone()).or_default();
-            *count += 1;
-            *count == 1
-        });
+    /// Adds what a subscription needs.
+    pub(crate) fn add(&mut self, id: u64, patterns: Vec<String>) {
+        for pattern in &patterns {
+            *self.needed.entry(pattern.clone()).or_default() += 1;
+        }
         self.by_subscription.insert(id, patterns);
-        new
+    }
+
+    /// What a subscription needs.
+    pub(crate) fn of(&self, id: u64) -> impl Iterator<Item = &str> {
+        let patterns = self.by_subscription.get(&id).into_iter().flatten();
+        patterns.map(String::as_str)
     }
 
     /// Removes a subscription; returns what nobody needs any more.
@@ -52,8 +54,9 @@ mod tests {
     fn a_pattern_stays_as_long_as_somebody_needs_it() {
         let mut patterns = Patterns::default();
         let list = |items: &[&str]| items.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
-        assert_eq!(patterns.add(1, list(&["a", "b"])), ["a", "b"]);
-        assert_eq!(patterns.add(2, list(&["b"])), Vec::<String>::new());
+        patterns.add(1, list(&["a", "b"]));
+        patterns.add(2, list(&["b"]));
+        assert_eq!(patterns.of(1).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(patterns.remove(1), ["a"]);
         assert_eq!(patterns.all().collect::<Vec<_>>(), ["b"]);
         assert_eq!(patterns.remove(2), ["b"]);

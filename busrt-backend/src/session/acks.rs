@@ -37,6 +37,8 @@ pub(crate) struct InLink {
     told: AtomicU64,
     dropped: AtomicU64,
     in_book: AtomicBool,
+    /// Credit is set aside for it.
+    aside: AtomicBool,
     /// The publisher has been asked for what is missing.
     asked: AtomicBool,
 }
@@ -75,6 +77,7 @@ impl InLink {
             told: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             in_book: AtomicBool::new(false),
+            aside: AtomicBool::new(true),
             asked: AtomicBool::new(false),
         }
     }
@@ -107,9 +110,10 @@ impl InLink {
         self.dropped.store(0, Ordering::Relaxed);
     }
 
-    /// Events of credit set aside for the link, in events and bytes.
-    pub(crate) fn set_aside(&self) -> (u64, u64) {
-        (self.full_window, self.window_bytes)
+    /// Notes whether credit is set aside for the link; how much, in events and bytes, if that is new.
+    pub(crate) fn set_aside(&self, aside: bool) -> Option<(u64, u64)> {
+        let before = self.aside.swap(aside, Ordering::AcqRel);
+        (before != aside).then_some((self.full_window, self.window_bytes))
     }
 
     /// Widens the window to at most `room`; whether it is full now.

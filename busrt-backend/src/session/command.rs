@@ -11,8 +11,6 @@ pub(crate) enum Command {
         patterns: Vec<String>,
         reply: Reply,
     },
-    /// A subscription needs nothing any more.
-    Unsubscribe { id: u64 },
     /// Send what is left, then end.
     Stop,
 }

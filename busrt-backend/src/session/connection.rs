@@ -7,6 +7,7 @@
 //! Invariant: at most one client and one drain exist at a time; a connection's messages are handled
 //! before its end is.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use busrt::QoS;
 use eventbus_trait::count;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, error};
 
 use super::command::{Command, NotSubscribed, Reply};
 use super::directory::Membership;
@@ -52,8 +53,8 @@ struct Connection {
     dialer: Arc<Dialer>,
     commands: mpsc::Receiver<Command>,
     patterns: Patterns,
-    /// Who waits for the next connection to have all patterns.
-    waiting: Vec<Reply>,
+    /// Which subscriptions wait for the next connection to have their patterns.
+    waiting: Vec<(u64, Reply)>,
     taken: Taken,
     stopping: bool,
 }
@@ -141,10 +142,8 @@ impl Connection {
                     reply,
                 }) => {
                     self.patterns.add(id, patterns);
-                    self.waiting.push(reply);
-                }
-                Some(Command::Unsubscribe { id }) => {
-                    self.patterns.remove(id);
+                    self.waiting.retain(|(_, reply)| !reply.is_closed());
+                    self.waiting.push((id, reply));
                 }
                 Some(Command::Stop) | None => {
                     self.stopping = true;
@@ -159,6 +158,8 @@ impl Connection {
         let Some(frames) = client.take_event_channel() else {
             return End::Lost("the client has no event channel".to_owned());
         };
+        // The next front door may have other rules, and says so only if it has any.
+        self.node.set_grant(None);
         self.node.outbox.go_online();
         let mut drain = tokio::spawn(incoming::run(Arc::clone(&self.node), frames));
         let mut writer = Writer::new(Arc::clone(&self.node), client);
@@ -183,6 +184,7 @@ impl Connection {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command, writer).await?;
             }
+            self.forget_patterns(writer).await?;
             let busy = node.outbox.take(&mut self.taken);
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
@@ -249,24 +251,64 @@ impl Connection {
 
     /// Gives a new connection all patterns, before anybody hears of it.
     async fn subscribe_all(&mut self, writer: &mut Writer) -> Result<(), End> {
+        for id in self.unneeded() {
+            self.patterns.remove(id);
+        }
         let all: Vec<String> = self.patterns.all().map(str::to_owned).collect();
+        let mut denied = HashSet::new();
         for some in all.chunks(PATTERNS_AT_ONCE) {
-            let some: Vec<&str> = some.iter().map(String::as_str).collect();
-            let confirm = writer
-                .client
-                .subscribe_bulk(&some, QoS::RealtimeProcessed)
-                .await?;
-            let done = timeout(self.dialer.keepalive(), confirmed(confirm)).await;
-            if let Err(reason) = done.unwrap_or(Err(NotSubscribed::Failed(SILENT.to_owned()))) {
-                warn!(client = %self.node.name, ?reason, "not subscribed again");
-                return Err(End::Lost(match reason {
-                    NotSubscribed::Denied => "a subscription is not allowed any more".to_owned(),
-                    NotSubscribed::Failed(reason) => reason,
-                }));
+            if self.subscribe_some(writer, some).await? {
+                continue;
+            }
+            // One of them is not allowed, or not any more: the others must not suffer for it.
+            for one in some {
+                if !self
+                    .subscribe_some(writer, std::slice::from_ref(one))
+                    .await?
+                {
+                    error!(client = %self.node.name, pattern = %one, "not allowed to subscribe");
+                    denied.insert(one.as_str());
+                }
             }
         }
-        for reply in self.waiting.drain(..) {
-            let _ = reply.send(Ok(()));
+        for (id, reply) in self.waiting.drain(..) {
+            let is_denied = self.patterns.of(id).any(|pattern| denied.contains(pattern));
+            let _ = reply.send(if is_denied {
+                Err(NotSubscribed::Denied)
+            } else {
+                Ok(())
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the broker allows it.
+    async fn subscribe_some(&self, writer: &mut Writer, some: &[String]) -> Result<bool, End> {
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        let confirm = writer
+            .client
+            .subscribe_bulk(&some, QoS::RealtimeProcessed)
+            .await?;
+        match timeout(self.dialer.keepalive(), confirmed(confirm)).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(NotSubscribed::Denied)) => Ok(false),
+            Ok(Err(NotSubscribed::Failed(reason))) => Err(End::Lost(reason)),
+            Err(_) => Err(End::Lost(SILENT.to_owned())),
+        }
+    }
+
+    fn unneeded(&self) -> Vec<u64> {
+        std::mem::take(&mut self.node.state.lock().unneeded)
+    }
+
+    /// Has the broker send no more of what nobody needs.
+    async fn forget_patterns(&mut self, writer: &mut Writer) -> Result<(), End> {
+        for id in self.unneeded() {
+            let gone = self.patterns.remove(id);
+            let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+            if !gone.is_empty() {
+                writer.client.unsubscribe_bulk(&gone, QoS::Realtime).await?;
+            }
         }
         Ok(())
     }
@@ -278,26 +320,17 @@ impl Connection {
                 patterns,
                 reply,
             } => {
-                let new = self.patterns.add(id, patterns);
-                if new.is_empty() {
-                    let _ = reply.send(Ok(()));
-                    return Ok(());
-                }
-                let new: Vec<&str> = new.iter().map(String::as_str).collect();
+                // All of them, also those that others have: their answer may yet be a refusal.
+                let all: Vec<&str> = patterns.iter().map(String::as_str).collect();
                 let confirm = writer
                     .client
-                    .subscribe_bulk(&new, QoS::RealtimeProcessed)
-                    .await?;
+                    .subscribe_bulk(&all, QoS::RealtimeProcessed)
+                    .await;
+                self.patterns.add(id, patterns);
+                let confirm = confirm?;
                 tokio::spawn(async move {
                     let _ = reply.send(confirmed(confirm).await);
                 });
-            }
-            Command::Unsubscribe { id } => {
-                let gone = self.patterns.remove(id);
-                let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-                if !gone.is_empty() {
-                    writer.client.unsubscribe_bulk(&gone, QoS::Realtime).await?;
-                }
             }
             Command::Stop => self.stopping = true,
         }

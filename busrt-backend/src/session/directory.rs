@@ -80,7 +80,11 @@ impl Membership {
         patience: Duration,
     ) -> Result<Self, busrt::Error> {
         // Before anybody answers.
-        node.state.lock().polled = false;
+        {
+            let mut state = node.state.lock();
+            state.polled = false;
+            state.refused = None;
+        }
         if has_directory(client, &Control::Join, patience).await? {
             node.credit_budget
                 .store(super::CREDIT_BUDGET, Ordering::Relaxed);

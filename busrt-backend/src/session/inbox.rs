@@ -98,17 +98,18 @@ impl Inbox {
         self.has_narrow.store(!narrow.is_empty(), Ordering::Release);
     }
 
-    /// Queues what arrived on `link`, after `lagged` events that its publisher dropped.
-    pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Vec<Event>, lagged: u64) {
+    /// Queues what arrived on `link`, after `lagged` events that its publisher dropped. Whether it was
+    /// taken; nothing is once the subscription has ended.
+    pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Vec<Event>, lagged: u64) -> bool {
         let arrived = events.len() as u64;
         {
             let mut state = self.state.lock();
             if state.ended {
-                return;
+                return false;
             }
-            count(&self.counters.matched, arrived + lagged);
+            count(&self.counters.matched, arrived.wrapping_add(lagged));
             count(&self.counters.dropped, lagged);
-            state.lagged += lagged;
+            state.lagged = state.lagged.saturating_add(lagged);
             let bounded = link.is_none() || self.overflow != Overflow::Wait;
             if bounded {
                 self.push_bounded(&mut state, link, events);
@@ -117,6 +118,7 @@ impl Inbox {
             }
         }
         self.signal.notify();
+        true
     }
 
     fn push_chunk(&self, state: &mut State, link: Option<&Arc<InLink>>, events: Vec<Event>) {
@@ -159,20 +161,20 @@ impl Inbox {
 
     fn note_dropped(&self, state: &mut State, dropped: u64) {
         count(&self.counters.dropped, dropped);
-        state.lagged += dropped;
+        state.lagged = state.lagged.saturating_add(dropped);
     }
 
     fn drop_oldest(&self, state: &mut State) {
         while let Some(mut chunk) = state.chunks.pop_front() {
             let dropped = chunk.events.next().is_some();
-            let lagged = chunk.lagged + u64::from(dropped);
+            let lagged = chunk.lagged.saturating_add(u64::from(dropped));
             if chunk.events.len() > 0 {
                 chunk.lagged = lagged;
                 state.chunks.push_front(chunk);
             } else if let Some(next) = state.chunks.front_mut() {
-                next.lagged += lagged;
+                next.lagged = next.lagged.saturating_add(lagged);
             } else {
-                state.lagged += lagged;
+                state.lagged = state.lagged.saturating_add(lagged);
             }
             if dropped {
                 state.len -= 1;

@@ -217,7 +217,7 @@ impl Node {
             Control::Joined(member) => self.on_joined(&member.client),
             Control::Left(member) => self.on_left(&member.client),
             Control::Lost(member) => self.on_lost(&member.client),
-            Control::Grant { publish, .. } => self.on_grant(publish),
+            Control::Grant { publish, .. } => self.set_grant(Some(publish)),
             _ => {}
         }
     }
@@ -288,11 +288,11 @@ impl Node {
         }
     }
 
-    /// The front door says what we may publish.
-    fn on_grant(&self, publish: Vec<TopicFilter>) {
-        let everything = publish.iter().any(|filter| filter.as_str() == "#");
-        self.state.lock().may_publish = (!everything).then_some(publish);
-        self.restricted.store(!everything, Ordering::Release);
+    /// The front door says what we may publish; `None` is everything.
+    pub(crate) fn set_grant(&self, publish: Option<Vec<TopicFilter>>) {
+        let publish = publish.filter(|filters| filters.iter().all(|filter| filter.as_str() != "#"));
+        self.restricted.store(publish.is_some(), Ordering::Release);
+        self.state.lock().may_publish = publish;
     }
 }
 
@@ -301,8 +301,9 @@ impl Share {
         events.drain(..self.skip.min(events.len()));
         let len = events.len() as u64;
         let bytes = events.iter().map(event_cost).sum();
-        self.inbox.push(Some(&self.link), events, self.lagged);
-        self.link.receive(len, bytes);
-        node.acks.note(&self.link, &node.outbox.wake);
+        if self.inbox.push(Some(&self.link), events, self.lagged) {
+            self.link.receive(len, bytes);
+            node.acks.note(&self.link, &node.outbox.wake);
+        }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Kept {
     sent: u64,
     /// The subscriber is there and has been sent everything: it takes part in common frames.
     live: bool,
+    /// What the runs cost in bytes.
+    cost: u64,
 }
 
 impl Kept {
@@ -54,7 +56,18 @@ impl Kept {
             written: first,
             sent: first,
             live,
+            cost: 0,
         }
+    }
+
+    /// What is kept, in bytes.
+    pub(crate) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// How many runs are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.runs.len()
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -69,6 +82,7 @@ impl Kept {
     pub(crate) fn keep(&mut self, run: &Arc<Run>, dropped: u64) -> Option<u64> {
         let first = self.written;
         self.written += run.events.len() as u64;
+        self.cost += run.cost;
         self.runs.push_back(KeptRun {
             first,
             dropped,
@@ -83,8 +97,8 @@ impl Kept {
 
     /// Lets go of what is in the subscription's queue.
     pub(crate) fn release(&mut self, received: u64) {
-        while self.runs.front().is_some_and(|run| run.end() <= received) {
-            self.runs.pop_front();
+        while let Some(run) = self.runs.pop_front_if(|run| run.end() <= received) {
+            self.cost -= run.run.cost;
         }
     }
 
@@ -123,6 +137,7 @@ impl Kept {
     /// Nothing will be sent again.
     pub(crate) fn clear(&mut self) {
         self.runs.clear();
+        self.cost = 0;
     }
 }
 

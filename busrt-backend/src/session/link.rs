@@ -18,6 +18,13 @@ use super::kept::{Again, Kept};
 use super::outbox::Run;
 use crate::wire::{LinkEntry, StatusEntry, SubscriptionInfo};
 
+/// Most events on their way on a link, whatever credit its subscriber gives: as many as ours do.
+pub(crate) const MAX_WINDOW: u64 = 4_096;
+/// Most bytes kept for a subscriber: twice what ours give credit for, because runs are kept whole.
+const MAX_KEPT_BYTES: u64 = 2 * MAX_WINDOW_BYTES;
+/// Most bytes of credit for one link.
+pub(crate) const MAX_WINDOW_BYTES: u64 = 8 << 20;
+
 /// The part of a link that changes with every event, kept under the outbox's lock.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -32,7 +39,7 @@ impl Window {
     pub(crate) fn new(first: u64, info: &SubscriptionInfo) -> Self {
         Self {
             next: first,
-            credit: info.credit,
+            credit: within_reason(info.credit, first),
             sent_bytes: info.received_bytes,
             credit_bytes: info.credit_bytes,
         }
@@ -57,11 +64,18 @@ impl Window {
     }
 
     /// Widens the window; returns whether there is room now.
-    pub(crate) fn grant(&mut self, credit: u64, credit_bytes: u64) -> bool {
+    /// However much is offered to us, no more than a window beyond `received` is taken: what is sent
+    /// is kept until it is acknowledged.
+    pub(crate) fn grant(&mut self, received: u64, credit: u64, credit_bytes: u64) -> bool {
+        let credit = within_reason(credit, received.min(self.next));
         self.credit = self.credit.max(credit);
         self.credit_bytes = self.credit_bytes.max(credit_bytes);
         self.has_room()
     }
+}
+
+fn within_reason(credit: u64, received: u64) -> u64 {
+    credit.min(received.saturating_add(MAX_WINDOW))
 }
 
 /// How a link stands.
@@ -84,9 +98,15 @@ pub(crate) struct Link {
     /// The subscription's name.
     pub(crate) name: String,
     pub(crate) filters: Vec<TopicFilter>,
+    /// The link's first sequence.
+    first: u64,
     /// Everything below this is in the subscription's queue.
     received: AtomicU64,
     kept: Mutex<Kept>,
+    /// More is kept than any window holds.
+    heavy: AtomicBool,
+    /// It waits to be sent something again.
+    noted: AtomicBool,
     /// What had been received at the last heartbeat.
     beat: AtomicU64,
     drops: Mutex<Drops>,
@@ -105,8 +125,11 @@ impl Link {
             subscription: info.id,
             name: info.name,
             filters: info.filters,
+            first,
             received: AtomicU64::new(first),
             kept: Mutex::new(Kept::new(first, true)),
+            heavy: AtomicBool::new(false),
+            noted: AtomicBool::new(false),
             beat: AtomicU64::new(u64::MAX),
             drops: Mutex::default(),
             untold: AtomicBool::new(false),
@@ -121,7 +144,9 @@ impl Link {
 
     pub(crate) fn acknowledge(&self, received: u64) {
         if self.received.fetch_max(received, Ordering::AcqRel) < received {
-            self.kept.lock().release(received);
+            let mut kept = self.kept.lock();
+            kept.release(received);
+            self.weigh(&kept);
         }
     }
 
@@ -146,12 +171,56 @@ impl Link {
         self.progress.notify_waiters();
     }
 
+    /// Where the link goes on for a subscriber whose cursor is at `received`, with `credit`; `None` if
+    /// the subscriber has forgotten it. A link that has begun beyond the cursor, after what was given
+    /// up, does so again until the subscriber knows.
+    pub(crate) fn resumes_at(&self, next: u64, received: u64, credit: u64) -> Option<u64> {
+        let acknowledged = self.received();
+        if (acknowledged..=next).contains(&received) {
+            return Some(received);
+        }
+        let untold = received < self.first && acknowledged == self.first && self.first <= credit;
+        untold.then_some(self.first)
+    }
+
+    /// More is kept for the subscriber than any window holds.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.heavy.load(Ordering::Relaxed)
+    }
+
+    fn weigh(&self, kept: &Kept) {
+        self.heavy
+            .store(kept.cost() >= MAX_KEPT_BYTES, Ordering::Relaxed);
+    }
+
+    /// Runs that are kept.
+    pub(crate) fn kept_runs(&self) -> usize {
+        self.kept.lock().len()
+    }
+
+    /// Whether it has yet to be noted that the subscriber is to be sent something again.
+    pub(crate) fn note_again(&self) -> bool {
+        !self.noted.swap(true, Ordering::AcqRel)
+    }
+
+    /// The note is being followed.
+    pub(crate) fn follow_note(&self) {
+        self.noted.store(false, Ordering::Release);
+    }
+
+    /// The next event to be put into a frame.
+    pub(crate) fn written(&self) -> u64 {
+        self.kept.lock().written()
+    }
+
     /// Keeps a run that is being put into a frame; the frame's entry for this link, unless its
     /// subscriber has to be sent something else first.
     pub(crate) fn keep(&self, run: &Arc<Run>) -> Option<LinkEntry> {
         let mut kept = self.kept.lock();
         let dropped = self.tell_dropped_before(kept.written());
-        let first = kept.keep(run, dropped)?;
+        let first = kept.keep(run, dropped);
+        self.weigh(&kept);
+        let first = first?;
         Some(LinkEntry {
             subscription: self.subscription,
             first,
@@ -161,7 +230,15 @@ impl Link {
 
     /// The subscriber has nothing from `cursor` on.
     pub(crate) fn rewind(&self, cursor: u64) {
-        self.kept.lock().rewind(cursor);
+        let mut kept = self.kept.lock();
+        kept.rewind(cursor);
+        // What it was told of drops may be lost as well. Totals do no harm when they are repeated.
+        let mut drops = self.drops.lock();
+        if drops.told > 0 {
+            let again = (kept.written(), drops.told);
+            drops.places.push_front(again);
+            self.untold.store(true, Ordering::Release);
+        }
     }
 
     /// The subscriber cannot be reached.
@@ -289,10 +366,10 @@ mod tests {
         assert!(window.has_room());
         assert_eq!(window.take(10), 1);
         assert!(!window.has_room(), "two events of credit are used");
-        assert!(window.grant(3, 100));
+        assert!(window.grant(0, 3, 100));
         assert_eq!(window.take(1_000), 2);
-        assert!(!window.grant(4, 100), "bytes are used up");
-        assert!(window.grant(4, 1_021));
+        assert!(!window.grant(0, 4, 100), "bytes are used up");
+        assert!(window.grant(0, 4, 1_021));
     }
 
     #[test]
@@ -307,6 +384,48 @@ mod tests {
         assert_eq!((link.tell_dropped(), link.has_untold()), (2, false));
         link.keep(&run(3));
         assert_eq!((link.tell_dropped(), link.dropped()), (3, 3));
+    }
+
+    #[test]
+    fn nobody_is_sent_more_than_a_window_whatever_credit_is_given() {
+        let greedy = info(u64::MAX, u64::MAX);
+        let mut window = Window::new(0, &greedy);
+        window.grant(u64::MAX, u64::MAX, u64::MAX);
+        let taken = std::iter::from_fn(|| window.has_room().then(|| window.take(1)));
+        assert_eq!(taken.count() as u64, MAX_WINDOW);
+        let link = Link::new("p".into(), 0, greedy);
+        while !link.is_heavy() {
+            let mut heavy = run_of(vec![eventbus_trait::Event::new("a", "x").unwrap()]);
+            heavy.cost = 1 << 20;
+            link.keep(&Arc::new(heavy));
+        }
+        assert_eq!(link.kept_runs(), 16);
+        link.acknowledge(1);
+        assert!(!link.is_heavy());
+    }
+
+    #[test]
+    fn a_link_that_began_beyond_the_cursor_does_so_until_its_subscriber_knows() {
+        let mut after = info(200, 10);
+        after.received = 50;
+        let link = Link::new("p".into(), 100, after);
+        assert_eq!(link.resumes_at(120, 50, 200), Some(100));
+        assert_eq!(link.resumes_at(120, 110, 200), Some(110));
+        assert_eq!(link.resumes_at(120, 0, 10), None, "it has begun anew");
+        link.acknowledge(101);
+        assert_eq!(link.resumes_at(120, 50, 200), None);
+    }
+
+    #[test]
+    fn drops_are_told_again_to_who_may_not_have_heard() {
+        let link = Link::new("p".into(), 0, info(10, 10));
+        link.drop_at(0);
+        assert_eq!(link.tell_dropped(), 1);
+        assert!(!link.has_untold());
+        link.rewind(0);
+        assert!(link.again().is_none());
+        assert!(link.has_untold());
+        assert_eq!(link.tell_dropped(), 1);
     }
 
     #[test]
@@ -329,8 +448,8 @@ mod tests {
     #[test]
     fn a_late_grant_does_not_narrow_the_window() {
         let mut window = Window::new(0, &info(2, 100));
-        assert!(window.grant(10, 1_000));
-        assert!(window.grant(1, 1));
+        assert!(window.grant(0, 10, 1_000));
+        assert!(window.grant(0, 1, 1));
         for _ in 0..10 {
             assert!(window.has_room());
             window.take(0);

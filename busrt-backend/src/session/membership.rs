@@ -18,9 +18,13 @@ use tokio::time::Instant as Clock;
 use tracing::{debug, error, info, warn};
 
 use super::directory::STOCK_PREFIX;
-use super::link::LinkState;
+use super::link::{Link, LinkState};
 use super::node::{Node, Peer, State};
 use crate::wire::{Control, Member, Refusal, StatusEntry, SubscriptionInfo};
+
+/// Peers that are remembered after twice the link timeout. One that was forgotten and comes back all
+/// the same begins anew: what it had not confirmed may come twice, or be lost and counted.
+const MAX_PARKED: usize = 1_024;
 
 impl Node {
     /// Waits until the first connection is in step with everybody.
@@ -78,6 +82,11 @@ impl Node {
         state.joined = true;
         state.refused = None;
         let now = Clock::now();
+        // The time that we were away ourselves is nobody else's absence.
+        let offline = state.down_since.take().map(|since| now - since);
+        for peer in state.peers.values_mut() {
+            peer.away = peer.away.map(|since| since + offline.unwrap_or_default());
+        }
         for (name, peer) in &mut state.peers {
             if !there.contains(name) {
                 peer.away.get_or_insert(now);
@@ -102,6 +111,7 @@ impl Node {
         peer.welcomed = false;
         peer.knows_us = true;
         let name = Arc::clone(&peer.name);
+        self.unpark(state, &name);
         let subscriptions = self.offers_for(state, &name);
         let hello = Control::Hello {
             publisher: self.publisher,
@@ -113,7 +123,14 @@ impl Node {
     /// Goes on with the links to ourselves: their frames go through the broker too.
     fn reopen_own(&self, state: &mut State) {
         for info in self.own_offers(state) {
-            self.outbox.open_link(&self.name, info, false);
+            self.open_own(info);
+        }
+    }
+
+    /// Opens a link to a subscription of our own.
+    pub(crate) fn open_own(&self, info: SubscriptionInfo) {
+        if let Some(forgotten) = self.outbox.open_link(&self.name, info, false) {
+            self.count_lost(&forgotten.0, forgotten.1);
         }
     }
 
@@ -180,6 +197,7 @@ impl Node {
         };
         peer.knows_us = true;
         let name = Arc::clone(&peer.name);
+        self.unpark(&mut state, &name);
         let subscriptions = self.offers_for(&mut state, &name);
         let welcome = Control::Welcome {
             publisher: self.publisher,
@@ -241,12 +259,14 @@ impl Node {
                         link.begin_again();
                     }
                 }
+                // The one before will not keep its word.
+                state.no_word_from(sender);
             }
             another_life
         };
         if another_life {
             info!(client = %self.name, peer = sender, "peer has begun another life");
-            self.give_up(sender);
+            self.give_up(self.outbox.take_links(|link| *link.peer == *sender));
             self.outbox.forget_peer(sender);
         } else {
             self.outbox.end_links(LinkState::Closed, |link| {
@@ -289,13 +309,16 @@ impl Node {
                 .remote_names
                 .insert(info.name.clone(), (Arc::clone(&name), subscription));
         }
-        self.outbox.open_link(&name, info, true);
+        if let Some(forgotten) = self.outbox.open_link(&name, info, true) {
+            self.count_lost(&forgotten.0, forgotten.1);
+        }
     }
 
     /// Whether a subscription of ours has the name. Of two that are made at once, the one of the
     /// node with the lower identity has it; both nodes decide so.
     fn name_is_ours(&self, state: &State, sender: &str, info: &SubscriptionInfo) -> bool {
-        let ours = state.subscriptions.values().find(|s| *s.name == *info.name);
+        let mut ours = state.subscriptions.values();
+        let ours = ours.find(|s| *s.name == *info.name && s.refused.is_none());
         let theirs = state.peers.get(sender).and_then(|peer| peer.publisher);
         ours.is_some_and(|s| s.stands() || theirs.is_none_or(|theirs| self.publisher < theirs))
     }
@@ -351,9 +374,7 @@ impl Node {
     pub(crate) fn on_closed(&self, sender: &str, status: &StatusEntry) {
         let tail = {
             let mut state = self.state.lock();
-            if let Some(others) = state.ending.get_mut(&status.subscription) {
-                others.remove(sender);
-            }
+            state.has_ended(status.subscription, sender);
             let Some(s) = state.subscriptions.get_mut(&status.subscription) else {
                 return;
             };
@@ -387,83 +408,96 @@ impl Node {
     /// A node has left and will not come back.
     pub(crate) fn on_left(&self, client: &str) {
         self.on_lost(client);
-        self.give_up(client);
-        self.forget(client);
+        self.give_up(self.outbox.take_links(|link| *link.peer == *client));
+        self.forget(&mut self.state.lock(), client);
     }
 
     /// A node has lost its connection. Nobody waits for its word; what is for it waits for it.
     pub(crate) fn on_lost(&self, client: &str) {
         {
             let mut state = self.state.lock();
-            let State {
-                peers,
-                subscriptions,
-                ending,
-                ..
-            } = &mut *state;
-            let Some(peer) = peers.get_mut(client) else {
+            let Some(peer) = state.peers.get_mut(client) else {
                 return;
             };
             peer.away.get_or_insert_with(Clock::now);
             peer.welcomed = false;
             peer.knows_us = false;
-            for others in ending.values_mut() {
-                others.remove(client);
-            }
-            for s in subscriptions.values_mut() {
-                s.unopened.remove(client);
-                if let Some(unclosed) = &mut s.unclosed {
-                    unclosed.remove(client);
-                }
-            }
+            state.no_word_from(client);
         }
         self.outbox.detach_links(|link| *link.peer == *client);
         debug!(client = %self.name, peer = client, "peer is away");
     }
 
-    /// Gives up who has been away for longer than the link timeout, and forgets who has for twice
-    /// as long: its own side has given us up by then. Only while we are connected ourselves.
+    /// Gives up who has been away for longer than the link timeout, while we were connected. Who has
+    /// for twice as long is parked: the credit set aside for it is for others, but where its links
+    /// stood is remembered, because it may not know how long it was away.
     pub(crate) fn expire(&self, now: Clock) {
-        let (expired, forgotten): (Vec<_>, Vec<_>) = {
-            let state = self.state.lock();
+        let given_up = {
+            let mut state = self.state.lock();
             if !state.joined {
                 return;
             }
-            let away = |peer: &Peer, at_least: Duration| {
-                peer.away
-                    .is_some_and(|since| now.duration_since(since) >= at_least)
+            let absent = |peer: &Peer| peer.away.map(|since| now.duration_since(since));
+            let longer = |state: &State, than: Duration| -> Vec<Arc<str>> {
+                let peers = state.peers.values();
+                let longer = peers.filter(|p| absent(p).is_some_and(|absent| absent >= than));
+                longer.map(|peer| Arc::clone(&peer.name)).collect()
             };
-            let names = |at_least| {
-                let peers = state.peers.values().filter(|p| away(p, at_least));
-                peers.map(|p| Arc::clone(&p.name)).collect()
-            };
-            (names(self.link_timeout), names(self.link_timeout * 2))
+            let mut given_up = Vec::new();
+            for client in longer(&state, self.link_timeout) {
+                let links = self.outbox.give_up_links(|link| *link.peer == *client);
+                given_up.extend(links);
+            }
+            for client in longer(&state, self.link_timeout * 2) {
+                self.park(&mut state, &client);
+            }
+            given_up
         };
-        for client in expired {
-            self.give_up(&client);
-        }
-        for client in forgotten {
-            self.forget(&client);
+        self.give_up(given_up);
+    }
+
+    /// Ends links that are given up: their receipts fail, and what was not acknowledged is lost.
+    fn give_up(&self, links: Vec<(Arc<Link>, u64)>) {
+        for (link, missing) in links {
+            self.count_lost(&link, missing);
         }
     }
 
-    /// Gives up all links to a peer: their receipts fail, and what was not acknowledged is lost.
-    fn give_up(&self, client: &str) {
-        let links = self.outbox.give_up_links(|link| *link.peer == *client);
-        for (link, missing) in links {
-            if missing > 0 {
-                let first = link.received();
-                warn!(subscription = %link.name, peer = client, publisher = %self.publisher, first, events = missing, "given up");
-            }
-            // Whoever is told that it is lost may look at the count.
-            count(&self.given_up, missing);
-            link.end(LinkState::Lost);
+    fn count_lost(&self, link: &Link, missing: u64) {
+        if missing > 0 {
+            let first = link.received();
+            warn!(subscription = %link.name, peer = %link.peer, publisher = %self.publisher, first, events = missing, "given up");
         }
+        // Whoever is told that it is lost may look at the count.
+        count(&self.given_up, missing);
+        link.end(LinkState::Lost);
+    }
+
+    /// Returns the credit set aside for a peer; forgets it if too many are remembered.
+    fn park(&self, state: &mut State, client: &str) {
+        let parked = state.peers.values().filter(|peer| peer.parked).count();
+        let Some(peer) = state.peers.get_mut(client).filter(|peer| !peer.parked) else {
+            return;
+        };
+        if parked >= MAX_PARKED {
+            return self.forget(state, client);
+        }
+        peer.parked = true;
+        let links = state.subscriptions.values();
+        self.return_credit(links.filter_map(|s| s.links.get(client)));
+    }
+
+    fn unpark(&self, state: &mut State, client: &str) {
+        let Some(peer) = state.peers.get_mut(client).filter(|peer| peer.parked) else {
+            return;
+        };
+        peer.parked = false;
+        let links = state.subscriptions.values();
+        self.take_credit(links.filter_map(|s| s.links.get(client)));
     }
 
     /// Forgets a peer that is gone for good.
-    fn forget(&self, client: &str) {
-        let mut state = self.state.lock();
+    fn forget(&self, state: &mut State, client: &str) {
         state.peers.remove(client);
         state.remote_names.retain(|_, (peer, _)| **peer != *client);
         for s in state.subscriptions.values_mut() {
@@ -472,9 +506,34 @@ impl Node {
                 self.return_credit(std::iter::once(&link));
             }
         }
-        drop(state);
         self.outbox.forget_peer(client);
         info!(client = %self.name, peer = client, "peer left");
+    }
+}
+
+impl State {
+    /// Nobody waits for a word of this peer any more.
+    fn no_word_from(&mut self, client: &str) {
+        let ending: Vec<u64> = self.ending.keys().copied().collect();
+        for subscription in ending {
+            self.has_ended(subscription, client);
+        }
+        for s in self.subscriptions.values_mut() {
+            s.unopened.remove(client);
+            if let Some(unclosed) = &mut s.unclosed {
+                unclosed.remove(client);
+            }
+        }
+    }
+
+    /// A peer knows that a subscription has ended.
+    fn has_ended(&mut self, subscription: u64, client: &str) {
+        if let Some(others) = self.ending.get_mut(&subscription) {
+            others.remove(client);
+            if others.is_empty() {
+                self.ending.remove(&subscription);
+            }
+        }
     }
 }
 

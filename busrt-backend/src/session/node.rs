@@ -33,8 +33,10 @@ pub(crate) struct Peer {
     pub(crate) welcomed: bool,
     /// It has been told ours since then: later ones are announced to it.
     pub(crate) knows_us: bool,
-    /// Since when it has not been on the broker.
+    /// Since when it has not been on the broker, while we were.
     pub(crate) away: Option<Instant>,
+    /// It has been away for so long that the credit set aside for it was returned.
+    pub(crate) parked: bool,
 }
 
 impl Peer {
@@ -45,6 +47,7 @@ impl Peer {
             welcomed: false,
             knows_us: false,
             away: None,
+            parked: false,
         }
     }
 
@@ -72,6 +75,10 @@ pub(crate) struct State {
     /// Subscriptions that have ended, with the nodes that have not said yet that they know.
     pub(crate) ending: HashMap<u64, BTreeSet<Arc<str>>>,
     pub(crate) closing: bool,
+    /// Subscriptions that have ended and whose patterns the broker still has.
+    pub(crate) unneeded: Vec<u64>,
+    /// Since when there has been no connection.
+    pub(crate) down_since: Option<Instant>,
     /// Why there is no connection now, and will be one again.
     pub(crate) down: Option<String>,
     /// Why there will be none any more.
@@ -172,6 +179,7 @@ impl Node {
         let closing = {
             let mut state = self.state.lock();
             state.down = Some(reason.to_owned());
+            state.down_since.get_or_insert_with(Instant::now);
             state.joined = false;
             state.up = false;
             let State {
@@ -184,9 +192,7 @@ impl Node {
                 peer.welcomed = false;
                 peer.knows_us = false;
             }
-            for others in ending.values_mut() {
-                others.clear();
-            }
+            ending.clear();
             for s in subscriptions.values_mut() {
                 s.disconnected();
             }

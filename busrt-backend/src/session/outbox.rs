@@ -30,6 +30,8 @@ const MAX_RUN: usize = 1_000;
 const MAX_RUN_BYTES: u64 = 128 * 1024;
 /// Bytes that may wait for the writer.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
+/// Most links of a node that publishes.
+const MAX_LINKS: usize = 131_072;
 /// Control messages behind which no answer is queued: only peers that flood us get there.
 const MAX_URGENT: usize = 65_536;
 
@@ -84,6 +86,8 @@ struct State {
     /// A drop came after the last run, which takes nothing more: drops are told before a frame.
     sealed: bool,
     urgent: VecDeque<(Arc<str>, Control)>,
+    /// Messages in `queue`.
+    messages: usize,
     /// Links whose subscribers have to be sent something again.
     again: Vec<Arc<Link>>,
     next_sequence: u64,
@@ -106,7 +110,9 @@ impl Taken {
     /// Forgets all but events: what was to be said is out of date.
     pub(crate) fn forget_messages(&mut self) {
         self.urgent.clear();
-        self.again.clear();
+        for link in self.again.drain(..) {
+            link.follow_note();
+        }
         self.items.retain(|item| matches!(item, Item::Run(_)));
     }
 }
@@ -151,7 +157,7 @@ impl Outbox {
         let route = if let Some((_, full)) = route
             .links
             .iter()
-            .find(|(at, _)| !state.routes.has_room(*at))
+            .find(|(at, link)| state.is_full(*at, link))
         {
             if !at_most_once {
                 return Accepted::NoCredit(Arc::clone(full));
@@ -205,7 +211,7 @@ impl Outbox {
             .links
             .iter()
             .cloned()
-            .partition(|(at, _)| state.routes.has_room(*at));
+            .partition(|(at, link)| !state.is_full(*at, link));
         for (at, link) in &full {
             link.drop_at(state.routes.next(*at));
         }
@@ -248,31 +254,40 @@ impl Outbox {
 
     /// Opens a link: every event accepted from now on that it matches is on it; or goes on with it
     /// from the subscriber's cursor. If `answer`, the subscriber is told so in the order of events.
-    pub(crate) fn open_link(&self, peer: &Arc<str>, info: SubscriptionInfo, answer: bool) {
+    /// Returns the link that it has forgotten, if so, with the copies that are lost; the caller ends
+    /// it.
+    pub(crate) fn open_link(
+        &self,
+        peer: &Arc<str>,
+        info: SubscriptionInfo,
+        answer: bool,
+    ) -> Option<(Arc<Link>, u64)> {
         let subscription = info.id;
         let mut state = self.state.lock();
+        let is_new = !state.routes.has(peer, subscription);
+        if (is_new && state.routes.len() >= MAX_LINKS) || state.messages >= MAX_URGENT {
+            error!(%peer, name = %info.name, "too many links or answers; this one is not opened");
+            return None;
+        }
         let Opening {
             link,
             first,
             forgotten,
         } = state.routes.open(peer, info);
-        state.again.push(Arc::clone(&link));
+        if link.note_again() {
+            state.again.push(Arc::clone(&link));
+        }
         if answer {
             let opened = Control::Opened {
                 subscription,
                 first,
             };
-            state
-                .queue
-                .push_back(Item::Control(Arc::clone(peer), opened));
+            state.tell(peer, opened);
         }
         self.wake_writer(state);
         // The cursor acknowledges and gives credit.
         link.progress.notify_waiters();
-        if let Some((link, next)) = forgotten {
-            error!(subscription = %link.name, %peer, next, "link forgotten by its subscriber");
-            link.end(LinkState::Lost);
-        }
+        forgotten.map(missing)
     }
 
     /// Whether a link to the subscription is open.
@@ -293,10 +308,12 @@ impl Outbox {
         let mut state = self.state.lock();
         let ended = state.routes.end(which);
         state.routes.remember(&ended);
-        let missing = |(link, next): (Arc<Link>, u64)| {
-            let missing = next - link.received();
-            (link, missing)
-        };
+        ended.into_iter().map(missing).collect()
+    }
+
+    /// Removes links whose subscribers will not come back; the caller ends them.
+    pub(crate) fn take_links(&self, which: impl Fn(&Link) -> bool) -> Vec<(Arc<Link>, u64)> {
+        let ended = self.state.lock().routes.end(which);
         ended.into_iter().map(missing).collect()
     }
 
@@ -311,8 +328,11 @@ impl Outbox {
         let mut state = self.state.lock();
         state.offline = true;
         state.urgent.clear();
-        state.again.clear();
+        for link in state.again.drain(..) {
+            link.follow_note();
+        }
         state.queue.retain(|item| matches!(item, Item::Run(_)));
+        state.messages = 0;
         state.routes.links().for_each(|(link, _)| link.detach());
     }
 
@@ -333,10 +353,7 @@ impl Outbox {
                     next: *next,
                     dropped: link.dropped(),
                 };
-                state.queue.push_back(Item::Control(
-                    Arc::clone(&link.peer),
-                    Control::Closed(status),
-                ));
+                state.tell(&link.peer, Control::Closed(status));
             }
         }
         self.wake_writer(state);
@@ -366,6 +383,7 @@ impl Outbox {
             was_full = state.queued >= MAX_QUEUED || state.queued_bytes >= MAX_QUEUED_BYTES;
             state.queued = 0;
             state.queued_bytes = 0;
+            state.messages = 0;
         }
         let any = !(taken.urgent.is_empty() && taken.again.is_empty() && taken.items.is_empty());
         state.writer_sleeps = !any;
@@ -385,15 +403,16 @@ impl Outbox {
             .collect()
     }
 
-    /// Links with drops that their subscribers do not know of, with their next sequence.
+    /// Links with drops that their subscribers do not know of, and where they stand.
     pub(crate) fn untold_drops(&self) -> Vec<(Arc<str>, StatusEntry)> {
         let state = self.state.lock();
         let untold = state.routes.links().filter(|(link, _)| link.has_untold());
         untold
-            .map(|(link, next)| {
+            .map(|(link, _)| {
                 let entry = StatusEntry {
                     subscription: link.subscription,
-                    next,
+                    // What was accepted beyond has not been sent.
+                    next: link.written(),
                     dropped: link.tell_dropped(),
                 };
                 (Arc::clone(&link.peer), entry)
@@ -432,6 +451,12 @@ impl Outbox {
     }
 }
 
+/// A link and its next sequence as the link and what was accepted for it and not acknowledged.
+fn missing((link, next): (Arc<Link>, u64)) -> (Arc<Link>, u64) {
+    let missing = next - link.received();
+    (link, missing)
+}
+
 /// What an event costs in bytes of credit; both ends of a link count alike.
 ///
 /// The payload's bytes exist on both: it was encoded before it was offered, or came off a wire.
@@ -440,6 +465,16 @@ pub(crate) fn event_cost(event: &Event) -> u64 {
 }
 
 impl State {
+    fn is_full(&self, at: usize, link: &Link) -> bool {
+        !self.routes.has_room(at) || link.is_heavy()
+    }
+
+    /// Sends a message in the order of events.
+    fn tell(&mut self, to: &Arc<str>, message: Control) {
+        self.messages += 1;
+        self.queue.push_back(Item::Control(Arc::clone(to), message));
+    }
+
     fn queue(&mut self, event: Event, route: &Arc<Route>, cost: u64) {
         self.queued += 1;
         self.queued_bytes += cost;

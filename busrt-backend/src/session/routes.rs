@@ -164,14 +164,12 @@ impl Routes {
     pub(crate) fn open(&mut self, peer: &Arc<str>, info: SubscriptionInfo) -> Opening {
         let mut forgotten = None;
         if let Some((at, link)) = self.place(peer, info.id).cloned() {
-            let next = self.next(at);
-            if (link.received()..=next).contains(&info.received) {
+            if let Some(first) = link.resumes_at(self.next(at), info.received, info.credit) {
                 if let Some(window) = self.windows.get_mut(at) {
-                    window.grant(info.credit, info.credit_bytes);
+                    window.grant(first, info.credit, info.credit_bytes);
                 }
-                link.acknowledge(info.received);
-                link.rewind(info.received);
-                let first = info.received;
+                link.acknowledge(first);
+                link.rewind(first);
                 return Opening {
                     link,
                     first,
@@ -197,6 +195,10 @@ impl Routes {
             first,
             forgotten,
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
     }
 
     pub(crate) fn has(&self, peer: &str, subscription: u64) -> bool {
@@ -251,7 +253,7 @@ impl Routes {
             if let Some((at, link)) = self.place(peer, ack.subscription).cloned()
                 && let Some(window) = self.windows.get_mut(at)
             {
-                window.grant(ack.credit, ack.credit_bytes);
+                window.grant(ack.received, ack.credit, ack.credit_bytes);
                 link.acknowledge(ack.received.min(window.next()));
                 progressed.push(link);
             }

@@ -17,15 +17,11 @@ use tokio::sync::oneshot;
 use super::acks::InLink;
 use super::command::{Command, NotSubscribed};
 use super::inbox::{Inbox, InboxSource};
-use super::link::LinkState;
+use super::link::{LinkState, MAX_WINDOW, MAX_WINDOW_BYTES};
 use super::node::{Gone, Node, State, names};
 use crate::topics;
 use crate::wire::{Control, Refusal, SubscriptionInfo};
 
-/// Most events of credit for one link.
-const MAX_WINDOW: u64 = 4_096;
-/// Most bytes of credit for one link.
-const MAX_WINDOW_BYTES: u64 = 8 << 20;
 /// Bytes of credit that one node hands out in all, but for [`MIN_WINDOW_BYTES`] a link.
 const BYTES_BUDGET: u64 = 256 << 20;
 /// Least bytes of credit for one link.
@@ -40,6 +36,8 @@ pub(crate) struct LocalSubscription {
     exclude_own: bool,
     /// The broker has the patterns: links may be opened.
     active: bool,
+    /// `subscribe` has succeeded.
+    confirmed: bool,
     /// Nodes that have not answered yet that their link stands.
     pub(crate) unopened: BTreeSet<Arc<str>>,
     /// Nodes that have not said yet that their link has ended; `None` while it is not ending.
@@ -64,7 +62,7 @@ impl LocalSubscription {
 
     /// Whether every node has opened its link, so that the name is taken for good.
     pub(crate) fn stands(&self) -> bool {
-        self.active && self.unopened.is_empty()
+        self.confirmed
     }
 }
 
@@ -110,7 +108,14 @@ impl Node {
 
     fn outcome(&self, id: u64, answered: bool, started: Instant) -> Result<(), SubscribeError> {
         self.check()?;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        if answered
+            && let Some(subscription) = state.subscriptions.get_mut(&id)
+            && subscription.refused.is_none()
+        {
+            subscription.confirmed = true;
+            return Ok(());
+        }
         let Some(subscription) = state.subscriptions.get(&id) else {
             return Err(SubscribeError::Closed);
         };
@@ -146,7 +151,10 @@ impl Node {
     }
 
     /// Enters the subscription into the table, under a name that nobody known has.
-    fn enter(&self, subscribe: &Subscribe) -> Result<(u64, Arc<str>, Arc<Inbox>), SubscribeError> {
+    pub(super) fn enter(
+        &self,
+        subscribe: &Subscribe,
+    ) -> Result<(u64, Arc<str>, Arc<Inbox>), SubscribeError> {
         self.check()?;
         let capacity = subscribe.get_capacity();
         if capacity == 0 || capacity > MAX_CAPACITY {
@@ -186,6 +194,7 @@ impl Node {
             capacity: capacity as u64,
             exclude_own: subscribe.excludes_own(),
             active: false,
+            confirmed: false,
             unopened: BTreeSet::new(),
             unclosed: None,
             refused: None,
@@ -239,7 +248,7 @@ impl Node {
     }
 
     /// Announces the subscription to every node known, this one included.
-    fn announce(self: &Arc<Self>, id: u64) {
+    pub(super) fn announce(&self, id: u64) {
         let mut state = self.state.lock();
         let State {
             peers,
@@ -259,7 +268,7 @@ impl Node {
         }
         if !subscription.exclude_own {
             let info = self.offer(subscription, id, &self.name);
-            self.outbox.open_link(&self.name, info, false);
+            self.open_own(info);
         }
     }
 
@@ -300,9 +309,13 @@ impl Node {
         let Some(subscription) = state.subscriptions.get_mut(&id) else {
             return;
         };
+        // One that ends has no link to go on with.
+        if subscription.unclosed.is_some() {
+            return;
+        }
         let info = self.offer(subscription, id, peer);
         if **peer == *self.name {
-            self.outbox.open_link(peer, info, false);
+            self.open_own(info);
         } else {
             self.outbox.answer(peer, Control::Open(info));
         }
@@ -390,6 +403,7 @@ impl Node {
             let Some(ended) = state.subscriptions.remove(&id) else {
                 return;
             };
+            state.unneeded.push(id);
             for peer in state.peers.values() {
                 self.outbox
                     .send_urgent(&peer.name, Control::Close { subscription: id });
@@ -401,16 +415,22 @@ impl Node {
         self.outbox.end_links(LinkState::Closed, |l| {
             l.subscription == id && l.peer == self.name
         });
-        // If the writer is too busy to take it, the broker sends us a little too much.
-        let _ = self.commands.try_send(Command::Unsubscribe { id });
+        self.outbox.wake.notify_one();
         self.changed.notify_waiters();
     }
 
     pub(crate) fn return_credit<'a>(&self, links: impl Iterator<Item = &'a Arc<InLink>>) {
-        for link in links {
-            let (events, bytes) = link.set_aside();
+        for (events, bytes) in links.filter_map(|link| link.set_aside(false)) {
             self.granted.events.fetch_sub(events, Ordering::Relaxed);
             self.granted.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets aside again what was returned.
+    pub(crate) fn take_credit<'a>(&self, links: impl Iterator<Item = &'a Arc<InLink>>) {
+        for (events, bytes) in links.filter_map(|link| link.set_aside(true)) {
+            self.granted.events.fetch_add(events, Ordering::Relaxed);
+            self.granted.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -422,6 +442,7 @@ impl Node {
             let State {
                 peers,
                 subscriptions,
+                joined,
                 ..
             } = &mut *state;
             for (id, subscription) in subscriptions.iter_mut() {
@@ -429,7 +450,8 @@ impl Node {
                     continue;
                 }
                 let there = |peer: &Arc<str>| {
-                    *peer == self.name || peers.get(&**peer).is_some_and(|p| p.knows_us)
+                    *joined
+                        && (*peer == self.name || peers.get(&**peer).is_some_and(|p| p.knows_us))
                 };
                 let links = subscription.links.keys().filter(|peer| there(peer));
                 subscription.unclosed = Some(links.cloned().collect());

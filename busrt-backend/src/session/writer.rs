@@ -139,8 +139,11 @@ impl Writer {
         if link.state() == LinkState::Lost {
             return Ok(());
         }
+        link.follow_note();
         let mut resent = 0;
-        while let Some(again) = link.again() {
+        // No longer, however often the subscriber begins anew meanwhile: it gets another turn.
+        for _ in 0..=link.kept_runs() {
+            let Some(again) = link.again() else { break };
             let (first, events) = (again.entry.first, again.run.events.len() - again.skip);
             let topic = again.run.events.first().map(|event| event.topic().clone());
             let Some(topic) = topic else { continue };

@@ -1,9 +1,11 @@
 //! Coming, staying away, coming back and being given up, with a clock of the test's own.
 
-use eventbus_trait::{Event, Limits, TopicFilter};
+use std::sync::atomic::Ordering;
+
+use eventbus_trait::{Event, Limits, Subscribe, TopicFilter};
 use tokio::sync::mpsc;
 
-use super::super::outbox::Accepted;
+use super::super::outbox::{Accepted, Taken};
 use super::*;
 
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,7 +61,7 @@ fn publish(node: &Node) -> Vec<Arc<super::super::link::Link>> {
 }
 
 #[test]
-fn a_peer_is_given_up_after_the_link_timeout_and_forgotten_after_twice_as_long() {
+fn a_peer_is_given_up_after_the_link_timeout() {
     let (node, _commands) = in_step();
     let link = publish(&node).remove(0);
     node.on_lost("peer");
@@ -68,11 +70,71 @@ fn a_peer_is_given_up_after_the_link_timeout_and_forgotten_after_twice_as_long()
     assert_eq!(link.state(), LinkState::Open);
     node.expire(away + LINK_TIMEOUT);
     assert_eq!(link.state(), LinkState::Lost);
-    assert_eq!(node.given_up.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(node.given_up.load(Ordering::Relaxed), 1);
     assert!(publish(&node).is_empty(), "nobody is waited for any more");
     assert!(node.state.lock().peers.contains_key("peer"));
+}
+
+#[test]
+fn where_a_link_stood_is_remembered_however_long_its_publisher_is_away() {
+    let (node, _commands) = in_step();
+    let (id, _, inbox) = node.enter(&Subscribe::to("b").unwrap()).unwrap();
+    node.announce(id);
+    let link = {
+        let state = node.state.lock();
+        Arc::clone(&state.subscriptions[&id].links["peer"])
+    };
+    inbox.push(Some(&link), vec![Event::new("b", "x").unwrap(); 3], 0);
+    link.receive(3, 300);
+    let granted = || node.granted.events.load(Ordering::Relaxed);
+    let before = granted();
+    node.on_lost("peer");
+    let away = node.state.lock().peers["peer"].away.unwrap();
     node.expire(away + LINK_TIMEOUT * 2);
-    assert!(node.state.lock().peers.is_empty());
+    assert!(granted() < before, "its credit is for others");
+    node.on_joined("peer");
+    node.on_hello("peer", PublisherId([2; 16]), vec![info(1, 0)]);
+    assert_eq!(granted(), before);
+    let mut taken = Taken::default();
+    node.outbox.take(&mut taken);
+    let offered = taken.urgent.iter().find_map(|(_, message)| match message {
+        Control::Welcome { subscriptions, .. } => Some(subscriptions[0].received),
+        _ => None,
+    });
+    assert_eq!(offered, Some(3), "nothing is to come twice");
+}
+
+#[test]
+fn the_time_that_we_were_away_is_nobody_elses_absence() {
+    let (node, _commands) = in_step();
+    let link = publish(&node).remove(0);
+    node.on_lost("peer");
+    node.go_down("test");
+    let down = Clock::now() - LINK_TIMEOUT * 3;
+    node.state.lock().down_since = Some(down);
+    node.on_members(vec![member("me")]);
+    node.expire(Clock::now());
+    assert_eq!(link.state(), LinkState::Open);
+}
+
+#[test]
+fn a_subscription_that_was_refused_does_not_refuse_others() {
+    let (node, _commands) = in_step();
+    let named = Subscribe::to("b").unwrap().named("s7");
+    let (id, ..) = node.enter(&named).unwrap();
+    node.announce(id);
+    node.on_refused("peer", id, Refusal::NameInUse);
+    node.on_open("peer", info(7, 0));
+    assert!(node.outbox.has_link("peer", 7));
+}
+
+#[test]
+fn an_old_refusal_does_not_end_the_next_connection() {
+    let (node, _commands) = in_step();
+    node.state.lock().refused = Some(Refusal::TooManyMembers);
+    node.go_down("test");
+    node.on_members(vec![member("me")]);
+    assert_eq!(node.state.lock().refused, None);
 }
 
 #[test]

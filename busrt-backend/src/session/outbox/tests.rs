@@ -203,12 +203,20 @@ fn a_link_goes_on_from_its_cursor_and_one_that_was_given_up_from_where_it_stood(
         "{told:?}"
     );
 
+    // It has not heard so yet, and says the same again: the link is the same too.
+    assert!(outbox.open_link(&peer, back, true).is_none());
     // A cursor that was acknowledged once and is not any more: the subscriber has forgotten.
-    let Accepted::Queued(third) = accept(&outbox, "a") else {
-        panic!("there is credit")
+    accept(&outbox, "a");
+    let acknowledged = AckEntry {
+        subscription: 1,
+        received: 3,
+        credit: 10,
+        credit_bytes: 1 << 20,
     };
-    outbox.open_link(&peer, info(1, "a", 10), false);
-    assert_eq!(third[0].0.state(), LinkState::Lost);
+    outbox.acknowledge("p", &[acknowledged]);
+    accept(&outbox, "a");
+    let forgotten = outbox.open_link(&peer, info(1, "a", 10), false);
+    assert_eq!(forgotten.map(|(_, missing)| missing), Some(1));
 }
 
 #[test]
