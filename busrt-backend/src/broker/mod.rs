@@ -2,8 +2,8 @@
 //!
 //! busrt's broker goes on serving its clients after it was dropped, and nothing says when a
 //! connection has ended. On a runtime of its own, ending the runtime ends everything: shutdown is
-//! real. The listeners are ours (see [`listener`]), and so is the directory, which knows the
-//! sessions on the broker and tells them when one is gone (see [`directory`]).
+//! real. The listeners are ours (see `listener`), and so is the directory, which knows the
+//! sessions on the broker and tells them when one is gone (see `directory`).
 
 mod acl;
 mod bucket;
