@@ -9,11 +9,16 @@
 )]
 
 use std::future::Future;
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use busrt_backend::wire::Control;
 use busrt_backend::{Address, BusrtBus, Options, open};
 use eventbus_trait::{
     Delivery, Event, EventBus, PublishError, Subscribe, Subscription, TryPublishError,
@@ -227,7 +232,7 @@ fn a_flood_starves_neither_newcomers_nor_subscribers_nor_other_publishers() {
         });
         let flood = Flood::start(&bus).await;
         let resident = another(&bus).await;
-        for n in 0..20 {
+        for n in 0..10 {
             let before = flood.published();
             let newcomer = another(&bus).await;
             let mut answers = newcomer
@@ -287,6 +292,101 @@ fn ord_004_control_gets_through_while_data_queues_are_full() {
                 }
             }
             assert_eq!(own, (0..full).collect::<Vec<_>>());
+            bus.shutdown().await.unwrap();
+        }
+    });
+}
+
+/// A client at the broker's socket that sends the same messages to the directory, which is a client
+/// inside the process, again and again, as fast as it can, until it is dropped.
+struct Pest {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Pest {
+    fn start(socket: &Path, messages: &[Control]) -> Self {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        let mut greeting = [0; 3];
+        stream.read_exact(&mut greeting).unwrap();
+        stream.write_all(&greeting).unwrap();
+        let mut answer = [0; 1];
+        stream.read_exact(&mut answer).unwrap();
+        stream.write_all(b"\x04\0pest").unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [1]);
+        // Whatever it is answered: it must not be what stops the flood.
+        let mut answers = stream.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+
+        let mut flood = Vec::new();
+        for message in messages.iter().cycle().take(100) {
+            let body = [b"eb-directory\0", &message.write()[..]].concat();
+            flood.extend_from_slice(&[0, 0, 0, 0, 0x12]);
+            flood.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+            flood.extend_from_slice(&body);
+        }
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let thread = {
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) && stream.write_all(&flood).is_ok() {
+                    sent.fetch_add(100, Ordering::Relaxed);
+                }
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            })
+        };
+        Self {
+            stop,
+            sent,
+            thread: Some(thread),
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Pest {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_messages_to_the_directory_keeps_nobody_from_joining() {
+    run(async {
+        for messages in [
+            &[Control::Join, Control::Leave][..],
+            &[Control::Leave],
+            &[Control::Probe],
+        ] {
+            let directory = tempfile::Builder::new()
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir()
+                .unwrap();
+            let socket = directory.path().join("bus.sock");
+            let mut options = Options::new(Address::Unix(socket.clone()));
+            options.connect_timeout = LONG;
+            let bus = open(options).await.unwrap();
+            let pest = Pest::start(&socket, messages);
+            for n in 0..3 {
+                let newcomer = another(&bus).await;
+                let mut events = newcomer
+                    .subscribe(Subscribe::to("quiet").unwrap())
+                    .await
+                    .unwrap();
+                bus.publish(event("quiet", n)).await.unwrap();
+                assert_eq!(number(&events.recv().await.unwrap()), n);
+                newcomer.shutdown().await.unwrap();
+            }
+            assert!(pest.sent() > 0);
+            drop(pest);
             bus.shutdown().await.unwrap();
         }
     });

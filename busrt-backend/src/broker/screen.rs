@@ -14,6 +14,7 @@ use busrt::{
     OP_MESSAGE, OP_PUBLISH, OP_PUBLISH_FOR, OP_SUBSCRIBE, OP_UNEXCLUDE, OP_UNSUBSCRIBE,
 };
 
+use super::DIRECTORY;
 use super::names::{self, Name};
 use super::rights::Rights;
 use super::stats::Reason;
@@ -27,6 +28,10 @@ const MIN_EVENT: usize = 13;
 /// a session with as many subscriptions as it may have is likely to need, and no more memory than
 /// can be spared.
 const MAX_PATTERNS: usize = 131_072;
+
+/// Most messages of one connection to the directory. A session has two for it, that it comes and
+/// that it goes; each is told to all others, so a flood of them would drown everybody.
+const MAX_TO_DIRECTORY: u32 = 4;
 
 /// What a connection ends for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +114,7 @@ pub(super) struct Screen {
     rest: Rest,
     subscribed: HashSet<Box<[u8]>>,
     excluded: HashSet<Box<[u8]>>,
+    to_directory: u32,
 }
 
 struct Head {
@@ -126,6 +132,7 @@ impl Screen {
             rest: Rest::Pass(0),
             subscribed: HashSet::new(),
             excluded: HashSet::new(),
+            to_directory: 0,
         }
     }
 
@@ -250,8 +257,15 @@ impl Screen {
         if !names::is_target(target) {
             return Err(Breach::Name { what: "target" });
         }
+        let to_directory = target == DIRECTORY.as_bytes();
+        if to_directory && self.to_directory == MAX_TO_DIRECTORY {
+            return Ok(denied("so many messages to the directory"));
+        }
         match self.rights.may_say(target, payload, body.len() == head.len) {
-            Some(Ok(())) => Ok(Verdict::Good { events: 1 }),
+            Some(Ok(())) => {
+                self.to_directory += u32::from(to_directory);
+                Ok(Verdict::Good { events: 1 })
+            }
             Some(Err(what)) => Ok(denied(what)),
             None => Ok(Verdict::Need(body.len() + 1)),
         }
