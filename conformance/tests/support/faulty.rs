@@ -113,7 +113,11 @@ impl FaultRig for Faulty {
         match fault {
             Fault::BrokerKilled => self.broker.lock().kill(),
             Fault::Reset => {
-                self.proxy.reset();
+                // One that was struck before may not be back yet.
+                let mut beat = tokio::time::interval(Duration::from_millis(1));
+                while self.proxy.reset() == 0 {
+                    beat.tick().await;
+                }
             }
             Fault::Partition => self.proxy.rule(Rules::partitioned()),
             Fault::HalfPartition(way) => self.proxy.rule(Rules::half_partitioned(way)),
