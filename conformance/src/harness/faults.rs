@@ -37,6 +37,14 @@ pub enum Fault {
     Torn(Way),
 }
 
+impl Fault {
+    /// Whether the handle has to connect again after it, however short it was.
+    #[must_use]
+    pub fn breaks_the_connection(self) -> bool {
+        matches!(self, Self::BrokerKilled | Self::Reset | Self::Torn(_))
+    }
+}
+
 /// How another handle is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Opening {

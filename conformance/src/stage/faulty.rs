@@ -133,6 +133,8 @@ impl Faulty {
                 .until("the handle to be connected", connected)
                 .await?;
             let before = self.struck();
+            let mut state = self.stage.bus().state();
+            state.mark_unchanged();
             self.strike(fault).await?;
             let striking = async {
                 let mut beat = tokio::time::interval(Duration::from_millis(1));
@@ -150,6 +152,16 @@ impl Faulty {
                 let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
             }
             self.heal().await?;
+            // A phase whose state never changes has nothing to come back from.
+            if fault.breaks_the_connection() && state.has_changed().is_ok() {
+                let back = async {
+                    let _ = state.changed().await;
+                    let _ = state.wait_for(|state| *state == BusState::Connected).await;
+                };
+                self.stage
+                    .wait("the handle to be connected again", back)
+                    .await?;
+            }
             over.store(true, std::sync::atomic::Ordering::SeqCst);
             Ok(())
         };
