@@ -141,21 +141,25 @@ impl Writer {
         }
         link.follow_note();
         let mut resent = 0;
+        let mut range = None;
         // No longer, however often the subscriber begins anew meanwhile: it gets another turn.
         for _ in 0..=link.kept_runs() {
             let Some(again) = link.again() else { break };
-            let (first, events) = (again.entry.first, again.run.events.len() - again.skip);
-            let topic = again.run.events.first().map(|event| event.topic().clone());
-            let Some(topic) = topic else { continue };
-            let prefix = begin_resend(&topic);
+            let events = again.run.events.len().saturating_sub(again.skip) as u64;
+            let Some(event) = again.run.events.first() else {
+                continue;
+            };
+            let (first, _) = *range.get_or_insert((again.entry.first, 0));
+            range = Some((first, again.entry.first + events));
+            let prefix = begin_resend(event.topic());
             let hint = usize::try_from(again.run.cost).unwrap_or_default();
             let frame = self.frame(prefix, &[again.entry], &again.run, again.skip, hint);
             self.send_bytes(&link.peer, frame).await?;
-            info!(subscription = %link.name, peer = %link.peer, %topic, publisher = %self.node.publisher, first, events, "sent again");
-            resent += events as u64;
+            resent += events;
         }
-        if resent > 0 {
+        if let Some((first, next)) = range {
             count(&self.node.resends, resent);
+            info!(subscription = %link.name, peer = %link.peer, publisher = %self.node.publisher, first, last = next.saturating_sub(1), "sent again");
         }
         Ok(())
     }
