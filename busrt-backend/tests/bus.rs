@@ -558,6 +558,7 @@ fn a_client_that_has_not_joined_is_not_listened_to() {
             id: 1,
             name: "trap".to_owned(),
             filters: vec!["#".parse().unwrap()],
+            link: 1,
             received: 0,
             received_bytes: 0,
             credit: 0,

@@ -41,6 +41,7 @@ fn subscription(texts: &[&str]) -> SubscriptionInfo {
         id: 7,
         name: "guests".to_owned(),
         filters: filters(texts),
+        link: 1,
         received: 0,
         received_bytes: 0,
         credit: 10,

@@ -258,6 +258,7 @@ async fn silent_peer(path: &Path, name: &str) -> busrt::ipc::Client {
             id: 1,
             name: "mute".to_owned(),
             filters: vec!["a".parse().unwrap()],
+            link: 1,
             received: 0,
             received_bytes: 0,
             credit: 100,

@@ -17,6 +17,8 @@ pub(crate) struct InLink {
     /// The publisher's client name.
     pub(crate) peer: Arc<str>,
     pub(crate) subscription: u64,
+    /// Made up, so that the publisher knows whether it speaks of the same link.
+    id: u64,
     /// Credit follows what the application has taken (`Wait`), or what has arrived.
     follows_application: bool,
     /// Events of credit beyond what has been taken (or has arrived). It grows to `full_window` as
@@ -46,6 +48,7 @@ pub(crate) struct InLink {
 /// Where a link stands, for its publisher to go on from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
+    pub(crate) link: u64,
     pub(crate) received: u64,
     pub(crate) received_bytes: u64,
     pub(crate) credit: u64,
@@ -64,6 +67,7 @@ impl InLink {
         Self {
             peer,
             subscription,
+            id: uuid::Uuid::new_v4().as_u64_pair().0,
             follows_application,
             window: AtomicU64::new(window),
             full_window,
@@ -88,6 +92,7 @@ impl InLink {
         let received_bytes = self.received_bytes.load(Ordering::Relaxed);
         let entry = self.entry();
         Cursor {
+            link: self.id,
             received: entry.received,
             received_bytes,
             credit: entry.credit,

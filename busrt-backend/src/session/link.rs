@@ -98,8 +98,8 @@ pub(crate) struct Link {
     /// The subscription's name.
     pub(crate) name: String,
     pub(crate) filters: Vec<TopicFilter>,
-    /// The link's first sequence.
-    first: u64,
+    /// The link at its other end.
+    life: u64,
     /// Everything below this is in the subscription's queue.
     received: AtomicU64,
     kept: Mutex<Kept>,
@@ -125,7 +125,7 @@ impl Link {
             subscription: info.id,
             name: info.name,
             filters: info.filters,
-            first,
+            life: info.link,
             received: AtomicU64::new(first),
             kept: Mutex::new(Kept::new(first, true)),
             heavy: AtomicBool::new(false),
@@ -171,16 +171,17 @@ impl Link {
         self.progress.notify_waiters();
     }
 
-    /// Where the link goes on for a subscriber whose cursor is at `received`, with `credit`; `None` if
-    /// the subscriber has forgotten it. A link that has begun beyond the cursor, after what was given
-    /// up, does so again until the subscriber knows.
-    pub(crate) fn resumes_at(&self, next: u64, received: u64, credit: u64) -> Option<u64> {
-        let acknowledged = self.received();
-        if (acknowledged..=next).contains(&received) {
-            return Some(received);
-        }
-        let untold = received < self.first && acknowledged == self.first && self.first <= credit;
-        untold.then_some(self.first)
+    /// The link at its other end.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Where the link goes on for a subscriber that tells its cursor; `None` if the subscriber has
+    /// begun anew. A cursor may be older than an acknowledgement, or than word of what was given up
+    /// before the link began.
+    pub(crate) fn resumes_at(&self, next: u64, cursor: &SubscriptionInfo) -> Option<u64> {
+        (self.life == cursor.link && cursor.received <= next)
+            .then(|| cursor.received.max(self.received()))
     }
 
     /// More is kept for the subscriber than any window holds.
@@ -347,6 +348,7 @@ mod tests {
             id: 1,
             name: "s".to_owned(),
             filters: Vec::new(),
+            link: 1,
             received: 0,
             received_bytes: 0,
             credit,
@@ -405,15 +407,18 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_began_beyond_the_cursor_does_so_until_its_subscriber_knows() {
-        let mut after = info(200, 10);
-        after.received = 50;
-        let link = Link::new("p".into(), 100, after);
-        assert_eq!(link.resumes_at(120, 50, 200), Some(100));
-        assert_eq!(link.resumes_at(120, 110, 200), Some(110));
-        assert_eq!(link.resumes_at(120, 0, 10), None, "it has begun anew");
-        link.acknowledge(101);
-        assert_eq!(link.resumes_at(120, 50, 200), None);
+    fn a_late_cursor_takes_nothing_back() {
+        let mut cursor = info(200, 10);
+        let link = Link::new("p".into(), 100, cursor.clone());
+        for (received, resumes_at) in [(50, Some(100)), (110, Some(110)), (121, None)] {
+            cursor.received = received;
+            assert_eq!(link.resumes_at(120, &cursor), resumes_at);
+        }
+        cursor.received = 105;
+        link.acknowledge(107);
+        assert_eq!(link.resumes_at(120, &cursor), Some(107));
+        cursor.link += 1;
+        assert_eq!(link.resumes_at(120, &cursor), None, "it has begun anew");
     }
 
     #[test]

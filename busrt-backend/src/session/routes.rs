@@ -64,6 +64,7 @@ const MAX_GIVEN_UP: usize = 4_096;
 /// Where a link stood when it was given up.
 #[derive(Debug, Clone, Copy)]
 struct GivenUp {
+    life: u64,
     next: u64,
     dropped: u64,
 }
@@ -164,7 +165,7 @@ impl Routes {
     pub(crate) fn open(&mut self, peer: &Arc<str>, info: SubscriptionInfo) -> Opening {
         let mut forgotten = None;
         if let Some((at, link)) = self.place(peer, info.id).cloned() {
-            if let Some(first) = link.resumes_at(self.next(at), info.received, info.credit) {
+            if let Some(first) = link.resumes_at(self.next(at), &info) {
                 if let Some(window) = self.windows.get_mut(at) {
                     window.grant(first, info.credit, info.credit_bytes);
                 }
@@ -179,8 +180,7 @@ impl Routes {
             forgotten = self.end(|other| std::ptr::eq(other, &*link)).pop();
         }
         let before = self.given_up.remove(&(Arc::clone(peer), info.id));
-        // A subscriber that gives less credit has forgotten the link too, and begins anew.
-        let before = before.filter(|before| before.next <= info.credit);
+        let before = before.filter(|before| before.life == info.link);
         let first = before
             .map_or(info.received, |before| before.next)
             .max(info.received);
@@ -216,6 +216,7 @@ impl Routes {
             self.given_up.insert(
                 key,
                 GivenUp {
+                    life: link.life(),
                     next: *next,
                     dropped,
                 },

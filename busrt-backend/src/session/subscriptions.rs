@@ -288,6 +288,7 @@ impl Node {
             id,
             name: subscription.name.to_string(),
             filters: subscription.filters.clone(),
+            link: cursor.link,
             received: cursor.received,
             received_bytes: cursor.received_bytes,
             credit: cursor.credit,

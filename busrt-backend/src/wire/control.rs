@@ -18,6 +18,9 @@ pub struct SubscriptionInfo {
     pub name: String,
     /// What it takes.
     pub filters: Vec<TopicFilter>,
+    /// The link at the subscriber's end, made up by it. Another one for the same subscription has
+    /// begun anew, and knows nothing of the one before.
+    pub link: u64,
     /// The cursor: everything of this publisher below this link sequence is in its queue. 0 for a
     /// new link; otherwise what follows is to be sent again.
     pub received: u64,
@@ -392,13 +395,14 @@ impl Refusal {
 }
 
 impl SubscriptionInfo {
-    const MIN: usize = 8 * 5 + 2 + 2;
+    const MIN: usize = 8 * 6 + 2 + 2;
 
     fn write(&self, out: &mut Vec<u8>) {
         put_u64s(
             out,
             &[
                 self.id,
+                self.link,
                 self.received,
                 self.received_bytes,
                 self.credit,
@@ -411,6 +415,7 @@ impl SubscriptionInfo {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
         let id = r.u64("subscription")?;
+        let link = r.u64("link")?;
         let received = r.u64("received")?;
         let received_bytes = r.u64("received bytes")?;
         let credit = r.u64("credit")?;
@@ -421,6 +426,7 @@ impl SubscriptionInfo {
             id,
             name,
             filters,
+            link,
             received,
             received_bytes,
             credit,

@@ -196,12 +196,13 @@ async fn serve(client: Stream, generation: u64, shared: Arc<Shared>) {
         }
     };
     let ordered = orders.wait_for(|orders| orders.generation != generation);
-    let abrupt = match select(pin!(pumping), pin!(ordered)).await {
-        Either::Left((ended, _)) => ended.is_err(),
-        Either::Right(_) => {
+    // Orders first: a busy pump leaves them nothing of the task's budget.
+    let abrupt = match select(pin!(ordered), pin!(pumping)).await {
+        Either::Left(_) => {
             count(&shared.counts.resets);
             true
         }
+        Either::Right((ended, _)) => ended.is_err(),
     };
     if abrupt {
         client.reset_on_drop();

@@ -33,6 +33,7 @@ fn info(id: u64, received: u64) -> SubscriptionInfo {
         id,
         name: format!("s{id}"),
         filters: vec![TopicFilter::new("a").unwrap()],
+        link: 1,
         received,
         received_bytes: 0,
         credit: 10,

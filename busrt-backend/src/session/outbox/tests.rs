@@ -12,6 +12,7 @@ fn info(id: u64, filter: &str, credit: u64) -> SubscriptionInfo {
         id,
         name: format!("s{id}"),
         filters: vec![TopicFilter::new(filter).unwrap()],
+        link: 1,
         received: 0,
         received_bytes: 0,
         credit,
@@ -205,7 +206,6 @@ fn a_link_goes_on_from_its_cursor_and_one_that_was_given_up_from_where_it_stood(
 
     // It has not heard so yet, and says the same again: the link is the same too.
     assert!(outbox.open_link(&peer, back, true).is_none());
-    // A cursor that was acknowledged once and is not any more: the subscriber has forgotten.
     accept(&outbox, "a");
     let acknowledged = AckEntry {
         subscription: 1,
@@ -215,7 +215,11 @@ fn a_link_goes_on_from_its_cursor_and_one_that_was_given_up_from_where_it_stood(
     };
     outbox.acknowledge("p", &[acknowledged]);
     accept(&outbox, "a");
-    let forgotten = outbox.open_link(&peer, info(1, "a", 10), false);
+    // A cursor that is older than what was acknowledged is late; another link is another life.
+    let mut late = info(1, "a", 10);
+    assert!(outbox.open_link(&peer, late.clone(), false).is_none());
+    late.link += 1;
+    let forgotten = outbox.open_link(&peer, late, false);
     assert_eq!(forgotten.map(|(_, missing)| missing), Some(1));
 }
 

@@ -15,6 +15,7 @@ fn all() -> Vec<Control> {
             TopicFilter::new("a.*.#").unwrap(),
             TopicFilter::new("#").unwrap(),
         ],
+        link: 1,
         received: 17,
         received_bytes: 18,
         credit: 4096,
