@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::Receiver;
-use eventbus_trait::{ConnectError, Limits, MAX_CAPACITY, Subscribe, SubscribeError, Topic};
+use eventbus_trait::{ConnectError, Limits, Subscribe, SubscribeError, Topic};
 use parking_lot::{Mutex, RwLock};
 
 use crate::handle::Handle;
@@ -129,13 +129,7 @@ impl Hub {
         handle: &Handle,
         subscribe: &Subscribe,
     ) -> Result<(Arc<Queue>, Receiver<Entry>), SubscribeError> {
-        let capacity = subscribe.get_capacity();
-        if !(1..=MAX_CAPACITY).contains(&capacity) {
-            return Err(SubscribeError::Capacity {
-                capacity,
-                limit: MAX_CAPACITY,
-            });
-        }
+        subscribe.check()?;
         let mut table = self.table.write();
         let mut own = handle.subscriptions.lock();
         if handle.is_closed() {

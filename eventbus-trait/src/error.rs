@@ -191,6 +191,14 @@ pub enum SubscribeError {
         /// The largest allowed.
         limit: usize,
     },
+    /// The name is too long.
+    #[error("subscription name of {bytes} bytes is over the limit of {limit}")]
+    NameTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
     /// The broker does not allow this client to subscribe to the filter (SEC-004).
     #[error("not allowed to subscribe to `{filter}`")]
     Denied {

@@ -41,6 +41,6 @@ pub use receipt::{Confirm, Confirmation, Receipt, ReceiptError};
 pub use signal::Signal;
 pub use state::BusState;
 pub use stats::{FamilyStats, Stats, SubscriptionCounters, SubscriptionStats, count};
-pub use subscribe::{DEFAULT_CAPACITY, MAX_CAPACITY, Overflow, Subscribe};
+pub use subscribe::{DEFAULT_CAPACITY, MAX_CAPACITY, MAX_NAME_BYTES, Overflow, Subscribe};
 pub use subscription::{EventSource, Item, Subscription};
 pub use topic::{MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_TOPIC_BYTES, Topic, TopicError};

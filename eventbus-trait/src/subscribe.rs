@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::correlation::{CorrelationFilter, Predicate};
+use crate::error::SubscribeError;
 use crate::event::Event;
 use crate::filter::{FilterError, TopicFilter};
 use crate::topic::Topic;
@@ -12,6 +13,8 @@ use crate::topic::Topic;
 pub const DEFAULT_CAPACITY: usize = 8192;
 /// Largest capacity, in events.
 pub const MAX_CAPACITY: usize = 1 << 20;
+/// Longest name of a subscription, in bytes.
+pub const MAX_NAME_BYTES: usize = 256;
 
 /// What happens to an `AtLeastOnce` event that finds a subscription full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -84,6 +87,23 @@ impl Subscribe {
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+
+    /// Checks what a backend would refuse whatever the bus looks like; for backends.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Capacity`], [`SubscribeError::NameTooLong`].
+    pub fn check(&self) -> Result<(), SubscribeError> {
+        let (capacity, limit) = (self.capacity, MAX_CAPACITY);
+        if capacity == 0 || capacity > limit {
+            return Err(SubscribeError::Capacity { capacity, limit });
+        }
+        let bytes = self.name.as_ref().map_or(0, String::len);
+        let limit = MAX_NAME_BYTES;
+        if bytes > limit {
+            return Err(SubscribeError::NameTooLong { bytes, limit });
+        }
+        Ok(())
     }
 
     /// How many events may wait for the application, [`DEFAULT_CAPACITY`] without it.
@@ -193,5 +213,32 @@ impl Gate {
             && self.predicate.as_ref().is_none_or(|predicate| {
                 catch_unwind(AssertUnwindSafe(|| (predicate.0)(event))).unwrap_or(false)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_backend_refuses_is_refused_alike() {
+        let subscribe = || Subscribe::to("a").unwrap();
+        assert_eq!(subscribe().check(), Ok(()));
+        let long = "n".repeat(MAX_NAME_BYTES + 1);
+        assert_eq!(
+            subscribe().named(long).check(),
+            Err(SubscribeError::NameTooLong {
+                bytes: MAX_NAME_BYTES + 1,
+                limit: MAX_NAME_BYTES
+            })
+        );
+        let capacity = MAX_CAPACITY + 1;
+        assert_eq!(
+            subscribe().capacity(capacity).check(),
+            Err(SubscribeError::Capacity {
+                capacity,
+                limit: MAX_CAPACITY
+            })
+        );
     }
 }

@@ -293,8 +293,8 @@ impl Node {
                 drop(state);
                 return self.stranger(sender);
             }
-            let is_new = info.received == 0 && !self.outbox.has_link(sender, subscription);
-            if is_new && self.name_is_ours(&state, sender, &info) {
+            let goes_on = self.outbox.has_link(sender, subscription);
+            if !goes_on && info.received == 0 && self.name_is_ours(&state, sender, &info) {
                 let refusal = Refusal::NameInUse;
                 self.outbox.answer(
                     &name,
@@ -305,9 +305,11 @@ impl Node {
                 );
                 return;
             }
-            state
-                .remote_names
-                .insert(info.name.clone(), (Arc::clone(&name), subscription));
+            // One name for each link: a link that goes on has told its own.
+            if !goes_on {
+                let holder = (Arc::clone(&name), subscription);
+                state.remote_names.insert(info.name.clone(), holder);
+            }
         }
         if let Some(forgotten) = self.outbox.open_link(&name, info, true) {
             self.count_lost(&forgotten.0, forgotten.1);
@@ -354,6 +356,7 @@ impl Node {
         if let Some(s) = self.state.lock().subscriptions.get_mut(&subscription) {
             if s.stands() {
                 error!(subscription = %s.name, publisher = sender, ?refusal, "subscription refused by a peer");
+                return;
             }
             s.refused = Some(refusal);
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eventbus_trait::{
-    MAX_CAPACITY, Overflow, Subscribe, SubscribeError, Subscription, SubscriptionStats, TopicFilter,
+    Overflow, Subscribe, SubscribeError, Subscription, SubscriptionStats, TopicFilter,
 };
 use tokio::sync::oneshot;
 
@@ -156,13 +156,8 @@ impl Node {
         subscribe: &Subscribe,
     ) -> Result<(u64, Arc<str>, Arc<Inbox>), SubscribeError> {
         self.check()?;
+        subscribe.check()?;
         let capacity = subscribe.get_capacity();
-        if capacity == 0 || capacity > MAX_CAPACITY {
-            return Err(SubscribeError::Capacity {
-                capacity,
-                limit: MAX_CAPACITY,
-            });
-        }
         let mut state = self.state.lock();
         let limit = self.limits.max_subscriptions;
         if state.subscriptions.len() >= limit {

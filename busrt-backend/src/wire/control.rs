@@ -2,7 +2,7 @@
 //! point.
 
 use bytes::Bytes;
-use eventbus_trait::{PublisherId, TopicFilter};
+use eventbus_trait::{MAX_NAME_BYTES, PublisherId, TopicFilter};
 
 use super::reader::{Reader, WireError, put_text};
 
@@ -420,7 +420,11 @@ impl SubscriptionInfo {
         let received_bytes = r.u64("received bytes")?;
         let credit = r.u64("credit")?;
         let credit_bytes = r.u64("credit in bytes")?;
-        let name = r.text("name")?.to_owned();
+        let name = r.text("name")?;
+        if name.len() > MAX_NAME_BYTES {
+            return Err(WireError::Invalid { field: "name" });
+        }
+        let name = name.to_owned();
         let filters = read_filters(r)?;
         Ok(Self {
             id,
