@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use busrt::{EventChannel, Frame, FrameKind};
 use bytes::Bytes;
 use eventbus_trait::{Event, Payload, Topic, TopicFilter};
-use tracing::{error, trace, warn};
+use tracing::{trace, warn};
 
 use super::acks::InLink;
 use super::directory::{STOCK_BROKER, read_answer};
@@ -125,7 +125,7 @@ impl Node {
             }
             if entry.first > expected {
                 if link.may_ask() {
-                    error!(subscription = %s.name, publisher = sender, first = expected, last = entry.first - 1, "gap");
+                    warn!(subscription = %s.name, publisher = sender, first = expected, last = entry.first - 1, "gap");
                     gaps.push((entry.subscription, Arc::clone(&link.peer)));
                 }
                 continue;
