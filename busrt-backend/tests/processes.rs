@@ -19,6 +19,7 @@ use std::time::Duration;
 use busrt_backend::{Address, BrokerMode, BusrtBus, Options, open};
 use eventbus_trait::{Event, EventBus, Subscribe};
 use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
 
 const ROLE: &str = "EVENTBUS_TEST_ROLE";
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
                 "host" => host().await,
                 "publisher" => publisher().await,
                 "stalled" => stalled().await,
+                "counting" => counting().await,
                 "reborn" => reborn().await,
                 other => panic!("no role `{other}`"),
             }
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
         test(
             "a_killed_subscriber_releases_the_publisher",
             a_killed_subscriber_releases,
+        ),
+        test(
+            "sub_008_a_stopped_subscriber_holds_up_nobody_else",
+            a_stopped_subscriber_holds_up_nobody_else,
         ),
         test(
             "a_killed_brokers_socket_is_taken_over",
@@ -150,6 +156,22 @@ async fn stalled() {
     std::future::pending::<()>().await;
 }
 
+/// Reads numbers and says each thousandth.
+async fn counting() {
+    let bus = bus(BrokerMode::External).await;
+    let mut numbers = bus
+        .subscribe(Subscribe::to("numbers").unwrap())
+        .await
+        .unwrap();
+    println!("ready");
+    for next in 0.. {
+        assert_eq!(number(&numbers.recv().await.unwrap()), next);
+        if (next + 1) % 1_000 == 0 {
+            println!("received {}", next + 1);
+        }
+    }
+}
+
 /// The stalled one's second life, which subscribes to nothing.
 async fn reborn() {
     let _bus = named_bus(BrokerMode::External, Some("stalled")).await;
@@ -212,6 +234,11 @@ impl Role {
             Err(timeout) => panic!("the child does not end: {timeout}"),
         })
         .collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     fn kill(&mut self) {
@@ -310,6 +337,34 @@ fn a_killed_subscriber_releases() {
             bus.publish(event("numbers", n)).await.unwrap();
         }
         host.wait_for("received 2000");
+    });
+}
+
+fn a_stopped_subscriber_holds_up_nobody_else() {
+    const EVENTS: u64 = 20_000;
+    let (_dir, path) = socket();
+    let _host = Role::start("host", &path);
+    let counting = Role::start("counting", &path);
+    as_client(&path, async |bus| {
+        let mut others = bus
+            .subscribe(Subscribe::to("others").unwrap())
+            .await
+            .unwrap();
+        counting.signal(Signal::STOP);
+        let mut n = 0;
+        while let Ok(_receipt) = bus.try_publish(event("numbers", n)) {
+            n += 1;
+        }
+        for other in 0..EVENTS {
+            bus.publish(event("others", other)).await.unwrap();
+            assert_eq!(number(&others.recv().await.unwrap()), other);
+        }
+        counting.signal(Signal::CONT);
+        for n in n..EVENTS {
+            bus.publish(event("numbers", n)).await.unwrap();
+        }
+        counting.wait_for(&format!("received {EVENTS}"));
+        assert_eq!(bus.stats().given_up, 0);
     });
 }
 
