@@ -19,6 +19,7 @@ mod rights;
 mod screen;
 mod socket;
 mod stats;
+mod subscribed;
 #[cfg(feature = "tcp")]
 mod tcp;
 

@@ -7,8 +7,6 @@
 //! Invariant: nothing passes of which the head was not found valid, and no number that the client
 //! announces makes anything larger than `max_frame`.
 
-use std::collections::HashSet;
-
 use busrt::{
     ERR_ACCESS, ERR_CLIENT_NOT_REGISTERED, ERR_NOT_SUPPORTED, OP_ACK, OP_BROADCAST, OP_EXCLUDE,
     OP_MESSAGE, OP_PUBLISH, OP_PUBLISH_FOR, OP_SUBSCRIBE, OP_UNEXCLUDE, OP_UNSUBSCRIBE,
@@ -18,16 +16,13 @@ use super::DIRECTORY;
 use super::names::{self, Name};
 use super::rights::Rights;
 use super::stats::Reason;
+use super::subscribed::Subscribed;
 use crate::wire;
 
 /// Bytes of a frame's head: id, flags, length.
 const HEAD: usize = 9;
 /// Least bytes that an event takes in a frame.
 const MIN_EVENT: usize = 13;
-/// Most topics that one connection may be subscribed to, and as many that it may exclude: all that
-/// a session with as many subscriptions as it may have is likely to need, and no more memory than
-/// can be spared.
-const MAX_PATTERNS: usize = 131_072;
 
 /// Most messages of one connection to the directory. A session has two for it, that it comes and
 /// that it goes; each is told to all others, so a flood of them would drown everybody.
@@ -112,8 +107,7 @@ pub(super) struct Screen {
     max_frame: usize,
     counts_events: bool,
     rest: Rest,
-    subscribed: HashSet<Box<[u8]>>,
-    excluded: HashSet<Box<[u8]>>,
+    subscribed: Subscribed,
     to_directory: u32,
 }
 
@@ -130,8 +124,7 @@ impl Screen {
             max_frame,
             counts_events,
             rest: Rest::Pass(0),
-            subscribed: HashSet::new(),
-            excluded: HashSet::new(),
+            subscribed: Subscribed::default(),
             to_directory: 0,
         }
     }
@@ -216,13 +209,14 @@ impl Screen {
         match head.flags & 0x3F {
             OP_PUBLISH => self.publish(head, body),
             OP_MESSAGE => self.message(head, body),
-            op @ (OP_SUBSCRIBE | OP_UNSUBSCRIBE | OP_EXCLUDE | OP_UNEXCLUDE) => {
+            op @ (OP_SUBSCRIBE | OP_UNSUBSCRIBE) => {
                 if body.len() < head.len {
                     return Ok(Verdict::Need(head.len));
                 }
                 self.patterns(op, body)
             }
             OP_PUBLISH_FOR => Ok(not_supported("publishing for one receiver")),
+            OP_EXCLUDE | OP_UNEXCLUDE => Ok(not_supported("excluding topics")),
             OP_BROADCAST => Ok(not_supported("broadcast")),
             _ => Err(Breach::Operation { flags: head.flags }),
         }
@@ -267,7 +261,8 @@ impl Screen {
                 Ok(Verdict::Good { events: 1 })
             }
             Some(Err(what)) => Ok(denied(what)),
-            None => Ok(Verdict::Need(body.len() + 1)),
+            // The buffer grows as bytes come, not as they are announced.
+            None => Ok(Verdict::Need(head.len)),
         }
     }
 
@@ -305,30 +300,12 @@ impl Screen {
                 return Ok(denied("subscribing to this"));
             }
         }
-        let known = match op {
-            OP_SUBSCRIBE | OP_UNSUBSCRIBE => &mut self.subscribed,
-            _ => &mut self.excluded,
-        };
-        let patterns = || body.split(|byte| *byte == 0);
-        // busrt goes through them under the lock that every publication takes, known ones too.
-        let count = patterns().count();
-        if count > MAX_PATTERNS {
-            return Ok(denied("more topics than may be"));
-        }
-        if matches!(op, OP_UNSUBSCRIBE | OP_UNEXCLUDE) {
-            for pattern in patterns() {
-                known.remove(pattern);
-            }
+        let counted = if op == OP_SUBSCRIBE {
+            self.subscribed.add(body)
         } else {
-            let new = patterns().filter(|pattern| !known.contains(*pattern));
-            if known.len() + new.count() > MAX_PATTERNS {
-                return Ok(denied("more topics than may be"));
-            }
-            known.extend(patterns().map(Box::from));
-        }
-        Ok(Verdict::Good {
-            events: u32::try_from(count).unwrap_or(u32::MAX),
-        })
+            self.subscribed.remove(body)
+        };
+        Ok(counted.map_or_else(denied, |events| Verdict::Good { events }))
     }
 }
 
@@ -374,4 +351,31 @@ fn until_nul<'a>(
 fn is_or_may_become(bytes: &[u8], magic: &[u8]) -> bool {
     let seen = bytes.len().min(magic.len());
     bytes[..seen] == magic[..seen]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::AclRule;
+    use super::*;
+    use crate::wire::Control;
+
+    #[test]
+    fn a_message_that_is_judged_as_a_whole_is_waited_for_as_a_whole() {
+        let ack = wire::AckEntry {
+            subscription: 1,
+            received: 2,
+            credit: 3,
+            credit_bytes: 4,
+        };
+        let mut rule = AclRule::allow_all();
+        rule.call.clear();
+        let mut screen = Screen::new(Rights::new(rule), 8 << 20, false);
+        let body = [&b"peer\0"[..], &Control::Ack(vec![ack; 10_000]).write()].concat();
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        let frame = [&[1, 0, 0, 0, OP_MESSAGE][..], &length, &body].concat();
+        for come in [HEAD + 20, 65_536, frame.len() - 1] {
+            assert_eq!(screen.step(&frame[..come]), Ok(Step::Need(frame.len())));
+        }
+        assert_eq!(screen.step(&frame), Ok(Step::Frame { events: 1 }));
+    }
 }
