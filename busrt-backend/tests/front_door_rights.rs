@@ -196,6 +196,43 @@ fn sec_004_messages_between_sessions_are_under_the_rule_too() {
     scene.end(1);
 }
 
+/// SEC-004: who may do nothing is not even heard of, and nobody opens a link to nothing.
+#[test]
+fn sec_004_who_may_do_nothing_has_no_part_in_the_bus() {
+    let scene = Scene::new(|options| {
+        with_a_guest(options);
+        options.acl = options.acl.clone().with("nobody", AclRule::deny_all());
+    });
+    let hello = |subscriptions| Control::Hello {
+        publisher: PublisherId([1; 16]),
+        subscriptions,
+    };
+    let mut nobody = Peer::enter(&scene.path, "nobody");
+    let mut say = |to: &str, said: &Control| nobody.ask(MESSAGE, &addressed(to, &said.write()));
+    assert_eq!(say("eb-directory", &Control::Join), busrt::ERR_ACCESS);
+    for said in [
+        hello(vec![]),
+        Control::Open(subscription(&[])),
+        Control::Close { subscription: 7 },
+        Control::Ack(vec![]),
+        Control::Status(vec![]),
+    ] {
+        assert_eq!(say("bystander-a", &said), busrt::ERR_ACCESS, "{said:?}");
+    }
+    assert_eq!(say("eb-directory", &Control::Leave), OK);
+    assert_eq!(scene.stats().sessions, 2);
+    let mut guest = Peer::enter(&scene.path, "guest");
+    for said in [
+        Control::Open(subscription(&[])),
+        hello(vec![subscription(&["open.a"]), subscription(&[])]),
+    ] {
+        let told = guest.ask(MESSAGE, &addressed("bystander-a", &said.write()));
+        assert_eq!(told, busrt::ERR_ACCESS, "{said:?}");
+    }
+    drop((nobody, guest));
+    scene.end(2);
+}
+
 /// SEC-004: a session under a rule gets errors, keeps its connection, and does what it may.
 #[test]
 fn sec_004_a_session_is_refused_by_error_and_lives_on() {

@@ -138,12 +138,14 @@ fn may_resend(rule: &AclRule, payload: &[u8], whole: bool) -> Option<Answer> {
 
 fn may_control(rule: &AclRule, payload: &[u8]) -> Answer {
     let open = |subscription: &SubscriptionInfo| {
-        subscription
-            .filters
-            .iter()
-            .all(|filter| covers(rule, filter))
+        let filters = &subscription.filters;
+        !filters.is_empty() && filters.iter().all(|filter| covers(rule, filter))
     };
+    // Who may neither publish nor subscribe has no part in the bus, and nothing to say about it.
+    let no_part = rule.publish.is_empty() && rule.subscribe.is_empty();
     let allowed = match Control::read(&Bytes::copy_from_slice(payload)) {
+        Ok(Some(Control::Leave | Control::Probe)) => true,
+        Ok(Some(_)) if no_part => return Err("taking part in the bus"),
         Ok(Some(Control::Open(subscription))) => open(&subscription),
         Ok(Some(Control::Hello { subscriptions, .. } | Control::Welcome { subscriptions, .. })) => {
             subscriptions.iter().all(open)
