@@ -1,7 +1,7 @@
 //! The front door: from an accepted connection to one that the broker serves.
 //!
 //! Every listener ends here, with a stream of bytes and a word about who sends them. Invariant: a
-//! connection holds its place from the moment it was accepted until both its directions have
+//! connection holds its place from the moment it is known whose it is until both its directions have
 //! ended, so there are never more than `max_connections`, and a few that are being refused.
 
 use std::fmt;

@@ -14,6 +14,8 @@ pub(super) enum Reason {
     User,
     /// There are as many connections as there may be.
     TooMany,
+    /// So many others came while it had not said who it is.
+    Unfinished,
     /// The system gave no descriptor, or another resource, for it.
     Resources,
     /// It speaks something else, or another version.
@@ -46,6 +48,7 @@ impl Reason {
         match self {
             Self::User => "user",
             Self::TooMany => "too_many",
+            Self::Unfinished => "unfinished",
             Self::Resources => "resources",
             Self::Protocol => "protocol",
             Self::HungUp => "hung_up",
@@ -73,7 +76,7 @@ pub struct BrokerStats {
     /// Connections accepted, refused ones included.
     pub accepted: u64,
     /// Connections refused, or ended for what they sent, by the reason that stands in the log too:
-    /// `user`, `too_many`, `resources`, `protocol`, `hung_up`, `handshake_timeout`, `name`, `identity`,
+    /// `user`, `too_many`, `unfinished`, `resources`, `protocol`, `hung_up`, `handshake_timeout`, `name`, `identity`,
     /// `name_in_use`, `operation`, `length`, `topic`, `stalled`, `deaf`, and those of TLS.
     pub refused: BTreeMap<&'static str, u64>,
     /// Frames that were denied to a client whose connection stayed.

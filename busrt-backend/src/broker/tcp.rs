@@ -76,6 +76,8 @@ impl Acceptor for TlsListener {
     type Reader = ReadHalf<TlsStream<TcpStream>>;
     type Writer = WriteHalf<TlsStream<TcpStream>>;
 
+    const ASKS: bool = true;
+
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.listener.accept().await
     }

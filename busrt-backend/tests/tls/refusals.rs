@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use busrt_backend::broker::Broker;
+use busrt_backend::broker::{Broker, Listener};
 use busrt_backend::tls::TlsOptions;
-use busrt_backend::{OpenError, open};
+use busrt_backend::{Address, BrokerMode, OpenError, Options, open};
 use eventbus_trait::{ConnectError, EventBus, TlsProblem};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::AlertDescription;
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
     Authority, DAY, RawClient, TLS_1_2, alert, broker, broker_with, chain_and_key, options, port,
-    refused, run,
+    refused, run, until,
 };
 
 /// Why a session with these certificates does not get in.
@@ -314,6 +314,44 @@ fn hello(minor: u8, newer: bool) -> Vec<u8> {
     let mut record = vec![0x16, 3, 1, 0, outer, 1, 0, 0, inner];
     record.extend(body);
     record
+}
+
+/// SEC-006: strangers who say nothing take nobody's place, over TCP or beside it, and the oldest of
+/// them makes room for whoever comes.
+#[test]
+fn strangers_at_the_port_take_no_place() {
+    run(async {
+        let ca = Authority::new();
+        let dir = tempfile::tempdir_in(ca.dir.path()).unwrap();
+        let unix = dir.path().join("run/bus.sock");
+        let broker = broker_with(ca.server(), |options| {
+            options.listeners.push(Listener::Unix(unix.clone()));
+            options.max_connections = 2;
+            // Longer than this test waits for anything.
+            options.handshake_timeout = Duration::from_secs(120);
+        })
+        .await;
+        let Some(Address::Tcp { port, .. }) = broker.addresses().first().cloned() else {
+            panic!("{:?}", broker.addresses());
+        };
+        let mut strangers = Vec::new();
+        for _ in 0..100 {
+            strangers.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        until(|| broker.stats().refused.get("unfinished") == Some(&36)).await;
+        let mut first = strangers.remove(0);
+        let _ = first.read_to_end(&mut Vec::new()).await;
+        let one = open(options(port, ca.client("one"))).await.unwrap();
+        let mut local = Options::new(Address::Unix(unix));
+        local.broker = BrokerMode::External;
+        let two = open(local).await.unwrap();
+        assert_eq!(broker.stats().connections, 2);
+        assert_eq!(broker.stats().refused.get("too_many"), None);
+        one.shutdown().await.unwrap();
+        two.shutdown().await.unwrap();
+        drop(strangers);
+        broker.stop().await;
+    });
 }
 
 /// What answers without TLS is no broker of ours.
