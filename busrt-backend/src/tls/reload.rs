@@ -2,7 +2,8 @@
 //!
 //! Whoever is about to make a connection looks, at most once a second: no thread watches, and an
 //! idle process does nothing. Files that cannot be used leave what was made from the last good
-//! ones in place, and say so once.
+//! ones in place, and are tried again at each look: what was wrong may have passed, like a want of
+//! descriptors or a date. A reason is logged once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +29,10 @@ pub(super) struct Reloading<T> {
 /// What was seen when the files were last looked at.
 struct Looked {
     at: Instant,
+    /// Of the files that are in use.
     stamp: Stamp,
+    /// Why newer ones are not.
+    failed: Option<TlsError>,
 }
 
 impl<T> Reloading<T> {
@@ -48,6 +52,7 @@ impl<T> Reloading<T> {
             looked: Mutex::new(Looked {
                 at: Instant::now(),
                 stamp,
+                failed: None,
             }),
         })
     }
@@ -60,8 +65,7 @@ impl<T> Reloading<T> {
             looked.at = Instant::now();
             let stamp = Stamp::of(&self.options);
             if stamp != looked.stamp {
-                looked.stamp = stamp;
-                self.renew();
+                self.renew(stamp, &mut looked);
             }
         }
         self.current.load_full()
@@ -71,16 +75,23 @@ impl<T> Reloading<T> {
         &self.options
     }
 
-    fn renew(&self) {
+    fn renew(&self, stamp: Stamp, looked: &mut Looked) {
         let cert = self.options.cert.display();
         let made = Material::read(&self.options, self.side)
             .and_then(|material| (self.make)(material, &self.options));
         match made {
             Ok(made) => {
                 self.current.store(Arc::new(made));
+                looked.stamp = stamp;
+                looked.failed = None;
                 info!(%cert, "certificates read again");
             }
-            Err(reason) => error!(%cert, %reason, "changed certificates not used"),
+            Err(reason) => {
+                if looked.failed.as_ref() != Some(&reason) {
+                    error!(%cert, %reason, "changed certificates not used");
+                }
+                looked.failed = Some(reason);
+            }
         }
     }
 }

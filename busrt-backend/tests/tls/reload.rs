@@ -1,7 +1,7 @@
 //! Files that change while a broker and its sessions run.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use busrt_backend::broker::Listener;
 use busrt_backend::{OpenError, open};
@@ -80,6 +80,38 @@ fn a_file_that_cannot_be_used_leaves_the_old_one_in_place() {
             .await
             .unwrap();
         bus.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+/// What was wrong with new files may pass without their being touched; it is told once.
+#[test]
+fn files_that_become_usable_are_used() {
+    run(async {
+        let (old, new) = (Authority::new(), Authority::new());
+        let files = old.server();
+        let broker = broker(files.clone()).await;
+        let valid_from = SystemTime::now() + Duration::from_secs(5);
+        let early = new.issue_with("early", &["127.0.0.1"], |params| {
+            params.not_before = valid_from.into();
+        });
+        replace(&files, &early);
+        let mut tls = new.client("coming");
+        tls.ca.clone_from(&files.ca);
+        let coming = loop {
+            match open(options(port(&broker), tls.clone())).await {
+                Ok(bus) => break bus,
+                Err(OpenError::Connect(ConnectError::Tls { .. })) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let told = format!("cert={}", files.cert.display());
+        let lines = logs().lock().unwrap().clone();
+        let refused = lines
+            .lines()
+            .filter(|line| line.contains("changed certificates not used") && line.contains(&told));
+        assert_eq!(refused.count(), 1);
+        coming.shutdown().await.unwrap();
         broker.stop().await;
     });
 }
