@@ -340,6 +340,29 @@ fn sec_005_who_does_not_read_holds_up_nobody() {
     scene.end(3);
 }
 
+/// SEC-005: what waits for a client is counted in bytes, those that it sends itself too.
+#[test]
+fn sec_005_few_large_messages_are_much_too() {
+    let scene = Scene::new(|options| options.queue_bytes = 20 << 20);
+    let mut selfish = Peer::enter(&scene.path, "selfish");
+    let body = addressed("selfish", &vec![7; 4 << 20]);
+    let watchdog = Instant::now() + PATIENCE / 2;
+    while scene.stats().connections > 2 {
+        assert!(Instant::now() < watchdog, "{:?}", scene.stats());
+        selfish.frame(MESSAGE, &body);
+    }
+    assert_eq!(scene.refused("deaf"), 1);
+    selfish.until_closed();
+    // One that reads gets as much as it likes.
+    let mut reader = Peer::enter(&scene.path, "reader");
+    for _ in 0..20 {
+        reader.frame(MESSAGE, &addressed("reader", &vec![7; 4 << 20]));
+        assert_eq!(reader.receive().unwrap().kind, MESSAGE);
+    }
+    drop(reader);
+    scene.end(2);
+}
+
 /// SEC-006: over the limit is refused cleanly, and room is given back.
 #[test]
 fn sec_006_over_the_limit_is_told_and_room_is_given_back() {

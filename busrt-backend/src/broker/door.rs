@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
+use super::backlog::Backlog;
 use super::bucket::Bucket;
 use super::handshake::{self, Refused};
 use super::relay::{self, End};
@@ -90,6 +91,7 @@ pub(super) struct Door {
     config: ServerConfig,
     keepalive: Duration,
     max_frame: usize,
+    queue_bytes: usize,
     acl: Acl,
     rate: Option<RateLimit>,
     places: Arc<Semaphore>,
@@ -113,6 +115,7 @@ impl Door {
                 .buf_size(BUFFER_BYTES),
             keepalive: options.keepalive,
             max_frame: options.max_frame,
+            queue_bytes: options.queue_bytes,
             acl: options.acl.clone(),
             rate: options.rate,
             places: Arc::new(Semaphore::new(options.max_connections)),
@@ -261,6 +264,9 @@ impl Door {
             answers: waiting,
             counters: &self.counters,
             keepalive: self.keepalive,
+            most: self.queue_bytes,
+            backlog: Backlog::default(),
+            frames: relay::Frames::default(),
         };
         tokio::select! {
             ended = &mut up.0 => match ended {

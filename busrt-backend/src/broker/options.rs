@@ -62,6 +62,9 @@ pub struct BrokerOptions {
     /// sessions keeps what is in flight far below it. busrt takes 16 bytes for each, at once, when
     /// a client comes.
     pub queue_frames: usize,
+    /// Bytes that the broker keeps for one client that does not read, before it drops it: 288 MiB.
+    /// A session lets others send it no more than 256 MiB.
+    pub queue_bytes: usize,
     /// How long [`stop`](super::Broker::stop) waits for what is on its way to go out: 1 s.
     pub grace: Duration,
 }
@@ -79,6 +82,7 @@ impl BrokerOptions {
             acl: Acl::default(),
             rate: None,
             queue_frames: 65_536,
+            queue_bytes: 288 << 20,
             grace: Duration::from_secs(1),
         }
     }

@@ -1,8 +1,9 @@
 //! One connection's life behind the door: the handshake, then bytes both ways.
 //!
 //! What the client sends is screened where it lies in the buffer, and what may pass goes on in as
-//! few writes as can be. What the broker sends is copied; only its frames' heads are looked at, so
-//! that an answer of ours can be put between two of them.
+//! few writes as can be. What the broker sends is taken as soon as it comes, because busrt's own
+//! queue counts frames and not bytes, and waits here for the client; only its frames' heads are
+//! looked at, so that an answer of ours can be put between two of them.
 //!
 //! Invariant: busrt sees a connection only once its name was found valid and its own, and of each
 //! frame only what the screen has passed. Neither direction outlives the other.
@@ -13,11 +14,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use busrt::{OP_ACK, PING_FRAME};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
+use super::backlog::Backlog;
 use super::bucket::Bucket;
 use super::screen::{Breach, Screen, Step};
 use super::stats::{Counters, Reason};
@@ -25,6 +28,8 @@ use crate::transport::BUFFER_BYTES;
 
 /// Answers that may wait for a client that does not read.
 pub(super) const ANSWERS: usize = 64;
+/// Least room to read into, in bytes.
+const LEAST_READ: usize = 4_096;
 
 /// Why the client's direction ended.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,9 @@ pub(super) enum End {
     /// The client does not read.
     #[error("nothing was read within {0:?}")]
     Deaf(Duration),
+    /// The client leaves too much unread.
+    #[error("more than {0} bytes were not read")]
+    Behind(usize),
     /// The connection, or the broker's end, is gone.
     #[error("{0}")]
     Gone(#[from] io::Error),
@@ -49,7 +57,7 @@ impl End {
         match self {
             Self::Breach(breach) => Some(breach.reason()),
             Self::Stalled(_) => Some(Reason::Stalled),
-            Self::Deaf(_) => Some(Reason::Deaf),
+            Self::Deaf(_) | Self::Behind(_) => Some(Reason::Deaf),
             Self::Gone(_) => None,
         }
     }
@@ -191,6 +199,10 @@ pub(super) struct Down<'a, R, W> {
     pub(super) counters: &'a Counters,
     /// How long the client may leave what it is sent unread.
     pub(super) keepalive: Duration,
+    /// How much of it, in bytes.
+    pub(super) most: usize,
+    pub(super) backlog: Backlog,
+    pub(super) frames: Frames,
 }
 
 impl<R, W> Down<'_, R, W>
@@ -200,43 +212,62 @@ where
 {
     /// Passes everything until the broker's end of file.
     pub(super) async fn run(&mut self) -> Result<(), End> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut frames = Frames::default();
-        loop {
-            let read = tokio::select! {
-                biased;
-                Some(answer) = self.answers.recv(), if frames.is_between() => {
-                    self.write(&answer).await?;
-                    continue;
-                }
-                read = self.broker.read(&mut buffer) => read?,
-            };
-            if read == 0 {
-                return Ok(());
+        let mut room = BytesMut::with_capacity(BUFFER_BYTES);
+        let mut ended = false;
+        // When the client had nothing to take, or took a piece.
+        let mut took = Instant::now();
+        while !ended || !self.backlog.is_done() {
+            if self.backlog.is_done() {
+                took = Instant::now();
             }
-            frames.follow(&buffer[..read]);
-            self.counters.bytes_out.fetch_add(read as u64, Relaxed);
-            self.write(&buffer[..read]).await?;
+            if room.spare_capacity_mut().len() < LEAST_READ {
+                room.reserve(BUFFER_BYTES);
+            }
+            let answering = self.frames.is_between() && self.backlog.bytes() < BUFFER_BYTES;
+            // Written before more is read: what waits is what the client does not take.
+            tokio::select! {
+                biased;
+                Some(answer) = self.answers.recv(), if answering => {
+                    self.backlog.push(BytesMut::from(&answer[..]));
+                }
+                written = timeout_at(took + self.keepalive, self.backlog.write_to(&mut self.writer)),
+                    if !self.backlog.is_done() =>
+                {
+                    if written.map_err(|_| End::Deaf(self.keepalive))?? {
+                        took = Instant::now();
+                    }
+                }
+                read = self.broker.read_buf(&mut room), if !ended => {
+                    ended = read? == 0;
+                    self.take(room.split())?;
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn take(&mut self, piece: BytesMut) -> Result<(), End> {
+        self.frames.follow(&piece);
+        self.counters
+            .bytes_out
+            .fetch_add(piece.len() as u64, Relaxed);
+        if !piece.is_empty() {
+            self.backlog.push(piece);
+        }
+        if self.backlog.bytes() > self.most {
+            return Err(End::Behind(self.most));
+        }
+        Ok(())
     }
 
     /// Closes the client's side, then waits until busrt has closed its own: only then is the name
     /// free.
     pub(super) async fn close(&mut self) {
+        // Nobody reads it any more.
+        self.backlog = Backlog::default();
         let _ = self.writer.shutdown().await;
         let mut rest = [0; 4096];
         while matches!(self.broker.read(&mut rest).await, Ok(1..)) {}
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let writing = async {
-            self.writer.write_all(bytes).await?;
-            self.writer.flush().await
-        };
-        match timeout(self.keepalive, writing).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(End::Deaf(self.keepalive)),
-        }
     }
 }
 
