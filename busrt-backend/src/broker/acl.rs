@@ -5,6 +5,9 @@
 
 use eventbus_trait::TopicFilter;
 
+/// What stands between a name and the handle of its process.
+const HANDLE: &str = "--";
+
 /// What one client, or many, may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AclRule {
@@ -39,7 +42,9 @@ impl AclRule {
 /// Rules by client name.
 ///
 /// The rule of a client is the one under its exact name, else the one under the longest beginning
-/// of its name that ends in `*`, else the default.
+/// of its name that ends in `*`, else the default. What follows two hyphens is a handle's and not
+/// proved by a certificate, so only beginnings that have two hyphens themselves see it: `reader-*`
+/// is for `reader-7` and `reader-7--1`, and not for `reader--1`.
 ///
 /// ```
 /// use busrt_backend::broker::{Acl, AclRule};
@@ -48,6 +53,8 @@ impl AclRule {
 /// reader.subscribe.push(TopicFilter::new("events.#")?);
 /// let acl = Acl::new(AclRule::deny_all()).with("reader-*", reader.clone());
 /// assert_eq!(*acl.rule("reader-7"), reader);
+/// assert_eq!(*acl.rule("reader-7--1"), reader);
+/// assert_eq!(*acl.rule("reader--1"), AclRule::deny_all());
 /// assert_eq!(*acl.rule("writer"), AclRule::deny_all());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -80,12 +87,22 @@ impl Acl {
     /// The rule of a client.
     #[must_use]
     pub fn rule(&self, client: &str) -> &AclRule {
+        let proved = client
+            .split_once(HANDLE)
+            .map_or(client, |(proved, _)| proved);
         let exact = self.clients.iter().find(|(name, _)| name == client);
         let longest = || {
             self.clients
                 .iter()
                 .filter_map(|entry| Some((entry.0.strip_suffix('*')?, entry)))
-                .filter(|(beginning, _)| client.starts_with(beginning))
+                .filter(|(beginning, _)| {
+                    let sees = if beginning.contains(HANDLE) {
+                        client
+                    } else {
+                        proved
+                    };
+                    sees.starts_with(beginning)
+                })
                 .max_by_key(|(beginning, _)| beginning.len())
                 .map(|(_, entry)| entry)
         };
