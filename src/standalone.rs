@@ -90,14 +90,14 @@ fn ports(config: &Config) -> Result<Vec<Listener>, StartError> {
 /// The rules of a configuration, as a broker takes them. The rule of a name is also that of the
 /// further handles of its process, whose names have two hyphens after it.
 pub(crate) fn acl(config: &Config) -> Acl {
-    if config.acl.is_empty() {
+    let Some(rules) = &config.acl else {
         return Acl::default();
-    }
+    };
     let deny = busrt_backend::broker::AclRule::deny_all();
-    config.acl.iter().fold(Acl::new(deny), |acl, (name, rule)| {
+    rules.iter().fold(Acl::new(deny), |acl, (name, rule)| {
         let acl = acl.with(name, translated(rule));
         let handles = format!("{name}--*");
-        if name.ends_with('*') || config.acl.contains_key(&handles) {
+        if name.ends_with('*') || rules.contains_key(&handles) {
             return acl;
         }
         acl.with(handles, translated(rule))
@@ -134,11 +134,21 @@ mod tests {
     }
 
     #[test]
+    fn rules_for_nobody_allow_nothing_and_no_rules_everything() {
+        use busrt_backend::broker::AclRule;
+        let mut config = Config::default();
+        assert_eq!(*acl(&config).rule("one"), AclRule::allow_all());
+        config.acl = Some(std::collections::BTreeMap::new());
+        assert_eq!(*acl(&config).rule("one"), AclRule::deny_all());
+    }
+
+    #[test]
     fn a_rule_holds_for_the_further_handles_of_a_name() {
         let mut config = Config::default();
         let rules = [("one", "a"), ("two", "b"), ("two--*", "c"), ("t*", "d")];
         for (name, filter) in rules {
-            config.acl.insert(name.to_owned(), publish(filter));
+            let rules = config.acl.get_or_insert_default();
+            rules.insert(name.to_owned(), publish(filter));
         }
         let acl = acl(&config);
         for (name, filter) in [

@@ -312,12 +312,10 @@ fn a_standalone_broker_has_sockets_ports_and_rules() {
         let metrics = MetricsAddress::Unix("/run/x/metrics.sock".into());
         assert_eq!(config.broker.metrics, Some(metrics));
         assert_eq!(config.broker.rate, Some(5));
-        assert_eq!(
-            config.acl["*"].subscribe,
-            [TopicFilter::new("events.#").unwrap()]
-        );
-        assert_eq!(config.acl["*"].publish, []);
-        assert_eq!(config.acl["writer"].call, ["inventory", "a-*"]);
+        let acl = config.acl.unwrap();
+        assert_eq!(acl["*"].subscribe, [TopicFilter::new("events.#").unwrap()]);
+        assert_eq!(acl["*"].publish, []);
+        assert_eq!(acl["writer"].call, ["inventory", "a-*"]);
 
         jail.set_env("EVENTBUS_BROKER__UNIX", "/a.sock, /b.sock");
         jail.set_env("EVENTBUS_BROKER__METRICS", "127.0.0.1:9100");
@@ -330,6 +328,19 @@ fn a_standalone_broker_has_sockets_ports_and_rules() {
         let metrics = "127.0.0.1:9100".parse().unwrap();
         assert_eq!(config.broker.metrics, Some(MetricsAddress::Tcp(metrics)));
         assert_eq!(config.broker.rate, Some(7));
+        Ok(())
+    });
+}
+
+#[test]
+fn rules_of_access_that_name_nobody_are_rules() {
+    Jail::expect_with(|jail| {
+        assert_eq!(Config::load().unwrap().acl, None);
+        jail.create_file("eventbus.toml", "[acl]")?;
+        assert_eq!(
+            Config::load().unwrap().acl,
+            Some(std::collections::BTreeMap::new())
+        );
         Ok(())
     });
 }
@@ -359,6 +370,20 @@ fn a_mistake_in_a_standalone_brokers_keys_is_one_sentence() {
         (
             "[broker]\nrate = 0",
             "bad value `0` for `broker.rate` in file `eventbus.toml`; expected more than zero",
+        ),
+        (
+            "[broker]\nmax_connections = 65536",
+            "bad value `65536` for `broker.max_connections` in file `eventbus.toml`; expected at \
+             most 65,535",
+        ),
+        (
+            "[broker]\ntimeout = '25h'",
+            "bad value `25h` for `broker.timeout` in file `eventbus.toml`; expected at most `24h`",
+        ),
+        (
+            "[broker]\ngrace = '500000000000years'",
+            "bad value `500000000000years` for `broker.grace` in file `eventbus.toml`; expected at \
+             most `24h`",
         ),
         (
             "[acl.'a*b']\npublish = ['#']",

@@ -97,9 +97,9 @@ pub struct Config {
     /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
     pub tls: Option<Tls>,
     /// What clients may do at a broker that this process runs, by their names, or by beginnings of
-    /// names with a final `*`. Empty, everybody may do everything; otherwise who is not named here
-    /// may do nothing.
-    pub acl: BTreeMap<String, AclRule>,
+    /// names with a final `*`. `None`, everybody may do everything; otherwise who is not named here
+    /// may do nothing, so if it is empty nobody may do anything.
+    pub acl: Option<BTreeMap<String, AclRule>>,
 }
 
 /// The files that TLS needs, all PEM. A relative path starts at the working directory.
@@ -181,7 +181,7 @@ impl Default for Config {
             wait: false,
             link_timeout: Duration::from_secs(60),
             tls: None,
-            acl: BTreeMap::new(),
+            acl: None,
         }
     }
 }

@@ -15,6 +15,11 @@ use super::listen::{self, RawRule, Texts};
 use super::{Broker, BrokerMode, Config, Tls};
 use crate::phase::{Phase, PhaseError};
 
+/// Most connections of a broker.
+const MAX_CONNECTIONS: usize = 65_535;
+/// Longest time that may be asked for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Raw {
@@ -26,7 +31,7 @@ pub(super) struct Raw {
     broker: RawBroker,
     connect: RawConnect,
     tls: RawTls,
-    acl: BTreeMap<String, RawRule>,
+    acl: Option<BTreeMap<String, RawRule>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +123,11 @@ impl Raw {
         let broker = self.broker.check(figment)?;
         let config = Config {
             tls: self.tls.check(&phase, &broker)?,
-            acl: listen::acl(figment, &self.acl)?,
+            acl: self
+                .acl
+                .as_ref()
+                .map(|rules| listen::acl(figment, rules))
+                .transpose()?,
             phase,
             name: self.name,
             limits: Limits {
@@ -142,6 +151,26 @@ impl Raw {
         for (key, zero) in positive {
             if zero {
                 return Err(ConfigError::value(figment, key, "more than zero"));
+            }
+        }
+        // Beyond these, sums of times and numbers of permits overflow; the directory numbers its
+        // members by 16 bits.
+        if config.broker.max_connections > MAX_CONNECTIONS {
+            let expected = "at most 65,535";
+            return Err(ConfigError::value(
+                figment,
+                "broker.max_connections",
+                expected,
+            ));
+        }
+        let times = [
+            ("broker.timeout", config.broker.timeout),
+            ("broker.grace", config.broker.grace),
+            ("connect.timeout", config.connect_timeout),
+        ];
+        for (key, time) in times {
+            if time > LONGEST {
+                return Err(ConfigError::value(figment, key, "at most `24h`"));
             }
         }
         if config

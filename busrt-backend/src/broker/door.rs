@@ -118,7 +118,9 @@ impl Door {
             queue_bytes: options.queue_bytes,
             acl: options.acl.clone(),
             rate: options.rate,
-            places: Arc::new(Semaphore::new(options.max_connections)),
+            places: Arc::new(Semaphore::new(
+                options.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
             waiting: Arc::new(Semaphore::new(WAITING)),
             runtime,
         }
