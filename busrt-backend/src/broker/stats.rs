@@ -7,62 +7,58 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Why a connection was not taken, or was ended, by the front door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The peer is of another user, or says not who it is.
-    User,
-    /// There are as many connections as there may be.
-    TooMany,
-    /// So many others came while it had not said who it is.
-    Unfinished,
-    /// The system gave no descriptor, or another resource, for it.
-    Resources,
-    /// It speaks something else, or another version.
-    Protocol,
-    /// It hung up before it had a name.
-    HungUp,
-    /// It was not registered in time.
-    HandshakeTimeout,
-    /// Its name is no name, or is the broker's own.
-    Name,
-    /// Its name is not the one that it has proved to have.
-    Identity,
-    /// Its name is in use.
-    NameInUse,
-    /// A frame of an operation that there is not.
-    Operation,
-    /// A frame longer than allowed.
-    Length,
-    /// A frame with a topic, filter or target that is none, or with too many.
-    Topic,
-    /// A frame that did not come to its end in time.
-    Stalled,
-    /// It does not read what it is sent.
-    Deaf,
+/// The reasons, each with a short word for it: a value of a log's field, a label of a metric.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident => $word:literal,)*) => {
+        /// Why a connection was not taken, or was ended, by the front door.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Reason {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl Reason {
+            const WORDS: &[&str] = &[$($word),*];
+
+            pub(super) fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $word,)*
+                }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// A short word for it: a value of a log's field, a label of a metric.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::TooMany => "too_many",
-            Self::Unfinished => "unfinished",
-            Self::Resources => "resources",
-            Self::Protocol => "protocol",
-            Self::HungUp => "hung_up",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Name => "name",
-            Self::Identity => "identity",
-            Self::NameInUse => "name_in_use",
-            Self::Operation => "operation",
-            Self::Length => "length",
-            Self::Topic => "topic",
-            Self::Stalled => "stalled",
-            Self::Deaf => "deaf",
-        }
-    }
+reasons! {
+    /// The peer is of another user, or says not who it is.
+    User => "user",
+    /// There are as many connections as there may be.
+    TooMany => "too_many",
+    /// So many others came while it had not said who it is.
+    Unfinished => "unfinished",
+    /// The system gave no descriptor, or another resource, for it.
+    Resources => "resources",
+    /// It speaks something else, or another version.
+    Protocol => "protocol",
+    /// It hung up before it had a name.
+    HungUp => "hung_up",
+    /// It was not registered in time.
+    HandshakeTimeout => "handshake_timeout",
+    /// Its name is no name, or is the broker's own.
+    Name => "name",
+    /// Its name is not the one that it has proved to have.
+    Identity => "identity",
+    /// Its name is in use.
+    NameInUse => "name_in_use",
+    /// A frame of an operation that there is not.
+    Operation => "operation",
+    /// A frame longer than allowed.
+    Length => "length",
+    /// A frame with a topic, filter or target that is none, or with too many.
+    Topic => "topic",
+    /// A frame that did not come to its end in time.
+    Stalled => "stalled",
+    /// It does not read what it is sent.
+    Deaf => "deaf",
 }
 
 /// What a broker has done so far, and what it holds now.
@@ -92,6 +88,18 @@ pub struct BrokerStats {
     /// How long the directory has not gone round. It does several times a second; seconds here
     /// mean that the broker is stuck.
     pub silent: Duration,
+}
+
+impl BrokerStats {
+    /// Every reason that may stand in [`refused`](Self::refused), for who wants to tell them before
+    /// they have happened.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        #[cfg(feature = "tcp")]
+        let of_tls = crate::tls::REFUSALS;
+        #[cfg(not(feature = "tcp"))]
+        let of_tls: &[&str] = &[];
+        Reason::WORDS.iter().chain(of_tls).copied()
+    }
 }
 
 /// A look at a broker that does not keep it from ending.
@@ -128,6 +136,10 @@ impl Counters {
     }
 
     pub(super) fn refuse(&self, reason: &'static str) {
+        debug_assert!(
+            BrokerStats::reasons().any(|known| known == reason),
+            "{reason}"
+        );
         *self.refused.lock().entry(reason).or_default() += 1;
     }
 

@@ -51,6 +51,22 @@ pub(crate) enum Refusal {
     Other(String),
 }
 
+/// The reasons in one word, without those that the front door has too.
+pub(crate) const REFUSALS: &[&str] = &[
+    "not_tls",
+    "old_tls",
+    "no_certificate",
+    "unknown_authority",
+    "expired",
+    "not_yet_valid",
+    "revoked",
+    "wrong_purpose",
+    "no_client_name",
+    "bad_certificate",
+    "client_refused_us",
+    "tls_error",
+];
+
 impl Refusal {
     /// The reason in one word, for counting.
     pub(crate) fn label(&self) -> &'static str {

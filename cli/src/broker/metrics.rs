@@ -12,36 +12,6 @@ use procfs::process::Process;
 
 use super::health::Health;
 
-/// Reasons of refusals that are there from the start, at 0: a counter that appears with its first
-/// refusal has not increased, to Prometheus.
-const REASONS: [&str; 25] = [
-    "bad_certificate",
-    "client_refused_us",
-    "expired",
-    "handshake_timeout",
-    "hung_up",
-    "identity",
-    "length",
-    "name",
-    "name_in_use",
-    "no_certificate",
-    "no_client_name",
-    "not_tls",
-    "not_yet_valid",
-    "old_tls",
-    "operation",
-    "protocol",
-    "resources",
-    "revoked",
-    "stalled",
-    "tls_error",
-    "too_many",
-    "topic",
-    "unknown_authority",
-    "user",
-    "wrong_purpose",
-];
-
 /// Labels and a value.
 type Sample = (String, f64);
 
@@ -120,7 +90,9 @@ fn broker(page: &mut Page, stats: &BrokerStats, max_connections: usize) {
         "Connections accepted, refused ones included.",
         stats.accepted,
     );
-    let mut refused: BTreeMap<_, _> = REASONS.into_iter().map(|reason| (reason, 0)).collect();
+    // All are there from the start, at 0: a counter that appears with its first refusal has not
+    // increased, to Prometheus.
+    let mut refused: BTreeMap<_, _> = BrokerStats::reasons().map(|reason| (reason, 0)).collect();
     refused.extend(&stats.refused);
     let refused: Vec<_> = refused
         .into_iter()

@@ -236,6 +236,12 @@ fn one_connection_too_many_is_refused_and_counted() {
     let place = Place::new();
     let words = "--unix run/bus.sock --max-connections 1 --metrics 127.0.0.1:0";
     let (running, ready) = started(&place, words, &[("EVENTBUS_LOG", "error")]);
+    let (_, page) = get(&ready, "/metrics");
+    for reason in eventbus::broker::BrokerStats::reasons() {
+        let name = format!("eventbus_broker_connections_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(metric(&page, &name), 0.0);
+    }
+    assert!(page.contains("reason=\"deaf\"") && page.contains("reason=\"revoked\""));
     let refused = || {
         let (_, page) = get(&ready, "/metrics");
         let name = "eventbus_broker_connections_refused_total{reason=\"too_many\"}";
