@@ -32,7 +32,10 @@ pub(crate) async fn unix(
 ) -> Result<Client, ConnectError> {
     let address = path.display().to_string();
     let stream = match UnixStream::connect(path).await {
-        Ok(stream) => stream,
+        Ok(stream) => {
+            check_owner(&stream, &address)?;
+            stream
+        }
         Err(e) => {
             return Err(ConnectError::Unreachable {
                 address,
@@ -41,6 +44,20 @@ pub(crate) async fn unix(
         }
     };
     register(stream, &address, name, keepalive).await
+}
+
+/// A broker of another user hears what this one must not tell, and may tell it anything.
+fn check_owner(stream: &UnixStream, address: &str) -> Result<(), ConnectError> {
+    let own = rustix::process::geteuid().as_raw();
+    let reason = match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own => return Ok(()),
+        Ok(peer) => format!("it belongs to uid {}, not to this user", peer.uid()),
+        Err(reason) => format!("it does not say whose it is: {reason}"),
+    };
+    Err(ConnectError::Refused {
+        address: address.to_owned(),
+        reason,
+    })
 }
 
 /// A client over TCP, behind TLS. Call it on the runtime that is to carry the connection.

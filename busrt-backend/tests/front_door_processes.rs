@@ -11,18 +11,26 @@
 #[path = "front_door/peer.rs"]
 mod peer;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use busrt_backend::broker::{Broker, BrokerOptions, Listener};
+use busrt_backend::{Address, BrokerMode, OpenError, Options, open};
+use eventbus_trait::ConnectError;
 use libtest_mimic::{Arguments, Trial};
 use peer::{Bystanders, OK, PATIENCE, PUBLISH, Peer, SUBSCRIBE, addressed, frame, socket};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 const ROLE: &str = "EVENTBUS_TEST_ROLE";
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
+/// A user who is not this one.
+const SOMEBODY: u32 = 65_534;
 /// Descriptors of the starved broker.
 const DESCRIPTORS: u64 = 64;
 
@@ -46,7 +54,22 @@ fn main() -> ExitCode {
             Ok(())
         })
     };
+    // Only root can become somebody else; without it these are reported as ignored.
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("not root: what the door does with other users is not tested");
+    }
     let tests = vec![
+        test(
+            "sec_001_a_peer_of_another_user_is_refused",
+            a_peer_of_another_user_is_refused,
+        )
+        .with_ignored_flag(!is_root),
+        test(
+            "sec_001_a_broker_of_another_user_is_refused",
+            a_broker_of_another_user_is_refused,
+        )
+        .with_ignored_flag(!is_root),
         test(
             "sec_005_a_deep_topic_kills_busrt_and_not_us",
             a_deep_topic_kills_busrt_and_not_us,
@@ -242,6 +265,61 @@ fn announcements_and_names_cost_no_memory() {
     assert!(grown < 100, "{grown} MiB");
     drop(peers);
     bystanders.end();
+}
+
+/// Does something as another user. The kernel has users by thread.
+fn as_another_user<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let work = move || {
+        let (uid, gid) = (Uid::from_raw(SOMEBODY), Gid::from_raw(SOMEBODY));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        work()
+    };
+    std::thread::spawn(work).join().unwrap()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Even if file modes let it in.
+fn a_peer_of_another_user_is_refused() {
+    let (dir, path) = socket();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut options = BrokerOptions::new();
+    options.listeners.push(Listener::Unix(path.clone()));
+    let broker = runtime.block_on(Broker::start(options)).unwrap();
+    let at = path.clone();
+    let shut_out = as_another_user(move || UnixStream::connect(at).unwrap_err().kind());
+    assert_eq!(shut_out, std::io::ErrorKind::PermissionDenied);
+    set_mode(dir.path(), 0o711);
+    set_mode(&path, 0o666);
+    let at = path.clone();
+    let mut peer = as_another_user(move || Peer::knock(&at));
+    assert_eq!(peer.bytes::<1>(), None, "it was greeted");
+    assert_eq!(broker.stats().refused.get("user"), Some(&1));
+    drop(Peer::enter(&path, "own"));
+    runtime.block_on(broker.stop());
+}
+
+fn a_broker_of_another_user_is_refused() {
+    let (dir, path) = socket();
+    set_mode(dir.path(), 0o777);
+    let at = path.clone();
+    let _listener = as_another_user(move || UnixListener::bind(at).unwrap());
+    let mut options = Options::new(Address::Unix(path.clone()));
+    options.broker = BrokerMode::External;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let opened = runtime.block_on(async { tokio::time::timeout(PATIENCE, open(options)).await });
+    let refused = ConnectError::Refused {
+        address: path.display().to_string(),
+        reason: format!("it belongs to uid {SOMEBODY}, not to this user"),
+    };
+    match opened.unwrap() {
+        Err(OpenError::Connect(reason)) => assert_eq!(reason, refused),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn running_out_of_descriptors_does_not_spin() {
