@@ -62,15 +62,15 @@ pub(crate) struct IssueArgs {
     #[arg(long, default_value = "certs")]
     pub(crate) dir: PathBuf,
 
-    /// Write over a certificate that is there
+    /// Replace a certificate that is there; it is kept as `NAME.SERIAL.pem`
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
-    /// Name of the client
-    pub(crate) name: ClientName,
+    /// Name of the client, or, of an earlier certificate of it, `NAME.SERIAL`
+    pub(crate) name: Issued,
 
     /// Directory of the authority
     #[arg(long, default_value = "certs")]
@@ -107,6 +107,25 @@ impl FromStr for ClientName {
                     .to_owned(),
             )
         }
+    }
+}
+
+/// A file of a certificate, without its ending: the client's name, and the serial number if another
+/// has taken its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Issued(pub(crate) String);
+
+impl FromStr for Issued {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, serial) = text.split_once('.').unwrap_or((text, "0"));
+        name.parse::<ClientName>()?;
+        let hexadecimal = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if serial.is_empty() || !serial.bytes().all(hexadecimal) {
+            return Err("expected a serial number of 0-9 a-f after the dot".to_owned());
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The authority: a directory with its certificate, its key, and its list of what was revoked.
+//!
+//! Invariant: whoever has an [`Authority`] has the directory for itself, by a lock on it that the
+//! kernel gives back, and a certificate that was issued stays on record until it is revoked.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -39,6 +42,7 @@ const SECRET: u32 = 0o600;
 pub(crate) struct Authority {
     directory: PathBuf,
     issuer: Issuer<'static, KeyPair>,
+    _lock: File,
 }
 
 impl Authority {
@@ -51,6 +55,7 @@ impl Authority {
                 .create(directory)
                 .map_err(|reason| cannot("make directory", directory, reason))?;
         }
+        let lock = lock(directory)?;
         unless_there(directory, &[CERTIFICATE, KEY, REVOKED], force)?;
         let key = KeyPair::generate().map_err(|reason| Failure::io("make a key", reason))?;
         let mut params = params(name, AUTHORITY_DAYS);
@@ -60,6 +65,7 @@ impl Authority {
         let this = Self {
             directory: directory.to_owned(),
             issuer: Issuer::new(params, key),
+            _lock: lock,
         };
         this.write(KEY, SECRET, &this.issuer.key().serialize_pem(), force)?;
         this.write(CERTIFICATE, PUBLIC, &certificate.pem(), force)?;
@@ -76,6 +82,7 @@ impl Authority {
                 "no authority in `{directory}`; make one with `eventbus certs init --dir {directory}`"
             )));
         }
+        let lock = lock(directory)?;
         let key =
             KeyPair::from_pem(&read(&path)?).map_err(|reason| cannot("use key", &path, reason))?;
         let path = directory.join(CERTIFICATE);
@@ -84,6 +91,7 @@ impl Authority {
         Ok(Self {
             directory: directory.to_owned(),
             issuer,
+            _lock: lock,
         })
     }
 
@@ -110,18 +118,26 @@ impl Authority {
         let key = KeyPair::generate().map_err(|reason| Failure::io("make a key", reason))?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(signing)?;
         let [pem, secret] = &files;
+        self.keep(name)?;
         self.write(secret, SECRET, &key.serialize_pem(), args.force)?;
         self.write(pem, PUBLIC, &certificate.pem(), args.force)?;
         Ok(params.not_after.date().to_string())
     }
 
+    /// Keeps a certificate that is to be replaced: nothing else knows its serial number.
+    fn keep(&self, name: &str) -> Result<(), Failure> {
+        let path = self.directory.join(format!("{name}.pem"));
+        if !path.exists() {
+            return Ok(());
+        }
+        let serial: String = serial(&path)?.iter().map(|b| format!("{b:02x}")).collect();
+        self.write(&format!("{name}.{serial}.pem"), PUBLIC, &read(&path)?, true)
+    }
+
     /// Adds a certificate to the list; returns how many are in it.
     pub(crate) fn revoke(&self, name: &str) -> Result<usize, Failure> {
         let path = self.directory.join(format!("{name}.pem"));
-        let pem = super::show::first_pem(&path)?;
-        let (_, certificate) = X509Certificate::from_der(&pem)
-            .map_err(|reason| cannot("use certificate", &path, reason))?;
-        let serial = certificate.raw_serial().to_vec();
+        let serial = serial(&path)?;
 
         let path = self.directory.join(REVOKED);
         let pem = super::show::first_pem(&path)?;
@@ -188,6 +204,23 @@ impl Authority {
         };
         whole().map_err(|reason| cannot("write", &path, reason))
     }
+}
+
+/// The serial number of a certificate.
+fn serial(path: &Path) -> Result<Vec<u8>, Failure> {
+    let pem = super::show::first_pem(path)?;
+    let (_, certificate) = X509Certificate::from_der(&pem)
+        .map_err(|reason| cannot("use certificate", path, reason))?;
+    Ok(certificate.raw_serial().to_vec())
+}
+
+/// Waits for the directory.
+fn lock(directory: &Path) -> Result<File, Failure> {
+    let cannot = |reason: std::io::Error| cannot("lock directory", directory, reason);
+    let file = File::open(directory).map_err(cannot)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|reason| cannot(reason.into()))?;
+    Ok(file)
 }
 
 fn place(made: NamedTempFile, path: &Path, force: bool) -> std::io::Result<()> {

@@ -110,6 +110,51 @@ fn what_is_revoked_is_told_once() {
 }
 
 #[test]
+fn revoking_at_the_same_time_revokes_all() {
+    let place = Place::new();
+    done(&place.run("certs init"));
+    let names: Vec<_> = (0..12).map(|n| format!("client{n}")).collect();
+    for name in &names {
+        done(&place.run(&format!("certs issue {name}")));
+    }
+    let running: Vec<_> = names
+        .iter()
+        .map(|name| place.start(&format!("certs revoke {name}"), &[]))
+        .collect();
+    running.into_iter().for_each(|one| done(&one.end()));
+    for name in &names {
+        let again = place.run(&format!("certs revoke {name}"));
+        refused(&again, &format!("`{name}` is revoked already"));
+    }
+}
+
+#[test]
+fn a_certificate_that_was_replaced_can_be_revoked() {
+    let place = Place::new();
+    done(&place.run("certs init"));
+    done(&place.run("certs issue one"));
+    let old = fs::read(place.path().join("certs/one.pem")).unwrap();
+    done(&place.run("certs issue one --force"));
+    let kept: Vec<_> = fs::read_dir(place.path().join("certs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|file| file.starts_with("one.") && file.len() > "one.pem".len())
+        .collect();
+    let [kept] = &kept[..] else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(
+        fs::read(place.path().join("certs").join(kept)).unwrap(),
+        old
+    );
+    let kept = kept.strip_suffix(".pem").unwrap();
+    let told = |n: u32, name: &str| format!("certs/crl.pem  `{name}` revoked; {n} in the list\n");
+    let revoked = place.run(&format!("certs revoke {kept}"));
+    assert_eq!(revoked.stdout, told(1, kept), "{revoked:?}");
+    assert_eq!(place.run("certs revoke one").stdout, told(2, "one"));
+}
+
+#[test]
 fn a_mistake_is_one_sentence_and_a_2() {
     let place = Place::new();
     refused(
