@@ -12,7 +12,10 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
 
 use super::{TlsError, TlsOptions, provider};
 
@@ -75,6 +78,7 @@ impl Material {
             Some(path) => all(Role::Crl, path, &read(Role::Crl, path)?)?,
             None => Vec::new(),
         };
+        check_lists(&own.cert, &roots, options, &crls);
         Ok(Self {
             roots: Arc::new(roots),
             own: Arc::new(own),
@@ -172,6 +176,58 @@ fn check_own(
             let cert = options.cert.display();
             warn!(%cert, %reason, "own certificate is not signed by an authority of the CA file");
             Ok(())
+        }
+    }
+}
+
+/// Says of a list whose time is over that it is: what it revokes stays revoked, so it is used. Only
+/// the lists of the authority that has signed the end's own certificate can be told.
+fn check_lists(
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    options: &TlsOptions,
+    lists: &[CertificateRevocationListDer<'_>],
+) {
+    let Some(crl) = &options.crl else {
+        return;
+    };
+    let read = |list: &CertificateRevocationListDer<'_>| {
+        let list = OwnedCertRevocationList::from_der(list).ok()?;
+        Some(CertRevocationList::from(list))
+    };
+    let lists: Vec<_> = lists.iter().filter_map(read).collect();
+    let lists: Vec<_> = lists.iter().collect();
+    let Some((leaf, between)) = chain.split_first() else {
+        return;
+    };
+    let (Ok(leaf), Ok(revocation)) = (
+        EndEntityCert::try_from(leaf),
+        RevocationOptionsBuilder::new(&lists),
+    ) else {
+        return;
+    };
+    let revocation = revocation
+        .with_depth(RevocationCheckDepth::EndEntity)
+        .with_status_policy(UnknownStatusPolicy::Allow)
+        .with_expiration_policy(ExpirationPolicy::Enforce)
+        .build();
+    let algorithms = provider().signature_verification_algorithms.all;
+    let now = UnixTime::now();
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        let revocation = Some(revocation);
+        let checked = leaf.verify_for_usage(
+            algorithms,
+            &roots.roots,
+            between,
+            now,
+            usage,
+            revocation,
+            None,
+        );
+        if let Err(webpki::Error::CrlExpired { next_update, .. }) = checked {
+            let (crl, at) = (crl.display(), date(next_update));
+            warn!(%crl, at, "the time of the revocation list is over; it is used all the same");
+            return;
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Authority, DAY, RawClient, TLS_1_2, alert, broker, broker_with, chain_and_key, options, port,
-    refused, run, until,
+    Authority, DAY, RawClient, TLS_1_2, alert, broker, broker_with, chain_and_key, logs, options,
+    port, refused, run, until,
 };
 
 /// Why a session with these certificates does not get in.
@@ -223,6 +223,28 @@ fn a_revoked_client() {
         assert_eq!(told, by_broker("this client's certificate was revoked"));
         refused(&broker, "revoked").await;
         alice.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+/// A list whose time is over still bars whom it bars, and the log says that it is old.
+#[test]
+fn a_list_whose_time_is_over_is_used_and_told() {
+    run(async {
+        let ca = Authority::new();
+        let crl = ca.revoke_until(&["one"], SystemTime::now() - DAY / 2);
+        let broker = broker(ca.server().crl(crl.clone())).await;
+        let told = format!("crl={}", crl.display());
+        let lines = logs().lock().unwrap().clone();
+        assert!(lines.lines().any(|line| {
+            line.contains("the time of the revocation list is over") && line.contains(&told)
+        }));
+        let told = by_broker("this client's certificate was revoked");
+        assert_eq!(problem(port(&broker), ca.client("one")).await, told);
+        let two = open(options(port(&broker), ca.client("two")))
+            .await
+            .unwrap();
+        two.shutdown().await.unwrap();
         broker.stop().await;
     });
 }

@@ -118,6 +118,11 @@ impl Authority {
 
     /// Writes the list of those who are revoked.
     pub(crate) fn revoke(&self, names: &[&str]) -> std::path::PathBuf {
+        self.revoke_until(names, SystemTime::now() + DAY)
+    }
+
+    /// Writes one whose time is over then.
+    pub(crate) fn revoke_until(&self, names: &[&str], until: SystemTime) -> std::path::PathBuf {
         let now = SystemTime::now();
         let revoked = |name: &&str| RevokedCertParams {
             serial_number: SerialNumber::from_slice(name.as_bytes()),
@@ -127,7 +132,7 @@ impl Authority {
         };
         let list = CertificateRevocationListParams {
             this_update: (now - DAY).into(),
-            next_update: (now + DAY).into(),
+            next_update: until.into(),
             crl_number: SerialNumber::from(1_u64 + names.len() as u64),
             issuing_distribution_point: None,
             revoked_certs: names.iter().map(revoked).collect(),
