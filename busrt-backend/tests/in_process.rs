@@ -45,6 +45,7 @@ fn run(test: impl Future<Output = ()>) {
 async fn opened() -> Arc<BusrtBus> {
     let mut options = Options::new(Address::InProcess);
     options.limits.publish_deadline = LONG;
+    options.connect_timeout = LONG;
     open(options).await.unwrap()
 }
 
