@@ -233,6 +233,25 @@ fn sec_004_who_may_do_nothing_has_no_part_in_the_bus() {
     scene.end(2);
 }
 
+/// SEC-004: a session that may do nothing is told so at once.
+#[test]
+fn sec_004_a_session_that_may_do_nothing_is_told() {
+    let scene = Scene::new(|options: &mut BrokerOptions| {
+        options.acl = Acl::default().with("nobody", AclRule::deny_all());
+    });
+    let mut options = Options::new(Address::Unix(scene.path.clone()));
+    options.broker = BrokerMode::External;
+    options.name = Some("nobody".to_owned());
+    options.connect_timeout = Duration::from_secs(3_600);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let opening = async { tokio::time::timeout(peer::PATIENCE, open(options)).await };
+    let refused = runtime.block_on(opening).unwrap().unwrap_err().to_string();
+    assert!(
+        refused.contains("neither to publish nor to subscribe"),
+        "{refused}"
+    );
+}
+
 /// SEC-004: a session under a rule gets errors, keeps its connection, and does what it may.
 #[test]
 fn sec_004_a_session_is_refused_by_error_and_lives_on() {

@@ -22,7 +22,7 @@ use super::node::Node;
 use super::writer::Writer;
 use crate::broker::DIRECTORY;
 use crate::transport::Client;
-use crate::wire::Control;
+use crate::wire::{Control, Refusal};
 
 /// What the name of every session on a stock broker begins with.
 pub(crate) const STOCK_PREFIX: &str = "eb-";
@@ -85,7 +85,15 @@ impl Membership {
             state.polled = false;
             state.refused = None;
         }
-        if has_directory(client, &Control::Join, patience).await? {
+        let has_directory = has_directory(client, &Control::Join, patience).await;
+        if has_directory
+            .as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::Access)
+        {
+            node.state.lock().refused = Some(Refusal::NotAllowed);
+            node.changed.notify_waiters();
+        }
+        if has_directory? {
             node.credit_budget
                 .store(super::CREDIT_BUDGET, Ordering::Relaxed);
             return Ok(Self::Directory);

@@ -69,6 +69,9 @@ pub enum Refusal {
     /// The subscription's name is in use.
     #[error("the name is in use")]
     NameInUse,
+    /// The broker's rules allow this client nothing.
+    #[error("its rules allow this client neither to publish nor to subscribe")]
+    NotAllowed,
     /// The broker has as many sessions as it may have.
     #[error("it has as many connections as it may have")]
     TooManyMembers,
@@ -382,6 +385,7 @@ impl Refusal {
         match self {
             Self::NameInUse => 0,
             Self::TooManyMembers => 1,
+            Self::NotAllowed => 2,
         }
     }
 
@@ -389,6 +393,7 @@ impl Refusal {
         match r.u8("refusal")? {
             0 => Ok(Self::NameInUse),
             1 => Ok(Self::TooManyMembers),
+            2 => Ok(Self::NotAllowed),
             _ => Err(WireError::Invalid { field: "refusal" }),
         }
     }
