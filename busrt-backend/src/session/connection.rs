@@ -208,7 +208,7 @@ impl Connection {
             }
             if self.stopping {
                 writer.acknowledge().await?;
-                writer.leave(&membership.farewell(&node)).await?;
+                writer.leave(&membership.farewell(&node)).await;
                 return Ok(());
             }
             tokio::select! {

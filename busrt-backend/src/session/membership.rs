@@ -129,9 +129,7 @@ impl Node {
 
     /// Opens a link to a subscription of our own.
     pub(crate) fn open_own(&self, info: SubscriptionInfo) {
-        if let Some(forgotten) = self.outbox.open_link(&self.name, info, false) {
-            self.count_lost(&forgotten.0, forgotten.1);
-        }
+        self.give_up(self.outbox.open_link(&self.name, info, false));
     }
 
     /// The directory knows a node that will say hello. Whoever is not announced so is a stranger,
@@ -311,9 +309,7 @@ impl Node {
                 state.remote_names.insert(info.name.clone(), holder);
             }
         }
-        if let Some(forgotten) = self.outbox.open_link(&name, info, true) {
-            self.count_lost(&forgotten.0, forgotten.1);
-        }
+        self.give_up(self.outbox.open_link(&name, info, true));
     }
 
     /// Whether a subscription of ours has the name. Of two that are made at once, the one of the
@@ -460,20 +456,16 @@ impl Node {
     }
 
     /// Ends links that are given up: their receipts fail, and what was not acknowledged is lost.
-    fn give_up(&self, links: Vec<(Arc<Link>, u64)>) {
+    fn give_up(&self, links: impl IntoIterator<Item = (Arc<Link>, u64)>) {
         for (link, missing) in links {
-            self.count_lost(&link, missing);
+            if missing > 0 {
+                let first = link.received();
+                warn!(subscription = %link.name, peer = %link.peer, publisher = %self.publisher, first, events = missing, "given up");
+            }
+            // Whoever is told that it is lost may look at the count.
+            count(&self.given_up, missing);
+            link.end(LinkState::Lost);
         }
-    }
-
-    fn count_lost(&self, link: &Link, missing: u64) {
-        if missing > 0 {
-            let first = link.received();
-            warn!(subscription = %link.name, peer = %link.peer, publisher = %self.publisher, first, events = missing, "given up");
-        }
-        // Whoever is told that it is lost may look at the count.
-        count(&self.given_up, missing);
-        link.end(LinkState::Lost);
     }
 
     /// Returns the credit set aside for a peer; forgets it if too many are remembered.

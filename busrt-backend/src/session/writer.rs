@@ -65,7 +65,7 @@ impl Writer {
     /// Leaves, behind the last events, because whoever hears of it forgets our links; and waits
     /// until the broker has handled it. The broker drops what it has not read yet if it finds,
     /// writing to us, that we are gone.
-    pub(crate) async fn leave(&mut self, whom: &[Arc<str>]) -> Result<(), Error> {
+    pub(crate) async fn leave(&mut self, whom: &[Arc<str>]) {
         let leave = Control::Leave.write();
         let mut handled = None;
         for to in whom {
@@ -80,7 +80,6 @@ impl Writer {
         if let Some(handled) = handled {
             let _ = timeout(LEAVE_PATIENCE, handled).await;
         }
-        Ok(())
     }
 
     /// Sends a message to one client. A client that is gone is no error: the directory tells.

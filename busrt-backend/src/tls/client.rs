@@ -190,11 +190,7 @@ fn client_config(material: Material, options: &TlsOptions) -> Result<ClientConfi
     let verifier = WebPkiServerVerifier::builder_with_provider(material.roots, provider())
         .with_crls(material.crls)
         .build()
-        .map_err(|e| {
-            let path = options.crl.as_ref().unwrap_or(&options.ca);
-            let role = options.crl.as_ref().map_or(Role::Ca, |_| Role::Crl);
-            files::unusable(role, path, &e)
-        })?;
+        .map_err(|e| files::no_verifier(options, &e))?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| files::unusable(Role::Cert, &options.cert, &e))?

@@ -249,6 +249,14 @@ fn empty(role: Role, path: &Path) -> TlsError {
     }
 }
 
+/// Authorities, or lists of revoked certificates, that no verifier can be made of.
+pub(super) fn no_verifier(options: &TlsOptions, reason: &impl std::fmt::Display) -> TlsError {
+    match &options.crl {
+        Some(crl) => unusable(Role::Crl, crl, reason),
+        None => unusable(Role::Ca, &options.ca, reason),
+    }
+}
+
 pub(super) fn unusable(role: Role, path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::Unusable {
         role: role.name(),
