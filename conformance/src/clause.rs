@@ -17,7 +17,7 @@ use crate::verdict::Checked;
 pub enum Level {
     /// A bus that breaks it is not a bus.
     Must,
-    /// A bus may break it, and says so.
+    /// A bus may break it, and the table says so; the run does not fail for it.
     Should,
 }
 
@@ -51,30 +51,41 @@ impl fmt::Debug for Clause {
     }
 }
 
-/// A clause of the contract that no function checks, and why.
+/// An id of the contract whose part of the product does not exist yet, so that no function can
+/// check it: waived in every phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unchecked {
+pub struct Unbuilt {
     /// The contract's id.
     pub id: &'static str,
-    /// Why it is not checked here.
+    /// What is missing, beginning with `not built: `.
     pub reason: &'static str,
 }
 
-/// Makes a [`Clause`] of an async function.
+/// Makes a [`Clause`] of an async function: binding unless `should` stands after its title.
 macro_rules! clause {
     ($id:literal, $module:ident::$function:ident, $title:literal) => {
         clause!($id, $module::$function, $title, needs: &[], alone: false)
+    };
+    ($id:literal, $module:ident::$function:ident, $title:literal, should) => {
+        clause!(@ Should, $id, $module::$function, $title, &[], false)
+    };
+    ($id:literal, $module:ident::$function:ident, $title:literal, should, needs: $needs:expr) => {
+        clause!(@ Should, $id, $module::$function, $title, $needs, false)
     };
     ($id:literal, $module:ident::$function:ident, $title:literal, needs: $needs:expr) => {
         clause!($id, $module::$function, $title, needs: $needs, alone: false)
     };
     ($id:literal, $module:ident::$function:ident, $title:literal,
      needs: $needs:expr, alone: $alone:literal) => {
+        clause!(@ Must, $id, $module::$function, $title, $needs, $alone)
+    };
+    (@ $level:ident, $id:literal, $module:ident::$function:ident, $title:literal,
+     $needs:expr, $alone:literal) => {
         $crate::clause::Clause {
             id: $id,
             name: stringify!($function),
             title: $title,
-            level: $crate::clause::Level::Must,
+            level: $crate::clause::Level::$level,
             needs: $needs,
             alone: $alone,
             run: |context| Box::pin($module::$function(context)),

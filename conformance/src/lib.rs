@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each clause becomes a test named `phase::clause`, the arguments are those of any Rust test, and
-//! the run ends with a table. A clause that a backend does not hold yet is waived with a reason and
+//! the run ends with a table. A broken clause fails the run, unless it is a SHOULD. A clause that a backend does not hold yet is waived with a reason and
 //! shown as waived; a clause that never came to exercise its subject is inconclusive and fails the
 //! run. Nothing asserts how fast a bus is.
 //!
@@ -33,8 +33,8 @@ mod runner;
 pub mod stage;
 mod verdict;
 
-pub use clause::{Clause, Level, Run, Unchecked};
-pub use clauses::{CLAUSES, UNCHECKED, clause_of};
+pub use clause::{Clause, Level, Run, Unbuilt};
+pub use clauses::{CLAUSES, UNBUILT, clause_of};
 pub use harness::{
     Answer, Caller, Capability, Comparison, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig,
     Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,

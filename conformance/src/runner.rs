@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use parking_lot::{Mutex, RwLock};
 
 use crate::clause::Clause;
-use crate::clauses::CLAUSES;
+use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
 use crate::report::Table;
 use crate::stage::{Context, Patience};
@@ -41,13 +41,14 @@ pub fn run_clause_within(
     if let Some(reason) = not_applicable(&**harness, clause) {
         return Verdict::NotApplicable(reason);
     }
-    if clause.alone {
+    let verdict = if clause.alone {
         let _alone = PROCESS.write();
         watched(patience, harness, clause)
     } else {
         let _shared = PROCESS.read();
         watched(patience, harness, clause)
-    }
+    };
+    verdict.at(clause.level)
 }
 
 fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> Verdict {
@@ -107,13 +108,13 @@ fn not_applicable(harness: &dyn Harness, clause: &Clause) -> Option<String> {
     Some(lacking.lack().to_owned())
 }
 
-/// Verdicts by phase and clause name.
+/// Verdicts by phase and clause name, or by phase and id of what is not built.
 pub(crate) type Verdicts = BTreeMap<(String, &'static str), Verdict>;
 
 /// Runs every clause for each phase as tests named `phase::clause`, with the arguments of the
 /// process, and ends with a table. For the `main` of a test with `harness = false`.
 ///
-/// Fails if a clause was broken or inconclusive. A waived clause is listed as ignored; asked for
+/// Fails if a clause that is a MUST was broken, or any was inconclusive. A waived clause is listed as ignored; asked for
 /// with `--ignored`, it runs and is judged like any other.
 #[must_use]
 pub fn run(harnesses: Vec<Arc<dyn Harness>>) -> ExitCode {
@@ -129,6 +130,9 @@ pub fn run_with(arguments: &Arguments, harnesses: Vec<Arc<dyn Harness>>) -> Exit
         for harness in &harnesses {
             trials.push(trial(harness, clause, &verdicts, arguments));
         }
+    }
+    for harness in &harnesses {
+        waive_unbuilt(harness.name(), arguments, &mut verdicts.lock());
     }
     let conclusion = libtest_mimic::run(arguments, trials);
     // A runner that starts a process per test wants neither a list nor a table around it.
@@ -165,6 +169,18 @@ fn trial(
     trial
 }
 
+/// Enters the ids that nothing can check yet, those of them that were asked for.
+fn waive_unbuilt(phase: &str, arguments: &Arguments, verdicts: &mut Verdicts) {
+    for unbuilt in UNBUILT {
+        let name = format!("{phase}::{}", unbuilt.id.to_lowercase().replace('-', "_"));
+        let asked_for = !arguments.is_filtered_out(&Trial::test(name, || Ok(())));
+        if asked_for {
+            let waived = Verdict::Waived(unbuilt.reason.to_owned());
+            verdicts.insert((phase.to_owned(), unbuilt.id), waived);
+        }
+    }
+}
+
 /// The verdict that is known before the clause runs.
 fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
     if let Some(reason) = not_applicable(harness, clause) {
@@ -182,6 +198,9 @@ fn outcome(verdict: Verdict) -> Result<Completion, Failed> {
         Verdict::Pass => Ok(Completion::Completed),
         Verdict::Fail(reason) => Err(reason.into()),
         Verdict::Inconclusive(reason) => Err(format!("inconclusive: {reason}").into()),
-        Verdict::NotApplicable(_) | Verdict::Waived(_) => Ok(Completion::ignored_with(verdict)),
+        // No failure of the run, and no pass either.
+        Verdict::FailShould(_) | Verdict::NotApplicable(_) | Verdict::Waived(_) => {
+            Ok(Completion::ignored_with(verdict))
+        }
     }
 }

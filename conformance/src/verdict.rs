@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::clause::Level;
+
 /// How a clause ended for a phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -14,6 +16,8 @@ pub enum Verdict {
     Pass,
     /// The clause was broken; the text names the anomaly.
     Fail(String),
+    /// A clause that is a SHOULD was broken, in the same words. Does not fail the run.
+    FailShould(String),
     /// The clause never came to exercise its subject. Counts as a failure of the run.
     Inconclusive(String),
     /// The phase has no such thing, by a capability that it declares.
@@ -29,12 +33,22 @@ impl Verdict {
         matches!(self, Self::Fail(_) | Self::Inconclusive(_))
     }
 
+    /// The verdict on a clause of this level: what breaks a SHOULD fails nothing.
+    #[must_use]
+    pub fn at(self, level: Level) -> Self {
+        match (self, level) {
+            (Self::Fail(reason), Level::Should) => Self::FailShould(reason),
+            (verdict, _) => verdict,
+        }
+    }
+
     /// One word for a table.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
             Self::Fail(_) => "FAIL",
+            Self::FailShould(_) => "FAIL (should)",
             Self::Inconclusive(_) => "INCONCLUSIVE",
             Self::NotApplicable(_) => "n/a",
             Self::Waived(_) => "waived",
@@ -47,6 +61,7 @@ impl Verdict {
         match self {
             Self::Pass => None,
             Self::Fail(reason)
+            | Self::FailShould(reason)
             | Self::Inconclusive(reason)
             | Self::NotApplicable(reason)
             | Self::Waived(reason) => Some(reason),
@@ -164,6 +179,17 @@ mod tests {
         assert!(!Verdict::Waived(text()).fails_the_run());
         assert!(!Verdict::NotApplicable(text()).fails_the_run());
         assert!(!Verdict::Pass.fails_the_run());
+    }
+
+    #[test]
+    fn a_broken_should_fails_no_run_and_is_no_pass() {
+        let broken = || Verdict::Fail("late".into());
+        let should = broken().at(Level::Should);
+        assert!(!should.fails_the_run());
+        assert_eq!(should.to_string(), "FAIL (should): late");
+        assert_eq!(broken().at(Level::Must), broken());
+        let unexercised = Verdict::Inconclusive("nothing".into());
+        assert_eq!(unexercised.clone().at(Level::Should), unexercised);
     }
 
     #[test]
