@@ -31,9 +31,17 @@ const IMPORTS: [(&str, &[&str]); 8] = [
             "shadow",
         ],
     ),
-    // The backend is for its program `soak` alone.
-    ("conformance", &["eventbus-trait", "busrt-backend"]),
-    ("eventbus-cli", &["eventbus"]),
+    // What is above the trait is for its feature `phases` and its program `soak` alone.
+    (
+        "conformance",
+        &[
+            "eventbus-trait",
+            "crossbeam-backend",
+            "busrt-backend",
+            "shadow",
+        ],
+    ),
+    ("eventbus-cli", &["eventbus", "conformance"]),
 ];
 
 fn root() -> &'static Path {

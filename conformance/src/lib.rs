@@ -28,6 +28,8 @@ mod harness;
 pub mod history;
 pub mod mutants;
 pub mod peer;
+#[cfg(all(unix, feature = "phases"))]
+pub mod phases;
 mod report;
 mod runner;
 pub mod stage;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance::mutants::{Defect, MUTANTS, MutantHarness};
+use conformance::phases::Shadow;
 use conformance::{
     CLAUSES, Capability, Clause, Comparison, Harness, Patience, Rig, ShadowHarness, ShadowRig,
     Verdict, Wrap, clause_of, run_clause, run_clause_within,
 };
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
-use support::mirrored::Shadow;
 use support::pretend::Pretend;
 
 /// Some mutants hang, which is how they are caught; the crossbeam phase answers well within this.

@@ -6,8 +6,6 @@
 //!
 //! `PROPTEST_CASES` sets the number of programs per phase.
 
-mod support;
-
 #[path = "state_machine/known.rs"]
 mod known;
 #[path = "state_machine/machine.rs"]
@@ -20,12 +18,12 @@ use std::sync::Arc;
 
 use conformance::Harness;
 use conformance::mutants::{Defect, MutantHarness};
+use conformance::phases::{Crossbeam, InProcess, Shadow, Unix, phases};
 use machine::Machine;
 use model::{Model, Operation};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::FileFailurePersistence;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use support::{Crossbeam, InProcess, Unix, mirrored::Shadow};
 
 /// A phase, by a type, as the macro below wants it.
 trait Phase {
@@ -108,7 +106,7 @@ prop_state_machine! {
 /// changes the generator; these are kept as what they are.
 #[test]
 fn known_programs_on_every_phase() {
-    for harness in support::phases() {
+    for harness in phases() {
         for (wrong, program) in known::programs() {
             println!("{}: {wrong}", harness.name());
             for _ in 0..20 {

@@ -1,12 +1,10 @@
 //! Every clause for every phase; ends with the table.
 
-mod support;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Brokers and peers of the phases that can be hurt are this program again.
-    if let Some(ended) = support::doors::life_as_a_child() {
+    if let Some(ended) = conformance::phases::life_as_a_child() {
         return ended;
     }
     if std::env::var_os("RUST_LOG").is_some() {
@@ -19,5 +17,5 @@ fn main() -> ExitCode {
     if let Err(reason) = conformance::fault::busrtd() {
         eprintln!("{reason}");
     }
-    conformance::run(support::phases())
+    conformance::run(conformance::phases::phases())
 }

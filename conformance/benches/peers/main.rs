@@ -17,7 +17,6 @@
     reason = "a benchmark that cannot go on stops"
 )]
 
-mod certificates;
 mod ours;
 mod raw;
 

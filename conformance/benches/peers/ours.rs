@@ -40,7 +40,7 @@ pub(crate) fn unix(events: u64) -> Duration {
 /// The TCP phase, with TLS, and the broker in this process.
 pub(crate) fn tcp(events: u64) -> Duration {
     let runtime = runtime();
-    let (tls, _directory) = crate::certificates::for_broker_and_client().unwrap();
+    let (tls, _directory) = conformance::phases::for_broker_and_client().unwrap();
     let mut options = Options::new(Address::Tcp {
         host: "127.0.0.1".to_owned(),
         port: 0,

@@ -4,7 +4,7 @@
 //! taken for one that survived them. Nothing here knows a bus: it works on sockets and processes.
 //! The timers in here are the faults themselves; whoever uses them waits for conditions.
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "phases", feature = "soak"))]
 mod authority;
 mod broker;
 mod busrtd;
@@ -13,7 +13,7 @@ mod proxy;
 mod rules;
 mod stream;
 
-#[cfg(feature = "soak")]
+#[cfg(any(feature = "phases", feature = "soak"))]
 pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;
 pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance::peer::{Part, play};
+use conformance::phases::Crossbeam;
 use conformance::{
     Answer, Caller, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig, Harness, Opening, Peer,
     Rig,
@@ -31,7 +32,7 @@ impl Harness for Pretend {
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
-        super::Crossbeam.start(limits).await
+        Crossbeam.start(limits).await
     }
 
     fn faults(&self) -> Option<&dyn FaultHarness> {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fault::Authority;
+use crate::{Answer, Caller, DoorHarness, DoorRig, Rig};
 use async_trait::async_trait;
 use busrt_backend::broker::{Acl, AclRule, Broker, BrokerOptions, Listener};
 use busrt_backend::tls::TlsOptions;
 use busrt_backend::{Address, BrokerMode, Options, open};
-use conformance::fault::Authority;
-use conformance::{Answer, Caller, DoorHarness, DoorRig, Rig};
 use eventbus_trait::{EventBus, Limits, TopicFilter};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Wrap};
 use async_trait::async_trait;
 use busrt_backend::Address;
-use conformance::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Wrap};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use shadow::{Reason, Report, ShadowBus, ShadowOptions, Verdict};
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A shadow of crossbeam and in-process busrt.
 #[derive(Debug)]
-pub(crate) struct Shadow;
+pub struct Shadow;
 
 #[async_trait]
 impl Harness for Shadow {

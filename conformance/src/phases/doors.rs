@@ -7,11 +7,11 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fault::Place;
+use crate::peer::{Part, play};
 use busrt_backend::broker::{Broker, BrokerOptions, Listener};
 use busrt_backend::tls::TlsOptions;
 use busrt_backend::{Address, Backoff, BrokerMode, Options, open};
-use conformance::fault::Place;
-use conformance::peer::{Part, play};
 use eventbus_trait::{EventBus, Limits};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ pub(crate) enum At {
 pub(crate) struct Files(PathBuf, PathBuf, PathBuf);
 
 impl Files {
-    pub(crate) fn of(certificate: conformance::fault::Certificate) -> Self {
+    pub(crate) fn of(certificate: crate::fault::Certificate) -> Self {
         Self(certificate.ca, certificate.cert, certificate.key)
     }
 
@@ -133,8 +133,12 @@ pub(crate) fn beside(place: &Place, directory: &TempDir, name: &str) -> Place {
     }
 }
 
-/// If this process is one that a test has started: its whole life.
-pub(crate) fn life_as_a_child() -> Option<ExitCode> {
+/// If this process is one that a phase has started, as a broker or as a peer: its whole life.
+///
+/// `main` of a program that runs clauses on [`phases`](super::phases) calls it before it does
+/// anything else, and ends with what it returns.
+#[must_use]
+pub fn life_as_a_child() -> Option<ExitCode> {
     let (part, door) = (std::env::var(PART).ok()?, std::env::var(DOOR).ok()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,0 +1,78 @@
+//! The released `busrtd` as a phase: the session has to cope with the program as it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventbus_trait::{EventBus, Limits};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::doors::{At, Door, private_directory};
+use super::faulty;
+use crate::fault::BrokerProcess;
+use crate::harness::{Capability, FaultHarness, Harness, Rig, Waiver};
+
+/// A stock `busrtd` behind a UNIX socket, in a process of its own.
+#[derive(Debug)]
+pub struct Busrtd;
+
+#[async_trait]
+impl Harness for Busrtd {
+    fn name(&self) -> &str {
+        "busrtd"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        let directory = private_directory()?;
+        let socket = directory.path().join("bus.sock");
+        let door = Door {
+            at: At::Unix(socket.clone()),
+            keepalive: Duration::from_secs(30),
+        };
+        let broker = BrokerProcess::busrtd(&socket, door.keepalive)?;
+        Ok(Box::new(OnBusrtd {
+            bus: door.open(limits).await?,
+            _broker: Mutex::new(broker),
+            _directory: directory,
+        }))
+    }
+
+    fn faults(&self) -> Option<&dyn FaultHarness> {
+        Some(&faulty::Kind::Busrtd)
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::Shadow
+    }
+
+    fn waivers(&self) -> Vec<Waiver> {
+        let of = |id, reason| Waiver { id, reason };
+        vec![
+            of(
+                "SEC-001",
+                "a stock busrtd deletes what is at its path and binds by its umask",
+            ),
+            of("SEC-002", "a stock busrtd has no TLS"),
+            of("SEC-003", "a stock busrtd binds names to nothing"),
+            of("SEC-004", "a stock busrtd has no access lists"),
+            of(
+                "SEC-005",
+                "a stock busrtd checks no frame, and dies of some",
+            ),
+            of("SEC-006", "a stock busrtd has no limit of connections"),
+        ]
+    }
+}
+
+struct OnBusrtd {
+    bus: Arc<dyn EventBus>,
+    _broker: Mutex<BrokerProcess>,
+    _directory: TempDir,
+}
+
+impl Rig for OnBusrtd {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+}
