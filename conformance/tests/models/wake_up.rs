@@ -1,33 +1,28 @@
-//! `signal`, explored by loom: no interleaving of senders and receiver loses a wake-up.
+//! `Signal`: no interleaving of senders and receiver loses a wake-up.
 //!
-//! The module is compiled here a second time, with loom's primitives. Each mutant below has one
-//! step of it wrong, and the same model must find that out.
+//! Each mutant below has one step of it wrong, and the same model must find that out.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    unreachable_pub,
-    missing_docs,
-    reason = "a test may panic and has no documentation"
-)]
-
-mod sync {
+pub(crate) mod sync {
+    //! What `signal` names its primitives by, here loom's.
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard as Guard};
 }
 
-#[path = "../src/signal.rs"]
-mod signal;
+#[path = "../../../eventbus-trait/src/signal.rs"]
+pub(crate) mod signal;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize as Counter, Ordering as Count};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use loom::sync::{Mutex, MutexGuard, Notify};
+use loom::sync::{Mutex, MutexGuard};
 use loom::thread;
 use signal::Signal;
+
+use crate::explore::{Bed, Model, must_fail};
+
+/// What the models here stand behind.
+const COVERS: &[&str] = &["FLW-004"];
 
 /// Waking one receiver, right or wrong.
 trait Bell: Default + Send + Sync + 'static {
@@ -155,16 +150,6 @@ impl Bell for ArmedEmpty {
     }
 }
 
-/// What the receiver sleeps on. Not `park`: loom lets an `unpark` end a `join` as well.
-#[derive(Default)]
-struct Bed(Notify);
-
-impl Wake for Bed {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
-
 /// `senders` put one item each; the receiver sleeps until it has them all, one after another. A
 /// lost wake-up leaves it asleep for ever, which loom calls a deadlock.
 fn all_arrive<B: Bell>(senders: usize) {
@@ -185,7 +170,7 @@ fn all_arrive<B: Bell>(senders: usize) {
     for wanted in 1..=senders {
         let look = || queued.load(Ordering::Relaxed) >= wanted;
         while !look() && !bell.last_look(&waker, look) {
-            bed.0.wait();
+            bed.sleep();
         }
     }
     for thread in threads {
@@ -193,51 +178,26 @@ fn all_arrive<B: Bell>(senders: usize) {
     }
 }
 
-/// Explores `model` and returns the number of executions.
-fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
-    let executions = Arc::new(Counter::new(0));
-    let seen = Arc::clone(&executions);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(move || {
-        seen.fetch_add(1, Count::Relaxed);
-        model();
-    });
-    executions.load(Count::Relaxed)
-}
-
-/// Explores a mutant and expects a receiver that sleeps for ever.
-fn must_deadlock(model: impl Fn() + Send + Sync + 'static) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| explore(3, model)));
-    let panic = outcome.expect_err("the model sees the mutant's bug");
-    let message = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_default();
-    assert!(message.contains("deadlock"), "{message}");
-}
-
 /// Covers `Signal::notify` and `Signal::register`: the flag is raised before the last look.
 #[test]
 fn one_sender_wakes_the_receiver() {
-    let executions = explore(3, || all_arrive::<Signal>(1));
-    println!("{executions} executions");
-    assert!(executions >= 40);
+    Model::new("signal-one-sender", COVERS)
+        .preemptions(3)
+        .explore(40, || all_arrive::<Signal>(1));
 }
 
 /// Covers `Signal::wake`.
 #[test]
 fn waking_without_counting_loses_nothing_either() {
-    let executions = explore(3, || all_arrive::<Uncounted>(1));
-    println!("{executions} executions");
-    assert!(executions >= 40);
+    Model::new("signal-uncounted", COVERS)
+        .preemptions(3)
+        .explore(40, || all_arrive::<Uncounted>(1));
 }
 
 /// Covers `Signal::rung`: whoever has seen the items has seen their number.
 #[test]
 fn every_ring_is_counted_once() {
-    let executions = explore(2, || {
+    Model::new("signal-rung", &["DEL-008"]).explore(2, || {
         let signal = Arc::new(Signal::new());
         let other = thread::spawn({
             let signal = Arc::clone(&signal);
@@ -248,36 +208,31 @@ fn every_ring_is_counted_once() {
         other.join().unwrap();
         assert_eq!(signal.rung(), 2);
     });
-    assert!(executions >= 2);
 }
 
 /// Covers `Signal::notify` by several senders at once.
 #[test]
 fn two_senders_wake_the_receiver_for_each_item() {
-    let executions = explore(2, || all_arrive::<Signal>(2));
-    println!("{executions} executions");
-    assert!(executions >= 2_000);
+    Model::new("signal-two-senders", COVERS).explore(2_000, || all_arrive::<Signal>(2));
 }
 
 /// Covers `Signal::take`: the waker is called later, when another sender may be at it.
 #[test]
 fn a_waker_called_later_is_not_lost() {
-    let executions = explore(2, || all_arrive::<Deferred>(2));
-    println!("{executions} executions");
-    assert!(executions >= 2_000);
+    Model::new("signal-deferred", COVERS).explore(2_000, || all_arrive::<Deferred>(2));
 }
 
 #[test]
 fn the_model_sees_a_flag_raised_after_the_last_look() {
-    must_deadlock(|| all_arrive::<RaisedLate>(1));
+    must_fail("deadlock", || all_arrive::<RaisedLate>(1));
 }
 
 #[test]
 fn the_model_sees_a_missing_fence() {
-    must_deadlock(|| all_arrive::<Unfenced>(1));
+    must_fail("deadlock", || all_arrive::<Unfenced>(1));
 }
 
 #[test]
 fn the_model_sees_a_flag_raised_before_the_waker_is_there() {
-    must_deadlock(|| all_arrive::<ArmedEmpty>(1));
+    must_fail("deadlock", || all_arrive::<ArmedEmpty>(1));
 }

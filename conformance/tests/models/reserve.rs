@@ -1,34 +1,29 @@
-//! `room`, explored by loom: no place is given out twice, no waiting publisher is forgotten.
+//! `Room`: no place is given out twice, no waiting publisher is forgotten.
 //!
-//! The module is compiled here a second time, with loom's primitives. Each mutant below has one
-//! step of it wrong, and the same model must find that out.
+//! Each mutant below has one step of it wrong, and the same model must find that out.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arc_with_non_send_sync,
-    unreachable_pub,
-    reason = "a test may panic, and loom itself watches over the cells that threads share"
-)]
-
-mod sync {
+pub(crate) mod sync {
+    //! What `room` names its primitives by, here loom's.
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard as Guard};
 }
 
-#[path = "../src/room.rs"]
+#[path = "../../../crossbeam-backend/src/room.rs"]
 mod room;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize as Counter, Ordering as Count};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use loom::cell::UnsafeCell;
+use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use loom::sync::{Mutex, Notify};
 use loom::thread;
 use room::{NoRoom, Room, Wakes};
+
+use crate::explore::{Bed, Model, must_fail};
+
+/// What the models here stand behind.
+const COVERS: &[&str] = &["FLW-001", "FLW-004"];
 
 /// Room in a queue, right or wrong.
 trait Places: Send + Sync + Sized + 'static {
@@ -234,16 +229,6 @@ impl Places for CheckThenAct {
     }
 }
 
-/// What a publisher sleeps on.
-#[derive(Default)]
-struct Bed(Notify);
-
-impl Wake for Bed {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
-
 /// Takes a place in all rooms, and sleeps while one has none: as `wait::publish` does it.
 fn reserve_or_sleep<R: Places>(rooms: &[&R], token: u64) -> Result<(), NoRoom> {
     let mut at = match R::reserve_all(rooms) {
@@ -261,7 +246,7 @@ fn reserve_or_sleep<R: Places>(rooms: &[&R], token: u64) -> Result<(), NoRoom> {
                 return Ok(());
             }
             Err((_, NoRoom::Closed)) => return Err(NoRoom::Closed),
-            Err((full, NoRoom::Full)) if full == at => bed.0.wait(),
+            Err((full, NoRoom::Full)) if full == at => bed.sleep(),
             Err((full, NoRoom::Full)) => {
                 rooms[at].forget(token);
                 at = full;
@@ -371,56 +356,37 @@ fn one_waits_for_a_room_that_closes<R: Places>() {
     assert_eq!(room.reserve(), Err(NoRoom::Closed));
 }
 
-/// Explores `model` and asserts that it had at least `floor` executions.
-fn explore(preemptions: usize, floor: usize, model: impl Fn() + Send + Sync + 'static) {
-    let executions = Arc::new(Counter::new(0));
-    let seen = Arc::clone(&executions);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(move || {
-        seen.fetch_add(1, Count::Relaxed);
-        model();
-    });
-    let executions = executions.load(Count::Relaxed);
-    println!("{executions} executions");
-    assert!(executions >= floor, "{executions} executions");
-}
-
-/// Explores a mutant and expects it to fail in the way that its bug fails.
-fn must_fail(expected: &str, model: impl Fn() + Send + Sync + 'static) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| explore(3, 1, model)));
-    let panic = outcome.expect_err("the model sees the mutant's bug");
-    let message = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_default();
-    assert!(message.contains(expected), "{message}");
-}
-
 /// Covers `Room::took` and `Room::register`.
 #[test]
 fn a_place_given_back_wakes_the_publisher() {
-    explore(3, 50, one_waits_for_the_receiver::<Room>);
+    Model::new("room-given-back", COVERS)
+        .preemptions(3)
+        .explore(50, one_waits_for_the_receiver::<Room>);
 }
 
 /// Covers `Room::reserve` by several publishers.
 #[test]
 fn each_place_given_back_goes_to_one_publisher() {
-    explore(3, 10, two_try_for_one_place::<Room>);
-    explore(2, 50_000, two_wait_for_the_receiver::<Room>);
+    Model::new("room-one-place", COVERS)
+        .preemptions(3)
+        .explore(10, two_try_for_one_place::<Room>);
+    Model::new("room-two-wait", COVERS).explore(50_000, two_wait_for_the_receiver::<Room>);
 }
 
 /// Covers `reserve_all` and `Room::unreserve`.
 #[test]
 fn two_rooms_are_entered_both_or_neither() {
-    explore(3, 5_000, two_want_two_rooms::<Room>);
+    Model::new("room-all-or-none", COVERS)
+        .preemptions(3)
+        .explore(5_000, two_want_two_rooms::<Room>);
 }
 
 /// Covers `Room::close`.
 #[test]
 fn closing_wakes_the_publisher() {
-    explore(3, 30, one_waits_for_a_room_that_closes::<Room>);
+    Model::new("room-closes", COVERS)
+        .preemptions(3)
+        .explore(30, one_waits_for_a_room_that_closes::<Room>);
 }
 
 #[test]

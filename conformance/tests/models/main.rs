@@ -1,0 +1,21 @@
+//! What no test can hit on purpose: all interleavings of the code that threads share, by loom.
+//!
+//! Each model compiles the product's own source a second time, beside a `sync` that is loom's. It
+//! says how many executions it must at least have had, so that it cannot shrink to nothing, and has
+//! twins with a bug in one step, each of which it must find. How many there were is written to
+//! `target/conformance/models`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arc_with_non_send_sync,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test may panic; what is compiled a second time is not used in all its parts; loom \
+              itself watches over the cells that threads share"
+)]
+
+mod explore;
+mod reserve;
+mod wake_up;
