@@ -32,6 +32,7 @@ pub mod peer;
 pub mod phases;
 mod report;
 mod runner;
+pub mod seed;
 pub mod stage;
 mod verdict;
 
@@ -42,5 +43,6 @@ pub use harness::{
     Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
 };
 pub use runner::{run, run_clause, run_clause_within, run_with};
+pub use seed::Seed;
 pub use stage::{Context, Patience};
 pub use verdict::{Checked, Unmet, Verdict};

@@ -16,6 +16,7 @@ use crate::clause::Clause;
 use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
 use crate::report::Table;
+use crate::seed::{Seed, replay_command};
 use crate::stage::{Context, Patience};
 use crate::verdict::{Unmet, Verdict};
 
@@ -64,7 +65,7 @@ fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> V
         Ok(runtime) => runtime,
         Err(error) => return Verdict::Inconclusive(format!("no runtime: {error}")),
     };
-    let context = Context::new(Arc::clone(harness), patience);
+    let context = Context::new(Arc::clone(harness), patience).seeded(Seed::of_run(), clause.name);
     let (verdict, verdicts) = sync_channel(1);
     let running = runtime.spawn((clause.run)(context.clone()));
     let cleaning = context.clone();
@@ -154,10 +155,11 @@ fn trial(
     let name = format!("{}::{}", harness.name(), clause.name);
     let (running, results) = (Arc::clone(harness), Arc::clone(verdicts));
     let result_key = key.clone();
+    let replay = replay(&name, harness.name(), clause);
     let trial = Trial::ignorable_test(name, move || {
         let verdict = run_clause(&running, clause);
         results.lock().insert(result_key, verdict.clone());
-        outcome(verdict)
+        outcome(verdict, &replay)
     });
     let trial = trial.with_ignored_flag(skipped.is_some());
     if let Some(verdict) = skipped
@@ -193,11 +195,21 @@ fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
     Some(Verdict::Waived(waiver.reason.to_owned()))
 }
 
-fn outcome(verdict: Verdict) -> Result<Completion, Failed> {
+/// Which clause a failure is of, and how to see it again.
+fn replay(test: &str, phase: &str, clause: &Clause) -> String {
+    let seed = Seed::of_run();
+    let command = replay_command(test, seed);
+    format!(
+        "{} in phase {phase}, seed {seed}; to replay: {command}",
+        clause.id
+    )
+}
+
+fn outcome(verdict: Verdict, replay: &str) -> Result<Completion, Failed> {
     match verdict {
         Verdict::Pass => Ok(Completion::Completed),
-        Verdict::Fail(reason) => Err(reason.into()),
-        Verdict::Inconclusive(reason) => Err(format!("inconclusive: {reason}").into()),
+        Verdict::Fail(reason) => Err(format!("{reason}\n{replay}").into()),
+        Verdict::Inconclusive(reason) => Err(format!("inconclusive: {reason}\n{replay}").into()),
         // No failure of the run, and no pass either.
         Verdict::FailShould(_) | Verdict::NotApplicable(_) | Verdict::Waived(_) => {
             Ok(Completion::ignored_with(verdict))

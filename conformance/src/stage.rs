@@ -34,6 +34,7 @@ pub use reader::{Fence, Reader, is_fence};
 
 use crate::harness::Rig;
 use crate::history::{History, Recorder};
+use crate::seed::Seed;
 use crate::verdict::{Checked, Unmet};
 
 /// How many fences [`Stage::drain`] has each author send to each reader: the counters of a
@@ -46,6 +47,7 @@ pub struct Stage(Arc<Inner>);
 
 struct Inner {
     patience: Patience,
+    seed: Seed,
     rig: Arc<dyn Rig>,
     handles: Mutex<Vec<Arc<dyn EventBus>>>,
     recorder: Recorder,
@@ -57,10 +59,11 @@ struct Inner {
 }
 
 impl Stage {
-    fn new(rig: Arc<dyn Rig>, patience: Patience) -> Self {
+    fn new(rig: Arc<dyn Rig>, patience: Patience, seed: Seed) -> Self {
         let bus = rig.bus();
         Self(Arc::new(Inner {
             patience,
+            seed,
             rig,
             handles: Mutex::new(vec![bus]),
             recorder: Recorder::default(),
@@ -99,6 +102,7 @@ impl Stage {
             number,
             self.0.recorder.clone(),
             self.0.patience,
+            self.0.seed.nth(u64::from(number)),
         ))
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use eventbus_trait::{Delivery, Topic};
 use futures_util::future::try_join_all;
+use rand::RngExt as _;
 use tokio::sync::Barrier;
 
 use crate::check;
@@ -80,7 +81,8 @@ async fn crowd(context: &Context) -> Checked<(Stage, Vec<Reader>)> {
     Ok((stage, readers))
 }
 
-/// Lets each author publish `n` events over `topics`, all authors at once.
+/// Lets each author publish `n` events over `topics`, all authors at once. Which topic comes next,
+/// and where an author lets others in, is for its seed to say.
 pub(super) async fn publish_all(authors: &[Arc<Author>], topics: &[&str], n: usize) -> Checked {
     let topics: Vec<Topic> = topics.iter().map(Topic::new).collect::<Result<_, _>>()?;
     let start = Arc::new(Barrier::new(authors.len()));
@@ -88,10 +90,14 @@ pub(super) async fn publish_all(authors: &[Arc<Author>], topics: &[&str], n: usi
         let (author, topics, start) = (Arc::clone(author), topics.clone(), Arc::clone(&start));
         let task = tokio::spawn(async move {
             start.wait().await;
-            for topic in topics.iter().cycle().take(n) {
+            let mut rng = author.rng();
+            for _ in 0..n {
+                let topic = &topics[rng.random_range(0..topics.len())];
                 author.send(author.event(topic)).await?;
                 // Lets the others in, where publishing never waits.
-                tokio::task::yield_now().await;
+                if rng.random_bool(0.75) {
+                    tokio::task::yield_now().await;
+                }
             }
             Ok(())
         });

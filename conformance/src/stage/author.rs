@@ -11,7 +11,11 @@ use eventbus_trait::{
 
 use super::Patience;
 use crate::history::{Mark, Pending, Recorder, payload};
+use crate::seed::{Rng, Seed};
 use crate::verdict::{Checked, Unmet};
+
+/// A payload has fewer bytes than this beside its mark.
+const MOST_FILLER: u64 = 61;
 
 /// Somebody who publishes. What it publishes is marked with its number and a sequence.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub struct Author {
     next: AtomicU64,
     recorder: Recorder,
     patience: Patience,
+    seed: Seed,
 }
 
 impl Author {
@@ -29,6 +34,7 @@ impl Author {
         number: u32,
         recorder: Recorder,
         patience: Patience,
+        seed: Seed,
     ) -> Self {
         Self {
             bus,
@@ -36,6 +42,7 @@ impl Author {
             next: AtomicU64::new(0),
             recorder,
             patience,
+            seed,
         }
     }
 
@@ -57,7 +64,13 @@ impl Author {
         self.next.load(Ordering::SeqCst)
     }
 
-    /// The author's next event.
+    /// The author's own generator, which begins anew each time it is asked for.
+    #[must_use]
+    pub fn rng(&self) -> Rng {
+        self.seed.rng()
+    }
+
+    /// The author's next event, with a payload of a size that its seed says.
     #[must_use]
     pub fn event(&self, topic: &Topic) -> Event {
         let sequence = self.next.fetch_add(1, Ordering::SeqCst);
@@ -65,10 +78,9 @@ impl Author {
             author: self.number,
             sequence,
         };
-        Event::on(
-            topic.clone(),
-            Payload::from(payload(mark, (sequence % 61) as usize)),
-        )
+        let filler = self.seed.nth(sequence).below(MOST_FILLER);
+        let filler = usize::try_from(filler).unwrap_or_default();
+        Event::on(topic.clone(), Payload::from(payload(mark, filler)))
     }
 
     /// Records that `event` is about to be published, by a way that the author itself has not.

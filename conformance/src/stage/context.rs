@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{AtDoor, Faulty, Patience, Stage};
 use crate::harness::{Capability, Comparison, DoorRig, FaultRig, Harness, Rig, ShadowRig, Wrap};
+use crate::seed::{Rng, Seed};
 use crate::verdict::{Checked, Unmet};
 
 /// What a clause is given: the phase, and what to clean up after it.
@@ -17,18 +18,40 @@ use crate::verdict::{Checked, Unmet};
 pub struct Context {
     harness: Arc<dyn Harness>,
     patience: Patience,
+    seed: Seed,
     stages: Arc<Mutex<Vec<Stage>>>,
 }
 
 impl Context {
-    /// A context for one run of one clause.
+    /// A context for one run of one clause, with the [seed of the run](Seed::of_run).
     #[must_use]
     pub fn new(harness: Arc<dyn Harness>, patience: Patience) -> Self {
+        let seed = Seed::of_run().of(harness.name());
         Self {
             harness,
             patience,
+            seed,
             stages: Arc::default(),
         }
+    }
+
+    /// The same for the clause of this name: its seed is derived from `run`, phase and name.
+    #[must_use]
+    pub fn seeded(mut self, run: Seed, clause: &str) -> Self {
+        self.seed = run.of(self.harness.name()).of(clause);
+        self
+    }
+
+    /// The clause's own seed, derived from the run's.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The clause's own generator, which begins anew each time it is asked for.
+    #[must_use]
+    pub fn rng(&self) -> Rng {
+        self.seed.rng()
     }
 
     /// Starts a bus with default limits.
@@ -165,8 +188,10 @@ impl Context {
     }
 
     fn enter(&self, rig: Arc<dyn Rig>) -> Stage {
-        let stage = Stage::new(rig, self.patience);
-        self.stages.lock().push(stage.clone());
+        let mut stages = self.stages.lock();
+        let seed = self.seed.of("stage").nth(stages.len() as u64);
+        let stage = Stage::new(rig, self.patience, seed);
+        stages.push(stage.clone());
         stage
     }
 }
