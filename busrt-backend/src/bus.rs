@@ -13,7 +13,7 @@ use eventbus_trait::{
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -24,6 +24,7 @@ use crate::session::node::{Gone, Node};
 use crate::session::outbox::Accepted;
 use crate::session::receipt::Pending;
 use crate::session::routes::{Route, Sequences};
+use crate::session::waiting::{self, NotAccepted};
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
 /// [`connect`](EventBus::connect).
@@ -158,55 +159,26 @@ impl Node {
         }
     }
 
-    /// Offers until it is accepted or the deadline passes. Cancelling it leaves the event either
-    /// accepted or not: accepting is one step that does not await.
+    /// Offers until it is accepted or the deadline passes.
     async fn accept_within(
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
         deadline: Duration,
     ) -> Result<Sequences, PublishError> {
-        let mut full = match self.outbox.accept(offer, cached) {
-            Accepted::Queued(links) => return Ok(links),
-            Accepted::Closed => return Err(self.closed()),
-            Accepted::NoCredit(link) => Some(link),
-            Accepted::QueueFull => None,
+        let mut started = None;
+        let timer = || {
+            started = Some(Instant::now());
+            Delay::new(deadline)
         };
-        let started = Instant::now();
-        let mut timer = Delay::new(deadline);
-        loop {
-            let link = full.clone();
-            let room: &Notify = link
-                .as_ref()
-                .map_or(&self.outbox.room, |link| &link.progress);
-            let room = room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            // Once more, now that no wake-up can be missed.
-            let next = match self.outbox.accept(offer, cached) {
-                Accepted::Queued(links) => return Ok(links),
-                Accepted::Closed => return Err(self.closed()),
-                Accepted::NoCredit(link) => Some(link),
-                Accepted::QueueFull => None,
-            };
-            let same = match (&next, &full) {
-                (Some(next), Some(full)) => Arc::ptr_eq(next, full),
-                (next, full) => next.is_none() && full.is_none(),
-            };
-            if same {
-                tokio::select! {
-                    biased;
-                    () = &mut room => {}
-                    () = &mut timer => {
-                        let subscription = next.map_or(CONNECTION.to_owned(), |l| l.name.clone());
-                        let waited = started.elapsed();
-                        return Err(PublishError::Backpressure { subscription, waited });
-                    }
-                }
-            } else {
-                full = next;
-            }
-        }
+        let accepted = waiting::accept_within(&self.outbox, offer, cached, timer).await;
+        accepted.map_err(|reason| match reason {
+            NotAccepted::Closed => self.closed(),
+            NotAccepted::Full(link) => PublishError::Backpressure {
+                subscription: link.map_or(CONNECTION.to_owned(), |link| link.name.clone()),
+                waited: started.map_or(Duration::ZERO, |started| started.elapsed()),
+            },
+        })
     }
 }
 
@@ -385,7 +357,6 @@ impl Node {
 
     async fn confirm_all(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let started = Instant::now();
-        let mut timer = Delay::new(deadline);
         let short = |rest: &[(Arc<Link>, u64)]| {
             let subscriptions = rest.iter().map(|(link, _)| link.name.clone()).collect();
             let unconfirmed = rest.iter().map(|(_, missing)| missing).sum();
@@ -396,26 +367,15 @@ impl Node {
                 waited: started.elapsed(),
             })
         };
-        loop {
-            let Some((link, _)) = self.outbox.unconfirmed().into_iter().next() else {
+        match waiting::confirm_all(&self.outbox, Delay::new(deadline)).await {
+            Err(rest) => short(&rest),
+            Ok(()) => {
                 let lost = std::mem::take(&mut self.state.lock().lost_unconfirmed);
-                return if lost.is_empty() {
+                if lost.is_empty() {
                     Ok(())
                 } else {
                     short(&lost)
-                };
-            };
-            let progress = link.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            let rest = self.outbox.unconfirmed();
-            if !rest.iter().any(|(other, _)| Arc::ptr_eq(other, &link)) {
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = &mut progress => {}
-                () = &mut timer => return short(&rest),
+                }
             }
         }
     }

@@ -4,11 +4,8 @@
 //! happened on it: the book is bounded by the number of links.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
+use super::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 use crate::wire::AckEntry;
 
 /// The subscriber's side of a link.

@@ -36,6 +36,13 @@ pub(crate) struct Again {
     pub(crate) entry: LinkEntry,
 }
 
+impl Again {
+    /// The link sequence that follows it.
+    pub(crate) fn next(&self) -> u64 {
+        self.entry.first + self.run.events.len().saturating_sub(self.skip) as u64
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     runs: VecDeque<KeptRun>,
@@ -138,62 +145,5 @@ impl Kept {
     pub(crate) fn clear(&mut self) {
         self.runs.clear();
         self.cost = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use eventbus_trait::Event;
-
-    use super::super::outbox::tests::run_of;
-    use super::*;
-
-    fn run(len: usize) -> Arc<Run> {
-        let events = (0..len).map(|n| Event::new("a", n.to_string().into_bytes()).unwrap());
-        Arc::new(run_of(events.collect()))
-    }
-
-    fn again(kept: &mut Kept) -> Vec<(u64, usize)> {
-        std::iter::from_fn(|| kept.again(1))
-            .map(|a| (a.entry.first, a.run.events.len() - a.skip))
-            .collect()
-    }
-
-    #[test]
-    fn what_follows_the_cursor_is_sent_again_and_then_the_link_is_live() {
-        let mut kept = Kept::new(0, true);
-        assert_eq!(kept.keep(&run(10), 0), Some(0));
-        assert_eq!(kept.keep(&run(5), 0), Some(10));
-        kept.release(4);
-        kept.rewind(4);
-        assert_eq!(kept.keep(&run(2), 3), None, "live events wait behind it");
-        assert_eq!(again(&mut kept), [(4, 6), (10, 5), (15, 2)]);
-        assert!(kept.is_live());
-        assert_eq!(kept.keep(&run(1), 3), Some(17));
-    }
-
-    #[test]
-    fn what_is_acknowledged_is_let_go() {
-        let mut kept = Kept::new(7, true);
-        for _ in 0..3 {
-            kept.keep(&run(10), 0);
-        }
-        kept.release(27);
-        assert_eq!(kept.runs.len(), 1, "a run is kept until all of it is there");
-        kept.release(37);
-        assert!(kept.runs.is_empty());
-        kept.rewind(37);
-        assert!(again(&mut kept).is_empty());
-        assert!(kept.is_live());
-    }
-
-    #[test]
-    fn a_detached_link_gets_nothing_until_its_subscriber_tells_its_cursor() {
-        let mut kept = Kept::new(0, true);
-        kept.keep(&run(3), 0);
-        kept.detach();
-        assert_eq!(kept.keep(&run(2), 0), None);
-        kept.rewind(3);
-        assert_eq!(again(&mut kept), [(3, 2)]);
     }
 }

@@ -27,11 +27,14 @@ pub(crate) mod node;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
 pub(crate) mod routes;
+pub(crate) mod sending;
 pub(crate) mod subscriptions;
+mod sync;
+#[cfg(test)]
+mod tests;
+pub(crate) mod waiting;
 pub(crate) mod writer;
 
-/// What every event costs in bytes of credit besides its own.
-pub(crate) const EVENT_OVERHEAD: u64 = 64;
 /// Events of credit that one node hands out in all, but for one event a link: half of what a
 /// broker of ours queues for a client.
 pub(crate) const CREDIT_BUDGET: u64 = 32_768;

@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tracing::error;
 
-use super::EVENT_OVERHEAD;
 use super::link::{Link, LinkState};
 use super::routes::{Opening, Route, Routes, Sequences};
+use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
+/// What every event costs in bytes of credit besides its own.
+const EVENT_OVERHEAD: u64 = 64;
 /// Events that may wait for the writer.
 const MAX_QUEUED: usize = 16_384;
 /// Most events in a run, and so in a frame.
@@ -189,7 +189,7 @@ impl Outbox {
     /// An `AtMostOnce` event that finds the queue full is dropped for everybody.
     fn drop_everywhere(
         &self,
-        mut state: parking_lot::MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, State>,
         offer: &mut Option<Event>,
         route: &Route,
     ) -> Accepted {
@@ -224,7 +224,7 @@ impl Outbox {
         route.count();
     }
 
-    fn wake_writer(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
         if std::mem::take(&mut state.writer_sleeps) {
             drop(state);
             self.wake.notify_one();
@@ -496,6 +496,3 @@ impl State {
         }));
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

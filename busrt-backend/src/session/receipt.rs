@@ -1,5 +1,6 @@
 //! Waiting until every link has acknowledged an event.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,17 @@ enum Settled {
 #[async_trait]
 impl Confirm for Pending {
     async fn confirmed(&self, deadline: Duration) -> Result<Confirmation, ReceiptError> {
+        self.settled(Delay::new(deadline)).await
+    }
+}
+
+impl Pending {
+    /// Waits until every link has settled, at most until `deadline` is ready.
+    pub(crate) async fn settled(
+        &self,
+        mut deadline: impl Future<Output = ()> + Unpin,
+    ) -> Result<Confirmation, ReceiptError> {
         let started = Instant::now();
-        let mut timer = Delay::new(deadline);
         let mut deliveries = self.deliveries;
         let mut lost = Vec::new();
         for (at, (link, sequence)) in self.links.iter().enumerate() {
@@ -37,7 +47,7 @@ impl Confirm for Pending {
                     Settled::Closed => deliveries = deliveries.saturating_sub(1),
                     Settled::Lost => lost.push(link.name.clone()),
                 },
-                () = &mut timer => {
+                () = &mut deadline => {
                     let rest = self.links[at..].iter();
                     let silent = rest.filter(|(link, sequence)| !has(link, *sequence));
                     return Err(ReceiptError::Unconfirmed {
@@ -53,6 +63,21 @@ impl Confirm for Pending {
             Err(ReceiptError::Lost {
                 subscriptions: lost,
             })
+        }
+    }
+
+    /// Adds the links of another event; of one link only the latest sequence matters.
+    pub(crate) fn add(&mut self, links: Sequences) {
+        self.deliveries += links.len() as u64;
+        for (link, sequence) in links {
+            match self
+                .links
+                .iter_mut()
+                .find(|(known, _)| Arc::ptr_eq(known, &link))
+            {
+                Some((_, latest)) => *latest = sequence,
+                None => self.links.push((link, sequence)),
+            }
         }
     }
 }
@@ -73,23 +98,6 @@ async fn settled(link: &Link, sequence: u64) -> Settled {
             LinkState::Open => progress.await,
             LinkState::Closed => return Settled::Closed,
             LinkState::Lost => return Settled::Lost,
-        }
-    }
-}
-
-impl Pending {
-    /// Adds the links of another event; of one link only the latest sequence matters.
-    pub(crate) fn add(&mut self, links: Sequences) {
-        self.deliveries += links.len() as u64;
-        for (link, sequence) in links {
-            match self
-                .links
-                .iter_mut()
-                .find(|(known, _)| Arc::ptr_eq(known, &link))
-            {
-                Some((_, latest)) => *latest = sequence,
-                None => self.links.push((link, sequence)),
-            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The writer: what is sent over one connection, and in which order.
+//! The writer: what sends over one connection, in the order that [`sending`] has.
 //!
 //! busrt kills a connection whose write is cancelled, so no caller's future ever touches it:
 //! callers put things into the outbox and wait there. The writer sends what is waiting, never
@@ -13,10 +13,11 @@ use eventbus_trait::count;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use super::link::{Link, LinkState};
+use super::kept::Again;
+use super::link::Link;
 use super::node::Node;
-use super::outbox::{Item, Run, Taken};
-use super::routes::Route;
+use super::outbox::{Run, Taken};
+use super::sending::{self, Wire};
 use crate::transport::Client;
 use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry, MAX_COUNT, begin_resend};
 
@@ -46,20 +47,8 @@ impl Writer {
     /// Sends everything that was taken. What could not be sent stays in `taken`, but for messages
     /// and the run whose sending failed: that one is kept by its links.
     pub(crate) async fn send_all(&mut self, taken: &mut Taken) -> Result<(), Error> {
-        while let Some((to, message)) = taken.urgent.pop_front() {
-            self.send(&to, &message).await?;
-        }
-        // Before the events, so that all links whose subscribers are there take part in them.
-        while let Some(link) = taken.again.pop() {
-            self.send_again(&link).await?;
-        }
-        while let Some(item) = taken.items.pop_front() {
-            match item {
-                Item::Control(to, message) => self.send(&to, &message).await?,
-                Item::Run(run) => self.send_run(Arc::new(run)).await?,
-            }
-        }
-        self.tell_drops().await
+        let node = Arc::clone(&self.node);
+        sending::send_all(&node.outbox, taken, self).await
     }
 
     /// Leaves, behind the last events, because whoever hears of it forgets our links; and waits
@@ -102,20 +91,7 @@ impl Writer {
         }
     }
 
-    async fn send_run(&mut self, run: Arc<Run>) -> Result<(), Error> {
-        let links: Vec<LinkEntry> = open_links(&run.route)
-            .filter_map(|link| link.keep(&run))
-            .collect();
-        let hint = usize::try_from(run.cost).unwrap_or_default();
-        let frame = self.frame(Vec::new(), &links, &run, 0, hint);
-        let topic = &run.route.broker_topic;
-        self.client
-            .publish(topic, frame.into(), QoS::Realtime)
-            .await?;
-        Ok(())
-    }
-
-    fn frame(
+    fn frame_of(
         &self,
         prefix: Vec<u8>,
         links: &[LinkEntry],
@@ -131,46 +107,6 @@ impl Writer {
             frame.push(event, payload, publisher, epoch);
         }
         frame.finish()
-    }
-
-    /// Sends a subscriber what it misses, run by run, until it has everything.
-    async fn send_again(&mut self, link: &Link) -> Result<(), Error> {
-        if link.state() == LinkState::Lost {
-            return Ok(());
-        }
-        link.follow_note();
-        let mut resent = 0;
-        let mut range = None;
-        // No longer, however often the subscriber begins anew meanwhile: it gets another turn.
-        for _ in 0..=link.kept_runs() {
-            let Some(again) = link.again() else { break };
-            let events = again.run.events.len().saturating_sub(again.skip) as u64;
-            let Some(event) = again.run.events.first() else {
-                continue;
-            };
-            let (first, _) = *range.get_or_insert((again.entry.first, 0));
-            range = Some((first, again.entry.first + events));
-            let prefix = begin_resend(event.topic());
-            let hint = usize::try_from(again.run.cost).unwrap_or_default();
-            let frame = self.frame(prefix, &[again.entry], &again.run, again.skip, hint);
-            self.send_bytes(&link.peer, frame).await?;
-            resent += events;
-        }
-        if let Some((first, next)) = range {
-            count(&self.node.resends, resent);
-            info!(subscription = %link.name, peer = %link.peer, publisher = %self.node.publisher, first, last = next.saturating_sub(1), "sent again");
-        }
-        Ok(())
-    }
-
-    async fn tell_drops(&mut self) -> Result<(), Error> {
-        if self.node.outbox.dropped() == 0 {
-            return Ok(());
-        }
-        for (peer, entry) in self.node.outbox.untold_drops() {
-            self.send(&peer, &Control::Status(vec![entry])).await?;
-        }
-        Ok(())
     }
 
     /// Asks subscribers that are silent where they stand.
@@ -200,11 +136,37 @@ impl Writer {
     }
 }
 
-/// A link stays in frames until its end has been told, which comes after its last event.
-fn open_links(route: &Route) -> impl Iterator<Item = &Link> {
-    route
-        .links
-        .iter()
-        .map(|(_, link)| &**link)
-        .filter(|link| link.state() != LinkState::Lost)
+impl Wire for Writer {
+    type Error = Error;
+
+    async fn message(&mut self, to: &Arc<str>, message: &Control) -> Result<(), Error> {
+        self.send(to, message).await
+    }
+
+    async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Error> {
+        let hint = usize::try_from(run.cost).unwrap_or_default();
+        let frame = self.frame_of(Vec::new(), links, run, 0, hint);
+        let topic = &run.route.broker_topic;
+        self.client
+            .publish(topic, frame.into(), QoS::Realtime)
+            .await?;
+        Ok(())
+    }
+
+    async fn frame_again(&mut self, link: &Link, again: &Again) -> Result<(), Error> {
+        let Some(event) = again.run.events.first() else {
+            return Ok(());
+        };
+        let prefix = begin_resend(event.topic());
+        let hint = usize::try_from(again.run.cost).unwrap_or_default();
+        let frame = self.frame_of(prefix, &[again.entry], &again.run, again.skip, hint);
+        let events = again.next() - again.entry.first;
+        self.send_bytes(&link.peer, frame).await?;
+        count(&self.node.resends, events);
+        Ok(())
+    }
+
+    fn sent_again(&mut self, link: &Link, first: u64, next: u64) {
+        info!(subscription = %link.name, peer = %link.peer, publisher = %self.node.publisher, first, last = next.saturating_sub(1), "sent again");
+    }
 }

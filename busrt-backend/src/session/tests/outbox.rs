@@ -1,7 +1,14 @@
 //! Accepting: all links or none, in order, with drops at their place.
 
-use super::*;
-use eventbus_trait::TopicFilter;
+use std::future::Future;
+use std::sync::Arc;
+
+use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
+
+use super::super::link::LinkState;
+use super::super::outbox::{Accepted, Item, Outbox, Run, Taken, event_cost};
+use super::super::routes::Routes;
+use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
 fn outbox() -> Outbox {
     Outbox::new(PublisherId([1; 16]), 7)
@@ -21,7 +28,7 @@ fn info(id: u64, filter: &str, credit: u64) -> SubscriptionInfo {
 }
 
 /// A run of events of one topic, as the outbox makes them.
-pub(crate) fn run_of(events: Vec<Event>) -> Run {
+pub(super) fn run_of(events: Vec<Event>) -> Run {
     let cost = events.iter().map(event_cost).sum();
     let mut routes = Routes::default();
     let mut cached = None;

@@ -1,0 +1,5 @@
+//! Tests of the modules that are compiled a second time elsewhere, where these could not run.
+
+mod kept;
+mod link;
+pub(super) mod outbox;
