@@ -99,6 +99,10 @@ pub static CLAUSES: &[Clause] = &[
         ord::ord_003_two_tasks_one_handle,
         "each task's own order"
     ),
+    clause!("ORD-004", ord::ord_004_control_passes_full_queues, "control passes full queues",
+        needs: &[SeveralHandles]),
+    clause!("ORD-005", ord::ord_005_cause_before_effect, "a cause before its effect",
+        should, needs: &[SeveralHandles]),
     clause!("SUB-001", sub::sub_001_barrier, "what comes after `subscribe` is seen",
         needs: &[SeveralHandles]),
     clause!(
@@ -216,11 +220,6 @@ const NO_CUTOVER: &str = "not built: there is no cutover";
 /// The ids of the contract whose part of the product does not exist yet. Whoever builds one takes
 /// it out of here, and adds its clause and its mutants.
 pub static UNBUILT: &[Unbuilt] = &[
-    unbuilt("ORD-004", NO_RPC),
-    unbuilt(
-        "ORD-005",
-        "not built: no phase undertakes causal order between publishers",
-    ),
     unbuilt("FLW-005", "not built: there is no rate limit"),
     unbuilt(
         "FLW-006",

@@ -37,6 +37,8 @@ pub enum Defect {
     ReordersTopic,
     /// One delivery in [`EVERY`] changes places with the next, which is on another topic.
     ReordersTopics,
+    /// One delivery in [`EVERY`] comes after the next, which is another author's.
+    ReordersAuthors,
     /// One payload in [`EVERY`] has a byte more.
     Corrupts,
     /// After one delivery in [`EVERY`] comes an event that nobody published.
@@ -81,6 +83,8 @@ pub enum Defect {
     ForgetsAtShutdown,
     /// One publish at a time passes through a handle, however long it waits.
     HoldsUpEverybody,
+    /// Subscribing, connecting and shutting down wait for the publishes that are under way.
+    QueuesControl,
     /// Publishing from inside a predicate never returns.
     Deadlocks,
     /// Now and then a receiver is not woken.
@@ -119,6 +123,8 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::ReordersTopic, "ORD-001"),
     (Defect::ReordersTopics, "ORD-002"),
     (Defect::ReordersTopics, "ORD-003"),
+    (Defect::QueuesControl, "ORD-004"),
+    (Defect::ReordersAuthors, "ORD-005"),
     (Defect::MissesBarrier, "SUB-001"),
     (Defect::OutlivesUnsubscribe, "SUB-002"),
     (Defect::CopiesPerFilter, "SUB-003"),

@@ -1,5 +1,11 @@
 //! ORD: order. Each author's own order is what a bus owes; how two authors' events interleave is
-//! nobody's.
+//! nobody's, unless one is the effect of the other.
+
+mod causal;
+mod control;
+
+pub(super) use causal::ord_005_cause_before_effect;
+pub(super) use control::ord_004_control_passes_full_queues;
 
 use std::sync::Arc;
 

@@ -28,6 +28,8 @@ pub(super) struct Core {
     pub(super) closed: AtomicBool,
     /// Held by the publish that is under way, for [`Defect::HoldsUpEverybody`].
     one_by_one: tokio::sync::Mutex<()>,
+    /// Shared by the publishes that are under way, for [`Defect::QueuesControl`].
+    under_way: tokio::sync::RwLock<()>,
     /// Held while receiving, for [`Defect::Deadlocks`].
     pub(super) receiving: Mutex<()>,
     /// Subscriptions that should have ended.
@@ -62,6 +64,7 @@ impl MutantBus {
             shared,
             closed,
             one_by_one: tokio::sync::Mutex::default(),
+            under_way: tokio::sync::RwLock::default(),
             receiving: Mutex::default(),
             undead: Mutex::default(),
         };
@@ -113,6 +116,10 @@ impl Core {
             Defect::HoldsUpEverybody => Some(self.one_by_one.lock().await),
             _ => None,
         };
+        let _under_way = match self.defect() {
+            Defect::QueuesControl => Some(self.under_way.read().await),
+            _ => None,
+        };
         let repeat = Repeat {
             bus: &self.inner,
             event: again,
@@ -159,6 +166,13 @@ impl Core {
                 }
                 _ => Err(refused),
             },
+        }
+    }
+
+    /// Waits for the publishes that are under way, with [`Defect::QueuesControl`].
+    async fn after_publishes(&self) {
+        if self.defect() == Defect::QueuesControl {
+            drop(self.under_way.write().await);
         }
     }
 
@@ -255,6 +269,7 @@ impl EventBus for MutantBus {
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        self.core.after_publishes().await;
         let wanted = match self.core.defect() {
             Defect::IgnoresGates => subscribe.ungated(),
             _ => subscribe.clone(),
@@ -276,6 +291,7 @@ impl EventBus for MutantBus {
     }
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
+        self.core.after_publishes().await;
         let inner = match (self.core.inner.connect(name).await, self.core.defect()) {
             (Err(ConnectError::NameInUse { .. }), Defect::SharesNames) => {
                 self.core.inner.connect(None).await?
@@ -294,6 +310,7 @@ impl EventBus for MutantBus {
     }
 
     async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.core.after_publishes().await;
         if self.core.defect() == Defect::ForgetsAtShutdown {
             self.core.closed.store(true, Ordering::SeqCst);
         }

@@ -67,7 +67,9 @@ impl MutantSource {
         self.taken += 1;
         let shared = Arc::clone(&self.core.shared);
         match shared.defect {
-            Defect::ReordersTopic | Defect::ReordersTopics => return self.reorder(event),
+            Defect::ReordersTopic | Defect::ReordersTopics | Defect::ReordersAuthors => {
+                return self.reorder(event);
+            }
             Defect::MissesBarrier if self.taken == 1 => return shared.injected(),
             Defect::NeedsASegment if self.filters.iter().all(|f| stem_only(f, &event)) => {
                 return shared.injected();
@@ -111,7 +113,15 @@ impl MutantSource {
 
     fn reorder(&mut self, event: Event) {
         let across = self.core.shared.defect == Defect::ReordersTopics;
+        let authors = self.core.shared.defect == Defect::ReordersAuthors;
         match self.held.take() {
+            Some(held) if authors && author_of(&held) == author_of(&event) => {
+                self.both(held, event);
+            }
+            Some(held) if authors => {
+                self.core.shared.injected();
+                self.both(event, held);
+            }
             Some(held) => {
                 let same_author = author_of(&held) == author_of(&event);
                 let same_topic = held.topic() == event.topic();
@@ -124,6 +134,10 @@ impl MutantSource {
                     self.ready.push_back(Item::Event(event));
                     self.held = Some(held);
                 }
+            }
+            // Where nobody else's event can come there is nothing to wait for.
+            None if authors && !self.filters.iter().any(TopicFilter::has_tail) => {
+                self.ready.push_back(Item::Event(event));
             }
             None if self.core.shared.strikes() => self.held = Some(event),
             None => self.ready.push_back(Item::Event(event)),

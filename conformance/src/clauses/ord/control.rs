@@ -1,0 +1,139 @@
+//! ORD-004: what is no event passes where events cannot.
+//!
+//! Every subscription is full and every handle has a publish that waits, so that a bus with one
+//! way for everything has no room on it. There are no calls yet: whoever builds them adds one here.
+
+use std::sync::Arc;
+
+use eventbus_trait::{BusState, EventBus, Limits, PublishError, Refused, Subscribe, Topic};
+use tokio::task::JoinHandle;
+
+use crate::check;
+use crate::stage::{Author, Context, Reader, Stage};
+use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
+
+const TOPIC: &str = "full.a";
+
+/// ORD-004: with every data queue full, subscribing, unsubscribing, connecting, asking for counters
+/// and state, and shutting a handle down come to their end.
+pub(crate) async fn ord_004_control_passes_full_queues(context: Context) -> Checked {
+    let limits = Limits {
+        // A publish waits for as long as anything here is waited for, and longer.
+        publish_deadline: context.patience() * 2,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let handles = [stage.bus(), stage.connect().await?, stage.connect().await?];
+    let full = Full::fill(&stage, &handles).await?;
+
+    for bus in &handles {
+        tells_of_itself(&stage, bus).await?;
+        subscribes(&stage, bus).await?;
+        connects(&stage, bus).await?;
+        full.is_still_full()?;
+    }
+    let [near, _, leaving] = handles;
+    stage.wait("shutdown", leaving.shutdown()).await??;
+    subscribes(&stage, &near).await?;
+    full.drains(&stage).await
+}
+
+/// Subscriptions of several handles, none of them read, and a publish of each handle that waits.
+struct Full {
+    readers: Vec<Reader>,
+    authors: Vec<Arc<Author>>,
+    held: Vec<JoinHandle<Checked>>,
+}
+
+impl Full {
+    async fn fill(stage: &Stage, handles: &[Arc<dyn EventBus>]) -> Checked<Self> {
+        let mut readers = Vec::new();
+        for bus in handles {
+            let unread = Subscribe::to("full.#")?.capacity(4);
+            readers.push(stage.read(bus, unread).await?);
+        }
+        let authors: Vec<_> = handles.iter().map(|bus| stage.author(bus)).collect();
+        let mut taken = 0;
+        for author in &authors {
+            taken += author.fill(TOPIC).await?.0;
+        }
+        if taken == 0 {
+            return Err(Unmet::unexercised("no queue took anything"));
+        }
+        let mut held = Vec::new();
+        for author in &authors {
+            let event = author.event(&Topic::new(TOPIC)?);
+            held.push(tokio::spawn(hold(Arc::clone(author), event)));
+        }
+        let full = Self {
+            readers,
+            authors,
+            held,
+        };
+        full.is_still_full()?;
+        Ok(full)
+    }
+
+    fn is_still_full(&self) -> Checked {
+        for author in &self.authors {
+            let more = author.try_send(author.event(&Topic::new(TOPIC)?));
+            if more.is_ok() || self.held.iter().any(JoinHandle::is_finished) {
+                return Err(Unmet::unexercised("a queue that nobody reads has room"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Once somebody reads, everything that waited goes on. The last handle has been shut down.
+    async fn drains(mut self, stage: &Stage) -> Checked {
+        if let Some(mut ended) = self.readers.pop() {
+            ended.read_to_end().await?;
+        }
+        self.authors.pop();
+        let held = futures_util::future::try_join_all(self.held);
+        let held = async { held.await.map_err(Unmet::broken) };
+        for held in stage.while_reading(&mut self.readers, held).await? {
+            held?;
+        }
+        stage.drain(&mut self.readers, &self.authors).await?;
+        let history = stage.history();
+        check::refused(&history).verdict()?;
+        check::lost(&history).verdict()
+    }
+}
+
+/// Publishes one event more than there is room for. The handle may be shut down meanwhile.
+async fn hold(author: Arc<Author>, event: eventbus_trait::Event) -> Checked {
+    match author.send(event).await.map_err(Refused::into_parts) {
+        Ok(_) | Err((_, PublishError::Closed)) => Ok(()),
+        Err((_, reason)) => Err(Unmet::broken(reason)),
+    }
+}
+
+/// Asked on a thread of its own: neither is a future that could be given up.
+async fn tells_of_itself(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
+    let asked = Arc::clone(bus);
+    let asking =
+        tokio::task::spawn_blocking(move || (asked.stats(), asked.state().borrow().clone()));
+    let told = stage.wait("counters and state", asking).await?;
+    let (stats, state) = told.map_err(Unmet::broken)?;
+    ensure_eq!(state, BusState::Connected, "state of a bus that is full");
+    let queued = stats.subscriptions.iter().any(|s| s.queued > 0);
+    ensure!(queued, "nothing is queued in a full bus: {stats:?}");
+    Ok(())
+}
+
+/// A subscription is made, gets what is published for it, and ends.
+async fn subscribes(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
+    let mut reader = stage.reader(bus, "control").await?;
+    let author = stage.author(&stage.bus());
+    author.publish("control").await?;
+    reader.expect().await?;
+    reader.unsubscribe().await.map(|_| ())
+}
+
+/// A handle is made and ends.
+async fn connects(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
+    let handle = stage.wait("a handle", bus.connect(None)).await??;
+    Ok(stage.wait("its shutdown", handle.shutdown()).await??)
+}
