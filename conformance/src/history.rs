@@ -7,30 +7,38 @@
 //! Invariant: `Invoke` is recorded before the bus sees the event, and its end after the bus has
 //! answered; `Subscribed` after `subscribe` returned. So whatever was invoked after a `Subscribed`
 //! entry was published after the subscription was there.
+//!
+//! # As text
+//!
+//! A history prints as one line per entry: seconds since it began, a word, what the word is about.
+//! An [`Op`] reads back what it writes, so a process that is going to be killed can tell its
+//! history to another line by line, and one that was printed can be replayed by hand. With `{:#}`
+//! identities are cut to 8 digits, for a reader; those lines do not read back.
+//!
+//! ```text
+//! 0.000012 subscribe red to a.#,b.* [lossy] [without PUBLISHER]
+//! 0.000100 invoke    0:7 on a.b by PUBLISHER digest 00c0ffee00c0ffee [at-most-once]
+//! 0.000150 ok        0:7          (or: fail 0:7, the publish was refused)
+//! 0.000150 unknown   0:7          (the publish was cancelled)
+//! 0.000200 deliver   0:7 to red on a.b digest 00c0ffee00c0ffee [stamp PUBLISHER/EPOCH/SEQUENCE]
+//! 0.000200 deliver   ? to red on a.b digest …    (an event that no author wrote)
+//! 0.000210 lag       3 in red     (told in band that three were dropped here)
+//! 0.000300 drain     red          (read until nothing could be on its way)
+//! 0.000400 end       red          (ended; what is queued is given up)
+//! ```
 
-use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod mark;
+mod recorder;
+mod text;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use eventbus_trait::{Delivery, Event, Overflow, PublisherId, Subscribe, Topic, TopicFilter};
-use parking_lot::Mutex;
+use eventbus_trait::{Delivery, Origin, PublisherId, Topic, TopicFilter};
 
-/// Names an event by who wrote it: written into its payload, so that it does not depend on what
-/// the bus under test says about the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark {
-    /// The author: one task that publishes through one handle, one event after the other.
-    pub author: u32,
-    /// Position among the author's events, from 0.
-    pub sequence: u64,
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.author, self.sequence)
-    }
-}
+pub use mark::{Mark, digest, mark_of, payload};
+pub use recorder::{Pending, Recorder};
+pub use text::ParseError;
 
 /// One entry of a history.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +54,7 @@ pub struct Entry {
 pub enum Op {
     /// A publish begins.
     Invoke(Publication),
-    /// The publish returned Ok.
+    /// The publish returned Ok. Its receipt does not tell the stamp; arrivals have it.
     Accepted(Mark),
     /// The publish returned an error: nobody gets the event.
     Refused(Mark),
@@ -112,6 +120,8 @@ pub struct Arrival {
     pub topic: Topic,
     /// Digest of everything that must have arrived unaltered.
     pub digest: u64,
+    /// The stamp that the bus had put on it: publisher, epoch, sequence.
+    pub origin: Option<Origin>,
 }
 
 /// A finished history, for the checkers.
@@ -155,208 +165,5 @@ impl History {
         self.arrivals(subscription)
             .map(|arrival| arrival.mark)
             .collect()
-    }
-}
-
-/// Writes a history. Clones write the same one.
-#[derive(Debug, Clone)]
-pub struct Recorder {
-    began: Instant,
-    entries: Arc<Mutex<Vec<Entry>>>,
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            entries: Arc::default(),
-        }
-    }
-}
-
-impl Recorder {
-    /// Records that something happened now.
-    pub fn record(&self, op: Op) {
-        let mut entries = self.entries.lock();
-        let at = self.began.elapsed();
-        entries.push(Entry { at, op });
-    }
-
-    /// Records that `event` is about to be published through `handle`. An event without a mark
-    /// is not recorded.
-    pub fn invoke(&self, handle: PublisherId, event: &Event) -> Pending {
-        let mark = mark_of(event);
-        if let Some(mark) = mark {
-            self.record(Op::Invoke(Publication {
-                mark,
-                handle,
-                topic: event.topic().clone(),
-                digest: digest(event),
-                delivery: event.get_delivery(),
-            }));
-        }
-        Pending {
-            recorder: self.clone(),
-            mark,
-        }
-    }
-
-    /// Records that `subscription` yielded `event`.
-    pub fn delivered(&self, subscription: &Arc<str>, event: &Event) {
-        self.record(Op::Delivered(Arrival {
-            subscription: Arc::clone(subscription),
-            mark: mark_of(event),
-            topic: event.topic().clone(),
-            digest: digest(event),
-        }));
-    }
-
-    /// Records that a subscription was made by the handle `own`.
-    pub fn subscribed(&self, name: &Arc<str>, subscribe: &Subscribe, own: PublisherId) {
-        self.record(Op::Subscribed(Interest {
-            subscription: Arc::clone(name),
-            filters: subscribe.filters().to_vec(),
-            excluded: subscribe.excludes_own().then_some(own),
-            lossy: subscribe.get_overflow() != Overflow::Wait,
-        }));
-    }
-
-    /// What has been recorded up to now.
-    #[must_use]
-    pub fn history(&self) -> History {
-        History {
-            entries: self.entries.lock().clone(),
-        }
-    }
-}
-
-/// A publish that has begun; dropped without an end it is recorded as unknown.
-#[derive(Debug)]
-#[must_use = "a publish that is not ended is recorded as unknown"]
-pub struct Pending {
-    recorder: Recorder,
-    mark: Option<Mark>,
-}
-
-impl Pending {
-    /// Records how the publish ended.
-    pub fn end<T, E>(mut self, result: &Result<T, E>) {
-        if let Some(mark) = self.mark.take() {
-            self.recorder.record(match result {
-                Ok(_) => Op::Accepted(mark),
-                Err(_) => Op::Refused(mark),
-            });
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(mark) = self.mark.take() {
-            self.recorder.record(Op::Unknown(mark));
-        }
-    }
-}
-
-const MAGIC: &[u8] = b"\0ebc\xff";
-
-/// The payload of a marked event: the mark, then `filler` bytes that differ from event to event.
-#[must_use]
-pub fn payload(mark: Mark, filler: usize) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend(mark.author.to_be_bytes());
-    bytes.extend(mark.sequence.to_be_bytes());
-    let seed = mark
-        .sequence
-        .wrapping_mul(31)
-        .wrapping_add(u64::from(mark.author));
-    bytes.extend((0..filler).map(|at| (seed.wrapping_add(at as u64) % 251) as u8));
-    bytes
-}
-
-/// The mark in an event's payload.
-#[must_use]
-pub fn mark_of(event: &Event) -> Option<Mark> {
-    let bytes = event.bytes().ok()?;
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (author, rest) = rest.split_first_chunk::<4>()?;
-    let (sequence, _) = rest.split_first_chunk::<8>()?;
-    Some(Mark {
-        author: u32::from_be_bytes(*author),
-        sequence: u64::from_be_bytes(*sequence),
-    })
-}
-
-/// A digest of everything of an event that must arrive unaltered. Comparable within one process.
-#[must_use]
-pub fn digest(event: &Event) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    event.topic().hash(&mut hasher);
-    event.payload().content_type().hash(&mut hasher);
-    event.bytes().ok().hash(&mut hasher);
-    event.get_headers().hash(&mut hasher);
-    event.get_delivery().hash(&mut hasher);
-    let correlation = event.get_correlation().map(|c| format!("{c:?}"));
-    correlation.hash(&mut hasher);
-    hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(mark: Mark) -> Event {
-        Event::new("a.b", payload(mark, 7)).unwrap()
-    }
-
-    #[test]
-    fn a_mark_reads_back_and_bare_payloads_have_none() {
-        let mark = Mark {
-            author: 3,
-            sequence: 1 << 40,
-        };
-        assert_eq!(mark_of(&event(mark)), Some(mark));
-        assert_eq!(mark_of(&Event::new("a", "text").unwrap()), None);
-        assert_eq!(mark_of(&Event::new("a", MAGIC).unwrap()), None);
-    }
-
-    #[test]
-    fn a_digest_sees_each_part() {
-        let event = event(Mark {
-            author: 0,
-            sequence: 0,
-        });
-        let same = digest(&event);
-        assert_eq!(digest(&event.clone()), same);
-        assert_ne!(digest(&event.clone().header("a", "b")), same);
-        assert_ne!(digest(&event.clone().delivery(Delivery::AtMostOnce)), same);
-        let correlation = eventbus_trait::Correlation::new("c");
-        assert_ne!(digest(&event.clone().correlation(correlation)), same);
-        assert_ne!(
-            digest(&Event::on(Topic::new("a.c").unwrap(), event.into_payload())),
-            same
-        );
-    }
-
-    #[test]
-    fn a_publish_that_is_dropped_is_unknown() {
-        let recorder = Recorder::default();
-        let mark = Mark {
-            author: 1,
-            sequence: 2,
-        };
-        let handle = PublisherId([0; 16]);
-        drop(recorder.invoke(handle, &event(mark)));
-        recorder.invoke(handle, &event(mark)).end(&Ok::<_, ()>(()));
-        let ops: Vec<Op> = recorder
-            .history()
-            .entries
-            .into_iter()
-            .map(|e| e.op)
-            .collect();
-        assert!(matches!(ops[0], Op::Invoke(_)));
-        assert_eq!(ops[1], Op::Unknown(mark));
-        assert_eq!(ops[3], Op::Accepted(mark));
-        assert_eq!(ops.len(), 4);
     }
 }

@@ -229,7 +229,7 @@ fn an_anomaly_is_named() {
             "DEL-004",
             "refused but delivered in",
         ),
-        (Defect::ReordersTopic, "ORD-001", "reordered in"),
+        (Defect::ReordersTopic, "ORD-001", "nonmonotonic in"),
         (Defect::HidesLosses, "FLW-002", "losses counted and told"),
     ] {
         let verdict = run_clause(&mutant(defect), clause_of(id).unwrap());

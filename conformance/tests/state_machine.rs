@@ -128,8 +128,8 @@ fn mutants_are_caught() {
         (Defect::Duplicates, "duplicate in"),
         (Defect::Invents, "phantom in"),
         (Defect::Corrupts, "corrupted in"),
-        (Defect::ReordersTopic, "reordered in"),
-        (Defect::HidesLosses, "dropped without a count in"),
+        (Defect::ReordersTopic, "nonmonotonic in"),
+        (Defect::HidesLosses, "uncounted in"),
     ] {
         let mutant = Arc::new(MutantHarness::new(Arc::new(Crossbeam), defect));
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

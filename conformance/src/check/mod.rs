@@ -1,31 +1,38 @@
 //! Checkers: what is wrong with a history, by name.
 //!
 //! Each looks for one kind of anomaly and says how much it has looked at, so that a history in
-//! which nothing of its subject happened is told apart from one that is in order.
+//! which nothing of its subject happened is told apart from one that is in order. Who finds
+//! something also makes the history as [small](smallest) as it can be while it still shows it.
 //!
-//! A checker believes the marks in the payloads and nothing that the bus says about an event.
+//! A checker believes the marks in the payloads and nothing that the bus says about an event, but
+//! for [`stamps`], which judges what the bus says.
 
+mod counted;
+mod delivered;
+mod order;
+mod smallest;
 pub mod stream;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use eventbus_trait::{Delivery, Topic};
+use view::Stream;
 
-use view::{Stream, View, Yielded};
+pub use order::Within;
 
-use crate::history::{History, Mark, Op, Publication};
+use crate::history::{History, Mark};
 use crate::verdict::{Checked, Unmet};
 
 /// What can be wrong with a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Accepted, and never delivered.
+    /// Accepted, and never delivered, though something later of its author and topic was.
     Lost,
+    /// Accepted, and never delivered, and nothing later of its author and topic was.
+    Unseen,
     /// Delivered more than once to one subscription.
     Duplicate,
     /// Delivered, and never published, or published on a topic that the subscription does not
@@ -33,25 +40,69 @@ pub enum Kind {
     Phantom,
     /// Refused with an error, and delivered all the same.
     Refused,
+    /// Owed, and not there yet when a later one of its author came.
+    Skip,
     /// Delivered after an event that its author published later.
-    Reordered,
-    /// Delivered with another topic, payload, header, correlation or delivery.
+    Nonmonotonic,
+    /// Delivered with another topic, payload, header, correlation, delivery or stamp.
     Corrupted,
     /// Not delivered, and not in the count of lost events at that place.
     Uncounted,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Kind {
+    /// Its name, as messages and documents have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Lost => "lost",
+            Self::Unseen => "unseen",
             Self::Duplicate => "duplicate",
             Self::Phantom => "phantom",
             Self::Refused => "refused but delivered",
-            Self::Reordered => "reordered",
+            Self::Skip => "skip",
+            Self::Nonmonotonic => "nonmonotonic",
             Self::Corrupted => "corrupted",
-            Self::Uncounted => "dropped without a count",
-        })
+            Self::Uncounted => "uncounted",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Where in what an author published on a topic a missing event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Before everything that came.
+    Prefix,
+    /// Between events that came.
+    Middle,
+    /// After everything that came.
+    Suffix,
+    /// Nothing came.
+    Whole,
+}
+
+impl Shape {
+    /// Its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Middle => "middle",
+            Self::Suffix => "suffix",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -64,6 +115,8 @@ pub struct Anomaly {
     pub subscription: Arc<str>,
     /// Which event.
     pub mark: Option<Mark>,
+    /// Where, if it is an event that is missing.
+    pub shape: Option<Shape>,
     /// More of it.
     pub detail: String,
 }
@@ -79,7 +132,7 @@ impl fmt::Display for Anomaly {
 }
 
 /// What a checker found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Findings {
     /// What is wrong.
     pub anomalies: Vec<Anomaly>,
@@ -87,31 +140,18 @@ pub struct Findings {
     pub examined: u64,
     /// Why the history cannot be judged, if it cannot.
     pub unjudgeable: Option<String>,
+    /// A part of the history that shows the first anomaly, as small as could be found.
+    pub smallest: Option<History>,
 }
 
 impl Findings {
     /// Broken if there is an anomaly, unexercised if nothing was looked at.
     ///
     /// # Errors
-    /// [`Unmet`], with the first anomalies.
+    /// [`Unmet`], with the first anomalies and the smallest history that shows the first.
     pub fn verdict(&self) -> Checked {
-        const SHOWN: usize = 4;
         if !self.anomalies.is_empty() {
-            let mut shown: Vec<String> = self
-                .anomalies
-                .iter()
-                .take(SHOWN)
-                .map(Anomaly::to_string)
-                .collect();
-            if self.anomalies.len() > SHOWN {
-                shown.push(format!("and {} more", self.anomalies.len() - SHOWN));
-            }
-            let (count, examined) = (self.anomalies.len(), self.examined);
-            let text = format!(
-                "{count} anomalies in {examined} examined: {}",
-                shown.join("; ")
-            );
-            return Err(Unmet::Broken(text));
+            return Err(Unmet::Broken(self.text()));
         }
         match &self.unjudgeable {
             Some(reason) => Err(Unmet::unexercised(reason)),
@@ -120,228 +160,99 @@ impl Findings {
         }
     }
 
+    fn text(&self) -> String {
+        const SHOWN: usize = 4;
+        let first = self.anomalies.iter().take(SHOWN);
+        let mut shown: Vec<String> = first.map(Anomaly::to_string).collect();
+        if self.anomalies.len() > SHOWN {
+            shown.push(format!("and {} more", self.anomalies.len() - SHOWN));
+        }
+        let (count, examined) = (self.anomalies.len(), self.examined);
+        let mut text = format!(
+            "{count} anomalies in {examined} examined: {}",
+            shown.join("; ")
+        );
+        if let Some(smallest) = &self.smallest {
+            let entries = smallest.entries.len();
+            text.push_str(&format!(
+                "\nsmallest history of the first, {entries} entries:"
+            ));
+            for line in format!("{smallest:#}").lines() {
+                text.push_str("\n  ");
+                text.push_str(line);
+            }
+        }
+        text
+    }
+
     fn add(&mut self, kind: Kind, stream: &Stream<'_>, mark: Option<Mark>, detail: String) {
         let subscription = Arc::clone(&stream.interest.subscription);
         self.anomalies.push(Anomaly {
             kind,
             subscription,
             mark,
+            shape: None,
             detail,
         });
     }
 }
 
 /// Accepted `AtLeastOnce` events that a subscription never got, by subscriptions that may not lose
-/// any (DEL-001).
+/// any (DEL-001): [`Kind::Lost`] and [`Kind::Unseen`].
 #[must_use]
 pub fn lost(history: &History) -> Findings {
-    let view = View::of(history);
-    let mut findings = Findings::default();
-    for stream in view
-        .streams
-        .iter()
-        .filter(|s| !s.interest.lossy && !s.ended)
-    {
-        let owed = view.owed(stream, &mut findings);
-        let owed: Vec<_> = owed
-            .into_iter()
-            .filter(|p| p.delivery == Delivery::AtLeastOnce)
-            .collect();
-        findings.examined += owed.len() as u64;
-        let seen = stream.marks();
-        let missing: Vec<usize> = (0..owed.len())
-            .filter(|at| !seen.contains(&owed[*at].mark))
-            .collect();
-        let shape = shape(&missing, owed.len());
-        for at in &missing {
-            let detail = format!(
-                "on `{}`, of the {shape} of {} owed",
-                owed[*at].topic,
-                owed.len()
-            );
-            findings.add(Kind::Lost, stream, Some(owed[*at].mark), detail);
-        }
-    }
-    findings
+    smallest::with(history, delivered::lost)
 }
 
 /// Events that one subscription got twice (DEL-003).
 #[must_use]
 pub fn duplicates(history: &History) -> Findings {
-    let mut findings = Findings::default();
-    for stream in &View::of(history).streams {
-        let mut seen = HashSet::new();
-        for arrival in &stream.arrivals {
-            findings.examined += 1;
-            if arrival.mark.is_some_and(|mark| !seen.insert(mark)) {
-                let detail = format!("on `{}` came again", arrival.topic);
-                findings.add(Kind::Duplicate, stream, arrival.mark, detail);
-            }
-        }
-    }
-    findings
+    smallest::with(history, delivered::duplicates)
 }
 
 /// Deliveries of what nobody published, or what the subscription does not take (DEL-002).
 #[must_use]
 pub fn phantoms(history: &History) -> Findings {
-    let view = View::of(history);
-    let mut findings = Findings::default();
-    for stream in &view.streams {
-        for arrival in &stream.arrivals {
-            findings.examined += 1;
-            let published = arrival.mark.and_then(|mark| view.publications.get(&mark));
-            let detail = match published {
-                None => format!("on `{}` was never published", arrival.topic),
-                Some((p, _)) if !stream.interest.takes(p) => {
-                    format!("on `{}` is not what the subscription takes", p.topic)
-                }
-                Some(_) => continue,
-            };
-            findings.add(Kind::Phantom, stream, arrival.mark, detail);
-        }
-    }
-    findings
+    smallest::with(history, delivered::phantoms)
 }
 
 /// Deliveries of events whose publish was refused (DEL-004). Looks at the refused events.
 #[must_use]
 pub fn refused(history: &History) -> Findings {
-    let view = View::of(history);
-    let refused: HashSet<Mark> = history
-        .entries
-        .iter()
-        .filter_map(|entry| match entry.op {
-            Op::Refused(mark) => Some(mark),
-            _ => None,
-        })
-        .collect();
-    let mut findings = Findings {
-        examined: refused.len() as u64,
-        ..Findings::default()
-    };
-    for stream in &view.streams {
-        for arrival in &stream.arrivals {
-            if arrival.mark.is_some_and(|mark| refused.contains(&mark)) {
-                let detail = format!("on `{}`", arrival.topic);
-                findings.add(Kind::Refused, stream, arrival.mark, detail);
-            }
-        }
-    }
-    findings
-}
-
-/// Within what an author's order must hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Within {
-    /// One topic (ORD-001).
-    Topic,
-    /// All topics (ORD-002, ORD-003).
-    Author,
-}
-
-/// Events that came after one that their author published later. Duplicates are not counted: a
-/// second copy is late by nature.
-#[must_use]
-pub fn reordered(history: &History, within: Within) -> Findings {
-    let mut findings = Findings::default();
-    for stream in &View::of(history).streams {
-        let mut seen = HashSet::new();
-        let mut last: HashMap<(u32, Option<&Topic>), Mark> = HashMap::new();
-        for arrival in &stream.arrivals {
-            let Some(mark) = arrival.mark.filter(|mark| seen.insert(*mark)) else {
-                continue;
-            };
-            let scope = (
-                mark.author,
-                (within == Within::Topic).then_some(&arrival.topic),
-            );
-            match last.get_mut(&scope) {
-                None => {
-                    last.insert(scope, mark);
-                }
-                Some(last) => {
-                    findings.examined += 1;
-                    if mark.sequence < last.sequence {
-                        let detail = format!("on `{}` came after {last}", arrival.topic);
-                        findings.add(Kind::Reordered, stream, Some(mark), detail);
-                    } else {
-                        *last = mark;
-                    }
-                }
-            }
-        }
-    }
-    findings
+    smallest::with(history, delivered::refused)
 }
 
 /// Deliveries that differ from what was published (DEL-006).
 #[must_use]
 pub fn corrupted(history: &History) -> Findings {
-    let view = View::of(history);
-    let mut findings = Findings::default();
-    for stream in &view.streams {
-        for arrival in &stream.arrivals {
-            let Some(mark) = arrival.mark else { continue };
-            let Some((published, _)) = view.publications.get(&mark) else {
-                continue;
-            };
-            findings.examined += 1;
-            if published.topic != arrival.topic {
-                let detail = format!("of `{}` came on `{}`", published.topic, arrival.topic);
-                findings.add(Kind::Corrupted, stream, Some(mark), detail);
-            } else if published.digest != arrival.digest {
-                let detail = format!("on `{}` is not what was published", arrival.topic);
-                findings.add(Kind::Corrupted, stream, Some(mark), detail);
-            }
-        }
-    }
-    findings
+    smallest::with(history, delivered::corrupted)
 }
 
 /// Subscriptions in which what was delivered and what was told as lost are not what was published
 /// (DEL-009, FLW-002). Where all of it is one author's, each gap must be told in its place too.
 #[must_use]
 pub fn uncounted(history: &History) -> Findings {
-    let view = View::of(history);
-    let mut findings = Findings::default();
-    for stream in view.streams.iter().filter(|s| !s.ended) {
-        let owed = view.owed(stream, &mut findings);
-        findings.examined += owed.len() as u64;
-        if owed.iter().all(|p| p.mark.author == owed[0].mark.author) {
-            misplaced(stream, &owed, &mut findings);
-        }
-        let told: u64 = stream.items.iter().map(Yielded::events).sum();
-        if told != owed.len() as u64 {
-            let detail = format!("{told} delivered or counted as lost, {} owed", owed.len());
-            findings.add(Kind::Uncounted, stream, None, detail);
-        }
-    }
-    findings
+    smallest::with(history, counted::uncounted)
 }
 
-/// Finds the first event that came elsewhere than the counts of lost events say.
-fn misplaced(stream: &Stream<'_>, owed: &[&Publication], findings: &mut Findings) {
-    let mut at = 0;
-    for item in &stream.items {
-        if let Yielded::Event(arrival) = item {
-            let want = owed.get(at).map(|p| p.mark);
-            if arrival.mark != want {
-                let want = want.map_or("the end".into(), |mark| mark.to_string());
-                let detail = format!("came where {want} was due");
-                return findings.add(Kind::Uncounted, stream, arrival.mark, detail);
-            }
-        }
-        at += usize::try_from(item.events()).unwrap_or(usize::MAX);
-    }
+/// Events that came after one that their author published later (ORD-001 to ORD-003). Duplicates
+/// are not counted: a second copy is late by nature.
+#[must_use]
+pub fn nonmonotonic(history: &History, within: Within) -> Findings {
+    smallest::with(history, |history| order::nonmonotonic(history, within))
 }
 
-/// Where in a stream events are missing.
-fn shape(missing: &[usize], owed: usize) -> &'static str {
-    match (missing.first(), missing.last()) {
-        (Some(0), Some(last)) if last + 1 == owed && missing.len() == owed => "whole",
-        (Some(0), Some(last)) if last + 1 == missing.len() => "beginning",
-        (Some(first), Some(last)) if last + 1 == owed && owed - first == missing.len() => "end",
-        _ => "middle",
-    }
+/// Deliveries that jumped over events that were owed, whether those came later or never, also in
+/// subscriptions that were not read to their end (ORD-001, DEL-001).
+#[must_use]
+pub fn skips(history: &History, within: Within) -> Findings {
+    smallest::with(history, |history| order::skips(history, within))
+}
+
+/// Stamps that are not what the contract says (ORD-002): an event's origin is the handle that it
+/// was published through, the same in each subscription, and its sequence rises: all else is
+/// [`Kind::Corrupted`] or [`Kind::Nonmonotonic`].
+#[must_use]
+pub fn stamps(history: &History, within: Within) -> Findings {
+    smallest::with(history, |history| order::stamps(history, within))
 }

@@ -49,12 +49,14 @@ struct Stream {
 pub struct Tally {
     /// Events that came.
     pub received: u64,
-    /// Accepted events that never came.
+    /// Accepted events that never came, though something later of their stream did.
     pub lost: u64,
+    /// Accepted events that never came, and nothing later of their stream did.
+    pub unseen: u64,
     /// Events that came again.
     pub duplicates: u64,
     /// Events that came after a later one of their stream.
-    pub reordered: u64,
+    pub nonmonotonic: u64,
     /// Events that nobody published.
     pub phantoms: u64,
     /// Events that came altered.
@@ -70,15 +72,17 @@ impl Tally {
     /// How much is wrong.
     #[must_use]
     pub fn anomalies(&self) -> u64 {
-        self.lost + self.duplicates + self.reordered + self.phantoms + self.corrupted
+        let missing = self.lost + self.unseen;
+        missing + self.duplicates + self.nonmonotonic + self.phantoms + self.corrupted
     }
 
     fn add(&mut self, kind: Kind, events: u64, stream: StreamId, number: u64) {
         *match kind {
             Kind::Duplicate => &mut self.duplicates,
-            Kind::Reordered => &mut self.reordered,
+            Kind::Nonmonotonic | Kind::Skip => &mut self.nonmonotonic,
             Kind::Phantom => &mut self.phantoms,
             Kind::Corrupted => &mut self.corrupted,
+            Kind::Unseen => &mut self.unseen,
             Kind::Lost | Kind::Refused | Kind::Uncounted => &mut self.lost,
         } += events;
         if self.examples.len() < EXAMPLES {
@@ -105,7 +109,7 @@ impl StreamCheck {
             stream.missing.insert(stream.next, number);
             stream.next = number + 1;
         } else if stream.take_missing(number) {
-            self.tally.add(Kind::Reordered, 1, id, number);
+            self.tally.add(Kind::Nonmonotonic, 1, id, number);
         } else {
             return self.tally.add(Kind::Duplicate, 1, id, number);
         }
@@ -138,8 +142,8 @@ impl StreamCheck {
                 self.tally.add(Kind::Lost, end - first, id, *first);
             }
             if stream.next < accepted {
-                let lost = accepted - stream.next;
-                self.tally.add(Kind::Lost, lost, id, stream.next);
+                let unseen = accepted - stream.next;
+                self.tally.add(Kind::Unseen, unseen, id, stream.next);
             } else if stream.next > accepted {
                 let invented = stream.next - accepted;
                 self.tally.add(Kind::Phantom, invented, id, accepted);
@@ -189,38 +193,39 @@ mod tests {
         check.finish([(ID, accepted)])
     }
 
-    /// Lost, duplicates, reordered, phantoms.
-    fn counts(numbers: &[u64], accepted: u64) -> [u64; 4] {
+    /// Lost, unseen, duplicates, nonmonotonic, phantoms.
+    fn counts(numbers: &[u64], accepted: u64) -> [u64; 5] {
         let tally = tally(numbers, accepted);
         assert_eq!(tally.anomalies() == 0, tally.examples.is_empty());
         [
             tally.lost,
+            tally.unseen,
             tally.duplicates,
-            tally.reordered,
+            tally.nonmonotonic,
             tally.phantoms,
         ]
     }
 
     #[test]
     fn what_is_in_order_is_in_order() {
-        assert_eq!(counts(&[0, 1, 2, 3], 4), [0, 0, 0, 0]);
-        assert_eq!(counts(&[], 0), [0, 0, 0, 0]);
+        assert_eq!(counts(&[0, 1, 2, 3], 4), [0; 5]);
+        assert_eq!(counts(&[], 0), [0; 5]);
         assert_eq!(tally(&[0, 1, 2], 3).received, 3);
     }
 
     #[test]
     fn each_anomaly_is_counted_as_what_it_is() {
-        assert_eq!(counts(&[1, 2], 3), [1, 0, 0, 0], "the beginning is lost");
-        assert_eq!(counts(&[0, 1, 5], 6), [3, 0, 0, 0], "a middle is lost");
-        assert_eq!(counts(&[0, 1], 6), [4, 0, 0, 0], "the end is lost");
-        assert_eq!(counts(&[], 6), [6, 0, 0, 0], "all is lost");
-        assert_eq!(counts(&[0, 1, 1, 2, 0], 3), [0, 2, 0, 0]);
-        assert_eq!(counts(&[0, 2, 1], 3), [0, 0, 1, 0]);
-        assert_eq!(counts(&[0, 4, 2, 2, 1, 3], 5), [0, 1, 3, 0]);
-        assert_eq!(counts(&[0, 4, 2], 5), [2, 0, 1, 0], "1 and 3 are lost");
+        assert_eq!(counts(&[1, 2], 3), [1, 0, 0, 0, 0], "the beginning is lost");
+        assert_eq!(counts(&[0, 1, 5], 6), [3, 0, 0, 0, 0], "a middle is lost");
+        assert_eq!(counts(&[0, 1], 6), [0, 4, 0, 0, 0], "the end is unseen");
+        assert_eq!(counts(&[], 6), [0, 6, 0, 0, 0], "all is unseen");
+        assert_eq!(counts(&[0, 1, 1, 2, 0], 3), [0, 0, 2, 0, 0]);
+        assert_eq!(counts(&[0, 2, 1], 3), [0, 0, 0, 1, 0]);
+        assert_eq!(counts(&[0, 4, 2, 2, 1, 3], 5), [0, 0, 1, 3, 0]);
+        assert_eq!(counts(&[0, 4, 2], 5), [2, 0, 0, 1, 0], "1 and 3 are lost");
         assert_eq!(
             counts(&[0, 1, 2, 3], 2),
-            [0, 0, 0, 2],
+            [0, 0, 0, 0, 2],
             "beyond what was accepted"
         );
     }
@@ -233,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn altered_events_are_lost_too() {
+    fn altered_events_are_missing_too() {
         let mut check = StreamCheck::default();
         check.came_altered(ID, 0);
         let tally = check.finish([(ID, 1)]);
-        assert_eq!((tally.corrupted, tally.lost), (1, 1));
+        assert_eq!((tally.corrupted, tally.unseen), (1, 1));
         assert_eq!(
             tally.examples,
-            ["corrupted: event 0 of 3/1", "lost: event 0 of 3/1"]
+            ["corrupted: event 0 of 3/1", "unseen: event 0 of 3/1"]
         );
     }
 
@@ -266,19 +271,22 @@ mod tests {
             // 5 stands for nothing.
             numbers.retain(|n| *n < 5);
             let mut seen = Vec::new();
-            let (mut duplicates, mut reordered) = (0, 0);
+            let (mut duplicates, mut nonmonotonic) = (0, 0);
             for n in &numbers {
                 if seen.contains(n) {
                     duplicates += 1;
                 } else if seen.iter().any(|s| s > n) {
-                    reordered += 1;
+                    nonmonotonic += 1;
                 }
                 seen.push(*n);
             }
-            let lost = (0..5).filter(|n| !seen.contains(n)).count() as u64;
+            let missing =
+                |within: std::ops::Range<u64>| within.filter(|n| !seen.contains(n)).count() as u64;
+            let end = seen.iter().max().map_or(0, |last| last + 1);
+            let (lost, unseen) = (missing(0..end), missing(end..5));
             assert_eq!(
                 counts(&numbers, 5),
-                [lost, duplicates, reordered, 0],
+                [lost, unseen, duplicates, nonmonotonic, 0],
                 "{numbers:?}"
             );
         }

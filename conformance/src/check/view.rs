@@ -100,6 +100,17 @@ impl<'a> View<'a> {
         view
     }
 
+    /// What was published while the subscription stood, and accepted sooner or later.
+    pub(super) fn published_for(
+        &self,
+        stream: &Stream<'_>,
+    ) -> impl Iterator<Item = &'a Publication> {
+        self.accepted
+            .iter()
+            .filter(|(p, invoked, _)| *invoked > stream.since && stream.interest.takes(p))
+            .map(|(p, ..)| *p)
+    }
+
     /// What was accepted while the subscription stood, before it was drained for the last time.
     pub(super) fn owed(
         &self,

@@ -89,7 +89,7 @@ fn all_is_well(faulty: &Faulty) -> Checked {
     check::duplicates(&history).verdict()?;
     check::phantoms(&history).verdict()?;
     check::corrupted(&history).verdict()?;
-    check::reordered(&history, Within::Topic).verdict()
+    check::nonmonotonic(&history, Within::Topic).verdict()
 }
 
 /// An author that nobody on the stage is.
@@ -152,7 +152,7 @@ pub(crate) async fn flt_005_a_subscriber_is_killed(context: Context) -> Checked 
     let history = stage.history();
     check::lost(&history).verdict()?;
     check::duplicates(&history).verdict()?;
-    check::reordered(&history, Within::Topic).verdict()
+    check::nonmonotonic(&history, Within::Topic).verdict()
 }
 
 /// FLT-006: a publisher is killed. What had been confirmed to it is delivered, once and in order;

@@ -124,7 +124,7 @@ pub(crate) async fn lif_002_shutdown_drains(context: Context) -> Checked {
     }
     stage.drain(&mut readers, &[author]).await?;
     check::lost(&stage.history()).verdict()?;
-    check::reordered(&stage.history(), Within::Author).verdict()?;
+    check::nonmonotonic(&stage.history(), Within::Author).verdict()?;
     ends_who_waits(&context).await
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn lif_003_recv_is_cancel_safe(context: Context) -> Checked {
     let history = stage.history();
     check::lost(&history).verdict()?;
     check::duplicates(&history).verdict()?;
-    check::reordered(&history, Within::Author).verdict()
+    check::nonmonotonic(&history, Within::Author).verdict()
 }
 
 /// Receives `events`, dropping a `recv` before each, and returns how many were pending then.

@@ -70,7 +70,7 @@ async fn sees_the_primary(shadow: &Shadowed) -> Checked {
     check::phantoms(&history).verdict()?;
     check::corrupted(&history).verdict()?;
     check::refused(&history).verdict()?;
-    check::reordered(&history, Within::Author).verdict()
+    check::nonmonotonic(&history, Within::Author).verdict()
 }
 
 /// MIG-002: what the candidate does wrong is found, each in its class and as often as it was

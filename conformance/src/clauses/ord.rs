@@ -27,7 +27,7 @@ pub(crate) async fn ord_001_order_within_a_topic(context: Context) -> Checked {
         .while_reading(&mut readers, publish_all(&authors, TOPICS, 900))
         .await?;
     stage.drain(&mut readers, &authors).await?;
-    check::reordered(&stage.history(), Within::Topic).verdict()
+    check::nonmonotonic(&stage.history(), Within::Topic).verdict()
 }
 
 /// ORD-002: and across topics too, by whichever of the publishing calls, and the stamps say so.
@@ -48,7 +48,7 @@ pub(crate) async fn ord_002_order_across_topics(context: Context) -> Checked {
         .while_reading(&mut readers, try_join(publishing, comparing))
         .await?;
     stage.drain(&mut readers, &authors).await?;
-    check::reordered(&stage.history(), Within::Author).verdict()
+    check::nonmonotonic(&stage.history(), Within::Author).verdict()
 }
 
 /// Receives `events` and holds their stamps against the order of publishing.
@@ -127,7 +127,7 @@ pub(crate) async fn ord_003_two_tasks_one_handle(context: Context) -> Checked {
             "the tasks published one after the other",
         ));
     }
-    check::reordered(&history, Within::Author).verdict()?;
+    check::nonmonotonic(&history, Within::Author).verdict()?;
     check::lost(&history).verdict()
 }
 

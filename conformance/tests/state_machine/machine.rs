@@ -325,7 +325,7 @@ fn judge(stage: &Stage) -> Checked {
         check::phantoms(&history),
         check::refused(&history),
         check::corrupted(&history),
-        check::reordered(&history, Within::Author),
+        check::nonmonotonic(&history, Within::Author),
         check::uncounted(&history),
     ] {
         unless_empty(&findings)?;

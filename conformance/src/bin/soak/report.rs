@@ -200,12 +200,13 @@ impl fmt::Display for Report {
         for (number, found) in self.subscribers.iter().enumerate() {
             writeln!(
                 f,
-                "subscriber {number}       {} received, {} lost, {} duplicates, {} reordered, {} phantoms, \
+                "subscriber {number}       {} received, {} lost, {} unseen, {} duplicates, {} nonmonotonic, {} phantoms, \
                  {} corrupted; {} out of order across topics",
                 found.received,
                 found.lost,
+                found.unseen,
                 found.duplicates,
-                found.reordered,
+                found.nonmonotonic,
                 found.phantoms,
                 found.corrupted,
                 found.across_topics

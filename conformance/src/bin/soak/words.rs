@@ -110,8 +110,9 @@ pub(crate) struct Done {
 pub(crate) struct Found {
     pub(crate) received: u64,
     pub(crate) lost: u64,
+    pub(crate) unseen: u64,
     pub(crate) duplicates: u64,
-    pub(crate) reordered: u64,
+    pub(crate) nonmonotonic: u64,
     pub(crate) phantoms: u64,
     pub(crate) corrupted: u64,
     pub(crate) across_topics: u64,
@@ -120,7 +121,8 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn anomalies(&self) -> u64 {
-        self.lost + self.duplicates + self.reordered + self.phantoms + self.corrupted
+        let missing = self.lost + self.unseen;
+        missing + self.duplicates + self.nonmonotonic + self.phantoms + self.corrupted
     }
 }
 
@@ -129,8 +131,9 @@ impl From<Tally> for Found {
         Self {
             received: tally.received,
             lost: tally.lost,
+            unseen: tally.unseen,
             duplicates: tally.duplicates,
-            reordered: tally.reordered,
+            nonmonotonic: tally.nonmonotonic,
             phantoms: tally.phantoms,
             corrupted: tally.corrupted,
             across_topics: tally.across,

@@ -112,7 +112,7 @@ pub(crate) async fn del_005_cancelled_at_most_once(context: Context) -> Checked 
     }
     check::duplicates(&history).verdict()?;
     check::phantoms(&history).verdict()?;
-    check::reordered(&history, check::Within::Author).verdict()?;
+    check::nonmonotonic(&history, check::Within::Author).verdict()?;
     check::lost(&history).verdict()
 }
 

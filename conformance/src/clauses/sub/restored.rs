@@ -26,5 +26,5 @@ pub(crate) async fn sub_007_subscriptions_are_restored(context: Context) -> Chec
     check::lost(&history).verdict()?;
     check::duplicates(&history).verdict()?;
     check::phantoms(&history).verdict()?;
-    check::reordered(&history, Within::Topic).verdict()
+    check::nonmonotonic(&history, Within::Topic).verdict()
 }
