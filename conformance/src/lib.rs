@@ -42,7 +42,7 @@ pub use harness::{
     Answer, Caller, Capability, Comparison, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig,
     Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
 };
-pub use runner::{run, run_clause, run_clause_within, run_with};
+pub use runner::{declared, run, run_clause, run_clause_within, run_with};
 pub use seed::Seed;
 pub use stage::{Context, Patience};
 pub use verdict::{Checked, Unmet, Verdict};

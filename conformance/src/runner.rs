@@ -183,8 +183,9 @@ fn waive_unbuilt(phase: &str, arguments: &Arguments, verdicts: &mut Verdicts) {
     }
 }
 
-/// The verdict that is known before the clause runs.
-fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
+/// The verdict that is known before the clause runs: not applicable, or waived.
+#[must_use]
+pub fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
     if let Some(reason) = not_applicable(harness, clause) {
         return Some(Verdict::NotApplicable(reason));
     }
