@@ -105,7 +105,12 @@ impl Handle {
             epoch: process_epoch(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
         });
-        let family = event.topic().segments().next().unwrap_or_default().to_owned();
+        let family = event
+            .topic()
+            .segments()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         // Nobody listening is no error.
         let receivers = self.hub.sender.send(event).unwrap_or(0) as u64;
         let mut families = self.families.lock();
@@ -131,7 +136,9 @@ impl EventBus for BroadcastBus {
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.0.send(event).map_err(|refused| refused.map(Into::into))
+        self.0
+            .send(event)
+            .map_err(|refused| refused.map(Into::into))
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
@@ -248,7 +255,9 @@ struct Source {
 
 impl Source {
     fn takes(&self, event: &Event) -> bool {
-        let own = event.origin().is_some_and(|o| o.publisher == self.handle.id);
+        let own = event
+            .origin()
+            .is_some_and(|o| o.publisher == self.handle.id);
         self.subscribe.takes(event.topic()) && !(own && self.subscribe.excludes_own())
     }
 
