@@ -31,3 +31,6 @@ pub use broker::SocketError;
 pub use bus::BusrtBus;
 pub use home::open;
 pub use options::{Address, Backoff, BrokerMode, OpenError, Options};
+
+/// This crate's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -65,6 +65,11 @@ pub trait Harness: Send + Sync {
     /// In words, why no bus could be started; the clause fails with them.
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String>;
 
+    /// What is tested, by name and version, such as `crossbeam-backend 0.1.0`: for the certificate.
+    fn backend(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the phase has `capability`. A clause that needs one that is missing is not
     /// applicable.
     fn has(&self, capability: Capability) -> bool {

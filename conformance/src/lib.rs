@@ -19,6 +19,7 @@
 //! [`stage`] has authors and readers who write one; the clauses stage what they are about and check
 //! its history; [`mutants`] are buses with one defect each, which show that the clauses can fail.
 
+pub mod certificate;
 pub mod check;
 mod clause;
 mod clauses;
@@ -27,6 +28,7 @@ pub mod fault;
 mod harness;
 pub mod history;
 pub mod mutants;
+mod outcome;
 pub mod peer;
 #[cfg(all(unix, feature = "phases"))]
 pub mod phases;
@@ -34,6 +36,8 @@ mod report;
 mod runner;
 pub mod seed;
 pub mod stage;
+mod suite;
+mod trials;
 mod verdict;
 
 pub use clause::{Clause, Level, Run, Unbuilt};
@@ -42,7 +46,11 @@ pub use harness::{
     Answer, Caller, Capability, Comparison, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig,
     Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
 };
-pub use runner::{declared, run, run_clause, run_clause_within, run_with};
+pub use outcome::{Outcome, Tally};
+pub use report::Report;
+pub use runner::{Settings, declared, outcome_of, run_clause, run_clause_within};
 pub use seed::Seed;
 pub use stage::{Context, Patience};
+pub use suite::{Progress, Suite, UnknownClause};
+pub use trials::{run, run_with};
 pub use verdict::{Checked, Unmet, Verdict};

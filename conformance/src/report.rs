@@ -1,43 +1,91 @@
-//! The table at the end of a run: which clause holds in which phase.
+//! What a run found, and the table at its end: which clause holds in which phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table as Grid, presets};
 
-use crate::clauses::{CLAUSES, UNBUILT};
-use crate::runner::Verdicts;
+use crate::certificate::Certificate;
+use crate::clause::Level;
+use crate::harness::Harness;
+use crate::outcome::{Line, Outcomes, lines};
+use crate::seed::Seed;
 use crate::verdict::Verdict;
 
-/// Clauses by phases, totals, and the reason for each verdict that is no pass.
-pub(crate) struct Table<'a> {
-    phases: &'a [&'a str],
-    verdicts: &'a Verdicts,
+/// What a run found. Printed, it is clauses by phases, the reason for each verdict that is no pass,
+/// and totals.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) seed: Seed,
+    pub(crate) started: SystemTime,
+    pub(crate) took: Duration,
 }
 
-impl<'a> Table<'a> {
-    pub(crate) fn new(phases: &'a [&'a str], verdicts: &'a Verdicts) -> Self {
-        Self { phases, verdicts }
+/// A phase that was part of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Phase {
+    pub(crate) name: String,
+    pub(crate) backend: Option<String>,
+}
+
+impl Phase {
+    pub(crate) fn of(harness: &dyn Harness) -> Self {
+        Self {
+            name: harness.name().to_owned(),
+            backend: harness.backend(),
+        }
+    }
+}
+
+impl Report {
+    /// Whether no MUST was broken and no clause was inconclusive.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let mut outcomes = self.outcomes.values();
+        !outcomes.any(|outcome| outcome.verdict.fails_the_run())
     }
 
-    fn verdict(&self, phase: &str, clause: &'static str) -> Option<&Verdict> {
-        self.verdicts.get(&(phase.to_owned(), clause))
+    /// The seed of the run.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// What was found, phase by phase; a phase of which nothing was asked has no certificate.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Certificate> {
+        let phases = self.phases.iter();
+        phases
+            .filter_map(|phase| Certificate::of(self, phase))
+            .collect()
+    }
+
+    fn verdict(&self, phase: &Phase, line: Line) -> Option<&Verdict> {
+        let outcome = self.outcomes.get(&phase.name, line.name)?;
+        Some(&outcome.verdict)
     }
 
     fn grid(&self) -> Grid {
         let mut grid = grid();
         let header = ["clause", "says"]
             .into_iter()
-            .chain(self.phases.iter().copied());
+            .chain(self.phases.iter().map(|phase| phase.name.as_str()));
         grid.set_header(header.collect::<Vec<_>>());
-        for (id, name, title) in rows() {
+        for line in lines() {
             let cells: Vec<_> = self
                 .phases
                 .iter()
-                .map(|phase| self.verdict(phase, name))
+                .map(|phase| self.verdict(phase, line))
                 .collect();
             if cells.iter().any(Option::is_some) {
-                let row = [Cell::new(id), Cell::new(title)].into_iter();
+                let title = match line.level {
+                    Level::Must => line.title.to_owned(),
+                    Level::Should => format!("{} (should)", line.title),
+                };
+                let row = [Cell::new(line.id), Cell::new(title)].into_iter();
                 grid.add_row(row.chain(cells.into_iter().map(cell)).collect::<Vec<_>>());
             }
         }
@@ -47,14 +95,14 @@ impl<'a> Table<'a> {
     /// Reasons, each with the clauses and phases that it holds for.
     fn reasons(&self) -> Vec<String> {
         let mut reasons: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
-        for (id, name, _) in rows() {
-            for phase in self.phases {
-                let verdict = self.verdict(phase, name);
+        for line in lines() {
+            for phase in &self.phases {
+                let verdict = self.verdict(phase, line);
                 if let Some((verdict, reason)) = verdict.and_then(|v| Some((v, v.reason()?))) {
                     reasons
-                        .entry((verdict.word(), id, reason))
+                        .entry((verdict.word(), line.id, reason))
                         .or_default()
-                        .push(phase);
+                        .push(&phase.name);
                 }
             }
         }
@@ -68,8 +116,8 @@ impl<'a> Table<'a> {
 
     fn totals(&self) -> String {
         let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
-        for verdict in self.verdicts.values() {
-            *totals.entry(verdict.word()).or_default() += 1;
+        for outcome in self.outcomes.values() {
+            *totals.entry(outcome.verdict.word()).or_default() += 1;
         }
         let order = [
             "pass",
@@ -80,14 +128,8 @@ impl<'a> Table<'a> {
             "n/a",
         ];
         let counted = order.map(|word| format!("{} {word}", totals.get(word).unwrap_or(&0)));
-        counted.join(", ")
+        format!("{}; seed {}", counted.join(", "), self.seed)
     }
-}
-
-/// Id, key in the verdicts and title of each row: the clauses, then what is not built.
-fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    let clauses = CLAUSES.iter().map(|c| (c.id, c.name, c.title));
-    clauses.chain(UNBUILT.iter().map(|u| (u.id, u.id, "not built")))
 }
 
 fn grid() -> Grid {
@@ -109,15 +151,15 @@ fn cell(verdict: Option<&Verdict>) -> Cell {
     })
 }
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.verdicts.is_empty() {
+        if self.outcomes.values().next().is_none() {
             return Ok(());
         }
         writeln!(f, "{}", self.grid())?;
         for reason in self.reasons() {
             writeln!(f, "  {reason}")?;
         }
-        writeln!(f, "{}", self.totals())
+        write!(f, "{}", self.totals())
     }
 }

@@ -1,22 +1,18 @@
-//! Running clauses: one by one under a watchdog, or all of them as tests.
+//! Running clauses: one by one, each under a watchdog.
 //!
 //! Each clause has a runtime of its own, on threads of its own: whatever hangs in it, the watchdog
 //! stands outside.
 
-use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::clause::Clause;
-use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
-use crate::report::Table;
-use crate::seed::{Seed, replay_command};
+use crate::outcome::{Outcome, Tally};
+use crate::seed::Seed;
 use crate::stage::{Context, Patience};
 use crate::verdict::{Unmet, Verdict};
 
@@ -25,6 +21,24 @@ const WATCHDOG: u32 = 4;
 
 /// Taken for writing by the clauses that measure the process.
 static PROCESS: RwLock<()> = RwLock::new(());
+
+/// How a clause is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long it may wait for anything.
+    pub patience: Patience,
+    /// The seed of the run, from which its own is derived.
+    pub seed: Seed,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            patience: Patience::default(),
+            seed: Seed::of_run(),
+        }
+    }
+}
 
 /// Runs one clause for one phase and waits for its verdict.
 #[must_use]
@@ -39,21 +53,40 @@ pub fn run_clause_within(
     harness: &Arc<dyn Harness>,
     clause: &Clause,
 ) -> Verdict {
-    if let Some(reason) = not_applicable(&**harness, clause) {
-        return Verdict::NotApplicable(reason);
-    }
-    let verdict = if clause.alone {
-        let _alone = PROCESS.write();
-        watched(patience, harness, clause)
-    } else {
-        let _shared = PROCESS.read();
-        watched(patience, harness, clause)
+    let settings = Settings {
+        patience,
+        ..Settings::default()
     };
-    verdict.at(clause.level)
+    outcome_of(settings, harness, clause).verdict
 }
 
-fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> Verdict {
-    let watchdog = patience.0 * WATCHDOG;
+/// As [`run_clause`], with all that the run leaves behind.
+#[must_use]
+pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Outcome {
+    let known = |verdict| Outcome::known(verdict, clause.level, settings.seed);
+    if let Some(reason) = not_applicable(&**harness, clause) {
+        return known(Verdict::NotApplicable(reason));
+    }
+    let run = || {
+        let started = Instant::now();
+        let (verdict, tally) = watched(settings, harness, clause);
+        Outcome {
+            took: started.elapsed(),
+            tally,
+            ..known(verdict.at(clause.level))
+        }
+    };
+    if clause.alone {
+        let _alone = PROCESS.write();
+        run()
+    } else {
+        let _shared = PROCESS.read();
+        run()
+    }
+}
+
+fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (Verdict, Tally) {
+    let watchdog = settings.patience.0 * WATCHDOG;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name(clause.id)
@@ -63,9 +96,13 @@ fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> V
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return Verdict::Inconclusive(format!("no runtime: {error}")),
+        Err(error) => {
+            let verdict = Verdict::Inconclusive(format!("no runtime: {error}"));
+            return (verdict, Tally::default());
+        }
     };
-    let context = Context::new(Arc::clone(harness), patience).seeded(Seed::of_run(), clause.name);
+    let context = Context::new(Arc::clone(harness), settings.patience);
+    let context = context.seeded(settings.seed, clause.name);
     let (verdict, verdicts) = sync_channel(1);
     let running = runtime.spawn((clause.run)(context.clone()));
     let cleaning = context.clone();
@@ -75,7 +112,9 @@ fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> V
         // The receiver is gone only if the watchdog has spoken already.
         let _ = verdict.send(Verdict::from(checked));
     });
-    match verdicts.recv_timeout(watchdog) {
+    let verdict = verdicts.recv_timeout(watchdog);
+    let tally = context.tally();
+    let verdict = match verdict {
         Ok(verdict) => {
             drop(context);
             runtime.shutdown_timeout(Duration::from_secs(5));
@@ -89,7 +128,8 @@ fn watched(patience: Patience, harness: &Arc<dyn Harness>, clause: &Clause) -> V
         Err(RecvTimeoutError::Disconnected) => {
             Verdict::Fail(format!("{} ended without a verdict", clause.name))
         }
-    }
+    };
+    (verdict, tally)
 }
 
 fn panicked(error: tokio::task::JoinError) -> Unmet {
@@ -104,83 +144,10 @@ fn panicked(error: tokio::task::JoinError) -> Unmet {
     Unmet::broken(format_args!("panicked: {}", text.unwrap_or("no message")))
 }
 
+/// Why the clause does not apply to the phase, by what the phase says of itself.
 fn not_applicable(harness: &dyn Harness, clause: &Clause) -> Option<String> {
     let lacking = clause.needs.iter().find(|need| !harness.has(**need))?;
     Some(lacking.lack().to_owned())
-}
-
-/// Verdicts by phase and clause name, or by phase and id of what is not built.
-pub(crate) type Verdicts = BTreeMap<(String, &'static str), Verdict>;
-
-/// Runs every clause for each phase as tests named `phase::clause`, with the arguments of the
-/// process, and ends with a table. For the `main` of a test with `harness = false`.
-///
-/// Fails if a clause that is a MUST was broken, or any was inconclusive. A waived clause is listed as ignored; asked for
-/// with `--ignored`, it runs and is judged like any other.
-#[must_use]
-pub fn run(harnesses: Vec<Arc<dyn Harness>>) -> ExitCode {
-    run_with(&Arguments::from_args(), harnesses)
-}
-
-/// As [`run`], with these arguments.
-#[must_use]
-pub fn run_with(arguments: &Arguments, harnesses: Vec<Arc<dyn Harness>>) -> ExitCode {
-    let verdicts = Arc::new(Mutex::new(Verdicts::new()));
-    let mut trials = Vec::new();
-    for clause in CLAUSES {
-        for harness in &harnesses {
-            trials.push(trial(harness, clause, &verdicts, arguments));
-        }
-    }
-    for harness in &harnesses {
-        waive_unbuilt(harness.name(), arguments, &mut verdicts.lock());
-    }
-    let conclusion = libtest_mimic::run(arguments, trials);
-    // A runner that starts a process per test wants neither a list nor a table around it.
-    if !arguments.list && !arguments.exact {
-        let names: Vec<&str> = harnesses.iter().map(|harness| harness.name()).collect();
-        println!("{}", Table::new(&names, &verdicts.lock()));
-    }
-    conclusion.exit_code()
-}
-
-fn trial(
-    harness: &Arc<dyn Harness>,
-    clause: &'static Clause,
-    verdicts: &Arc<Mutex<Verdicts>>,
-    arguments: &Arguments,
-) -> Trial {
-    let key = (harness.name().to_owned(), clause.name);
-    let skipped = declared(&**harness, clause);
-    let name = format!("{}::{}", harness.name(), clause.name);
-    let (running, results) = (Arc::clone(harness), Arc::clone(verdicts));
-    let result_key = key.clone();
-    let replay = replay(&name, harness.name(), clause);
-    let trial = Trial::ignorable_test(name, move || {
-        let verdict = run_clause(&running, clause);
-        results.lock().insert(result_key, verdict.clone());
-        outcome(verdict, &replay)
-    });
-    let trial = trial.with_ignored_flag(skipped.is_some());
-    if let Some(verdict) = skipped
-        && arguments.is_ignored(&trial)
-        && !arguments.is_filtered_out(&trial)
-    {
-        verdicts.lock().insert(key, verdict);
-    }
-    trial
-}
-
-/// Enters the ids that nothing can check yet, those of them that were asked for.
-fn waive_unbuilt(phase: &str, arguments: &Arguments, verdicts: &mut Verdicts) {
-    for unbuilt in UNBUILT {
-        let name = format!("{phase}::{}", unbuilt.id.to_lowercase().replace('-', "_"));
-        let asked_for = !arguments.is_filtered_out(&Trial::test(name, || Ok(())));
-        if asked_for {
-            let waived = Verdict::Waived(unbuilt.reason.to_owned());
-            verdicts.insert((phase.to_owned(), unbuilt.id), waived);
-        }
-    }
 }
 
 /// The verdict that is known before the clause runs: not applicable, or waived.
@@ -194,26 +161,4 @@ pub fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
         .into_iter()
         .find(|waiver| waiver.id == clause.id)?;
     Some(Verdict::Waived(waiver.reason.to_owned()))
-}
-
-/// Which clause a failure is of, and how to see it again.
-fn replay(test: &str, phase: &str, clause: &Clause) -> String {
-    let seed = Seed::of_run();
-    let command = replay_command(test, seed);
-    format!(
-        "{} in phase {phase}, seed {seed}; to replay: {command}",
-        clause.id
-    )
-}
-
-fn outcome(verdict: Verdict, replay: &str) -> Result<Completion, Failed> {
-    match verdict {
-        Verdict::Pass => Ok(Completion::Completed),
-        Verdict::Fail(reason) => Err(format!("{reason}\n{replay}").into()),
-        Verdict::Inconclusive(reason) => Err(format!("inconclusive: {reason}\n{replay}").into()),
-        // No failure of the run, and no pass either.
-        Verdict::FailShould(_) | Verdict::NotApplicable(_) | Verdict::Waived(_) => {
-            Ok(Completion::ignored_with(verdict))
-        }
-    }
 }

@@ -17,8 +17,8 @@ mod reader;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use eventbus_trait::{Event, EventBus, Subscribe};
@@ -32,8 +32,9 @@ pub use faulty::{Faulty, Lasts};
 pub use patience::Patience;
 pub use reader::{Fence, Reader, is_fence};
 
-use crate::harness::Rig;
-use crate::history::{History, Recorder};
+use crate::harness::{FaultRig, Rig};
+use crate::history::{History, Op, Recorder};
+use crate::outcome::Tally;
 use crate::seed::Seed;
 use crate::verdict::{Checked, Unmet};
 
@@ -55,6 +56,8 @@ struct Inner {
     readers: AtomicU32,
     fences: AtomicU64,
     unjudged: AtomicBool,
+    /// The rig once more, if it is one that can be hurt.
+    hurt: Mutex<Option<Weak<dyn FaultRig>>>,
     waiting: Mutex<&'static str>,
 }
 
@@ -71,6 +74,7 @@ impl Stage {
             readers: AtomicU32::new(0),
             fences: AtomicU64::new(0),
             unjudged: AtomicBool::new(false),
+            hurt: Mutex::new(None),
             waiting: Mutex::new("nothing"),
         }))
     }
@@ -166,6 +170,21 @@ impl Stage {
     #[must_use]
     pub fn history(&self) -> History {
         self.0.recorder.history()
+    }
+
+    /// What has been done up to now.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let hurt = self.0.hurt.lock().as_ref().and_then(Weak::upgrade);
+        let mut tally = Tally {
+            struck: hurt.map_or(0, |rig| rig.struck()),
+            ..Tally::default()
+        };
+        for entry in self.history().entries {
+            tally.published += u64::from(matches!(entry.op, Op::Accepted(_)));
+            tally.delivered += u64::from(matches!(entry.op, Op::Delivered(_)));
+        }
+        tally
     }
 
     /// Where to write what happens.

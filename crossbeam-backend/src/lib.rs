@@ -24,3 +24,6 @@ mod trie;
 mod wait;
 
 pub use bus::CrossbeamBus;
+
+/// This crate's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

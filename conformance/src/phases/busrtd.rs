@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::doors::{At, Door, private_directory};
-use super::faulty;
-use crate::fault::BrokerProcess;
+use super::{busrt_version, faulty};
+use crate::fault::{BUSRTD_VERSION, BrokerProcess};
 use crate::harness::{Capability, FaultHarness, Harness, Rig, Waiver};
 
 /// A stock `busrtd` behind a UNIX socket, in a process of its own.
@@ -21,6 +21,10 @@ pub struct Busrtd;
 impl Harness for Busrtd {
     fn name(&self) -> &str {
         "busrtd"
+    }
+
+    fn backend(&self) -> Option<String> {
+        Some(format!("{} at busrtd {BUSRTD_VERSION}", busrt_version()))
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {

@@ -23,6 +23,12 @@ impl Harness for Shadow {
         "shadow"
     }
 
+    fn backend(&self) -> Option<String> {
+        let primary = crossbeam_backend::VERSION;
+        let candidate = super::busrt_version();
+        Some(format!("crossbeam-backend {primary} beside {candidate}"))
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         Ok(Box::new(
             start(limits, Box::new(|candidate| candidate)).await?,

@@ -50,6 +50,10 @@ impl Harness for Crossbeam {
         "crossbeam"
     }
 
+    fn backend(&self) -> Option<String> {
+        Some(format!("crossbeam-backend {}", crossbeam_backend::VERSION))
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         Ok(Started::boxed(CrossbeamBus::new(limits)))
     }
@@ -65,6 +69,10 @@ impl Harness for InProcess {
         "in-process"
     }
 
+    fn backend(&self) -> Option<String> {
+        Some(busrt_version())
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         Ok(Started::boxed(open(Address::InProcess, limits).await?))
     }
@@ -78,6 +86,10 @@ pub struct Unix;
 impl Harness for Unix {
     fn name(&self) -> &str {
         "unix"
+    }
+
+    fn backend(&self) -> Option<String> {
+        Some(busrt_version())
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
@@ -110,6 +122,10 @@ impl Harness for Tcp {
         "tcp"
     }
 
+    fn backend(&self) -> Option<String> {
+        Some(busrt_version())
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         let (tls, directory) = for_broker_and_client().map_err(|e| e.to_string())?;
         let mut options = Options::new(Address::Tcp {
@@ -134,6 +150,11 @@ impl Harness for Tcp {
     fn door(&self) -> Option<&dyn DoorHarness> {
         Some(&front::Front::Tcp)
     }
+}
+
+/// The backend of all phases with a broker.
+fn busrt_version() -> String {
+    format!("busrt-backend {}", busrt_backend::VERSION)
 }
 
 async fn open(address: Address, limits: Limits) -> Result<Arc<dyn EventBus>, String> {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{AtDoor, Faulty, Patience, Stage};
 use crate::harness::{Capability, Comparison, DoorRig, FaultRig, Harness, Rig, ShadowRig, Wrap};
+use crate::outcome::Tally;
 use crate::seed::{Rng, Seed};
 use crate::verdict::{Checked, Unmet};
 
@@ -20,6 +21,8 @@ pub struct Context {
     patience: Patience,
     seed: Seed,
     stages: Arc<Mutex<Vec<Stage>>>,
+    /// What was done on stages that are closed.
+    done: Arc<Mutex<Tally>>,
 }
 
 impl Context {
@@ -32,6 +35,7 @@ impl Context {
             patience,
             seed,
             stages: Arc::default(),
+            done: Arc::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Context {
         let rig = self.patience.wait("the bus to start", starting).await?;
         let rig: Arc<dyn FaultRig> = Arc::from(rig.map_err(Unmet::Broken)?);
         let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
+        *stage.0.hurt.lock() = Some(Arc::downgrade(&rig));
         Ok(Faulty { stage, rig })
     }
 
@@ -132,6 +137,7 @@ impl Context {
         self.stages
             .lock()
             .retain(|other| !Arc::ptr_eq(&other.0, &stage.0));
+        *self.done.lock() += stage.tally();
         stage.shut_down().await
     }
 
@@ -144,6 +150,7 @@ impl Context {
         let stages = std::mem::take(&mut *self.stages.lock());
         let mut result = checked;
         for stage in stages {
+            *self.done.lock() += stage.tally();
             if result.is_ok() {
                 result = stage.judge().await;
             }
@@ -151,6 +158,16 @@ impl Context {
             let _ = stage.shut_down().await;
         }
         result
+    }
+
+    /// What the clause has done up to now, on all its stages.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = *self.done.lock();
+        for stage in self.stages.lock().iter() {
+            tally += stage.tally();
+        }
+        tally
     }
 
     /// What the clause was last seen to do, for a watchdog to tell.
