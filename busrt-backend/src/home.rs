@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{ConnectError, PublisherId};
+use eventbus_trait::{ConnectError, PublisherId, check_client_name};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -99,12 +99,11 @@ impl Home {
         self: &Arc<Self>,
         name: Option<&str>,
     ) -> Result<BusrtBus, ConnectError> {
+        if let Some(name) = name {
+            check_client_name(name)?;
+        }
         let publisher = PublisherId::random();
         let name = self.dialer.client_name(name, publisher)?;
-        check_name(&name).map_err(|e| ConnectError::Refused {
-            address: self.dialer.address(),
-            reason: e.to_string(),
-        })?;
         let Some(runtime) = &self.runtime else {
             return Err(ConnectError::Closed);
         };

@@ -191,8 +191,5 @@ pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
 /// Whether a session may have this name. A dot in a name costs the broker time and memory
 /// exponentially, a NUL forges a sender, `%%` takes over another client's name.
 pub(crate) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    eventbus_trait::check_client_name(name).is_ok()
 }

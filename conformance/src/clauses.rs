@@ -212,6 +212,11 @@ pub static CLAUSES: &[Clause] = &[
         needs: &[Shadow]),
     clause!("MIG-002", mig::mig_002_divergences_are_classified, "divergences are classified",
         needs: &[Shadow]),
+    clause!(
+        "MIG-005",
+        mig::mig_005_errors_are_the_same,
+        "errors are the same everywhere"
+    ),
 ];
 
 const NO_RPC: &str = "not built: no backend serves calls";
@@ -241,10 +246,6 @@ pub static UNBUILT: &[Unbuilt] = &[
     unbuilt("FLT-007", "not built: it takes a clock that jumps"),
     unbuilt("MIG-003", NO_CUTOVER),
     unbuilt("MIG-004", NO_CUTOVER),
-    unbuilt(
-        "MIG-005",
-        "not built: errors are compared clause by clause, not phase by phase",
-    ),
     unbuilt("OBS-002", "not built: no clause reads logs"),
 ];
 

@@ -59,6 +59,8 @@ pub enum Defect {
     IgnoresGates,
     /// Names in use, of subscriptions and of clients, are given out again.
     SharesNames,
+    /// A client may have any name.
+    TakesAnyName,
     /// There is always room for one more subscription.
     HasNoLimit,
     /// Losses are not told in band.
@@ -149,6 +151,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Corrupts, "FLT-004"),
     (Defect::Drops, "FLT-005"),
     (Defect::Drops, "FLT-006"),
+    (Defect::TakesAnyName, "MIG-005"),
     (Defect::Overcounts, "OBS-001"),
 ];
 

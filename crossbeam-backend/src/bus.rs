@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, Limits, PublishTopic, Publisher, PublisherId,
     Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic,
-    TryPublishError,
+    TryPublishError, check_client_name,
 };
 
 use crate::handle::{Attempt, Handle};
@@ -113,6 +113,7 @@ impl EventBus for CrossbeamBus {
         }
         let hub = &self.handle.hub;
         if let Some(name) = name {
+            check_client_name(name)?;
             hub.claim(name)?;
         }
         let handle = Handle::new(hub, name);

@@ -129,9 +129,13 @@ impl Hub {
         handle: &Handle,
         subscribe: &Subscribe,
     ) -> Result<(Arc<Queue>, Receiver<Entry>), SubscribeError> {
+        if handle.is_closed() {
+            return Err(SubscribeError::Closed);
+        }
         subscribe.check()?;
         let mut table = self.table.write();
         let mut own = handle.subscriptions.lock();
+        // Once more, now that nobody can close it meanwhile.
         if handle.is_closed() {
             return Err(SubscribeError::Closed);
         }

@@ -43,6 +43,23 @@ impl Default for Limits {
     }
 }
 
+/// Longest name of a client, in bytes.
+const MAX_CLIENT_NAME: usize = 64;
+
+/// Checks a client's name as every backend has to, so that a name that one takes is good for all.
+///
+/// # Errors
+/// [`ConnectError::BadName`].
+pub fn check_client_name(name: &str) -> Result<(), ConnectError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=MAX_CLIENT_NAME).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(ConnectError::BadName {
+        name: name.to_owned(),
+    })
+}
+
 /// One handle of an event bus: it publishes, subscribes, and is one publisher with an identity of
 /// its own. [`connect`](Self::connect) makes further handles of the same bus.
 ///
@@ -99,7 +116,7 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError>;
 
     /// Another handle of the same bus: a publisher of its own and, where there is a broker, a
-    /// connection of its own. Without a name it gets one.
+    /// connection of its own. Without a name it gets one; a name is 1 to 64 of `A-Z a-z 0-9 _ -`.
     ///
     /// # Errors
     /// [`ConnectError`].

@@ -260,6 +260,12 @@ pub enum ConnectError {
         /// The name.
         name: String,
     },
+    /// No client may have this name.
+    #[error("client name `{name}` is not 1 to 64 of A-Z a-z 0-9 _ -")]
+    BadName {
+        /// The name.
+        name: String,
+    },
     /// The two ends do not trust each other.
     #[error("no TLS with `{address}`: {problem}")]
     Tls {

@@ -26,7 +26,7 @@ mod subscription;
 mod sync;
 mod topic;
 
-pub use bus::{EventBus, Limits, PublishTopic, Publisher};
+pub use bus::{EventBus, Limits, PublishTopic, Publisher, check_client_name};
 pub use codec::{Codec, CodecError, ContentType};
 pub use correlation::{Correlation, CorrelationFilter};
 pub use error::{

@@ -1,4 +1,9 @@
-//! MIG: what a shadow owes to the application, and to whoever reads its report.
+//! MIG: what a shadow owes to the application, and to whoever reads its report; and what any phase
+//! owes to an application that is to move.
+
+mod errors;
+
+pub(super) use errors::mig_005_errors_are_the_same;
 
 use std::sync::{Arc, OnceLock};
 

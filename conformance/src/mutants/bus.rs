@@ -296,6 +296,9 @@ impl EventBus for MutantBus {
             (Err(ConnectError::NameInUse { .. }), Defect::SharesNames) => {
                 self.core.inner.connect(None).await?
             }
+            (Err(ConnectError::BadName { .. }), Defect::TakesAnyName) => {
+                self.core.inner.connect(None).await?
+            }
             (connected, _) => connected?,
         };
         Ok(Self::with(inner, Arc::clone(&self.core.shared)))

@@ -112,7 +112,7 @@ fn in_causal_order(history: &History, observers: &[Reader], pairs: &[(Mark, Mark
     let (mut examined, mut early) = (0, Vec::new());
     for observer in observers {
         let mut seen = HashSet::new();
-        let causes: std::collections::HashMap<Mark, Mark> = pairs
+        let causes: HashMap<Mark, Mark> = pairs
             .iter()
             .map(|(cause, effect)| (*effect, *cause))
             .collect();
