@@ -430,12 +430,16 @@ impl Outbox {
             .collect()
     }
 
-    /// Takes nothing any more.
+    /// Takes nothing any more; whoever waits for room is told so.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
+        let links: Vec<_> = state.routes.links().map(|(l, _)| Arc::clone(l)).collect();
         self.wake_writer(state);
         self.room.notify_waiters();
+        for link in links {
+            link.progress.notify_waiters();
+        }
     }
 
     pub(crate) fn published(&self) -> u64 {

@@ -39,23 +39,32 @@ impl Pending {
         let started = Instant::now();
         let mut deliveries = self.deliveries;
         let mut lost = Vec::new();
-        for (at, (link, sequence)) in self.links.iter().enumerate() {
-            tokio::select! {
-                biased;
-                settled = settled(link, *sequence) => match settled {
-                    Settled::Confirmed => {}
-                    Settled::Closed => deliveries = deliveries.saturating_sub(1),
-                    Settled::Lost => lost.push(link.name.clone()),
-                },
-                () = &mut deadline => {
-                    let rest = self.links[at..].iter();
-                    let silent = rest.filter(|(link, sequence)| !has(link, *sequence));
-                    return Err(ReceiptError::Unconfirmed {
-                        subscriptions: silent.map(|(link, _)| link.name.clone()).collect(),
-                        waited: started.elapsed(),
-                    });
+        let (mut late, mut silent) = (false, Vec::new());
+        for (link, sequence) in &self.links {
+            let settled = if late {
+                settled_now(link, *sequence)
+            } else {
+                tokio::select! {
+                    biased;
+                    settled = settled(link, *sequence) => Some(settled),
+                    () = &mut deadline => {
+                        late = true;
+                        settled_now(link, *sequence)
+                    }
                 }
+            };
+            match settled {
+                Some(Settled::Confirmed) => {}
+                Some(Settled::Closed) => deliveries = deliveries.saturating_sub(1),
+                Some(Settled::Lost) => lost.push(link.name.clone()),
+                None => silent.push(link.name.clone()),
             }
+        }
+        if !silent.is_empty() {
+            return Err(ReceiptError::Unconfirmed {
+                subscriptions: silent,
+                waited: started.elapsed(),
+            });
         }
         if lost.is_empty() {
             Ok(Confirmation { deliveries })
@@ -82,22 +91,26 @@ impl Pending {
     }
 }
 
-fn has(link: &Link, sequence: u64) -> bool {
-    link.received() > sequence
-}
-
 async fn settled(link: &Link, sequence: u64) -> Settled {
     loop {
         let progress = link.progress.notified();
         tokio::pin!(progress);
         progress.as_mut().enable();
-        if has(link, sequence) {
-            return Settled::Confirmed;
+        match settled_now(link, sequence) {
+            Some(settled) => return settled,
+            None => progress.await,
         }
-        match link.state() {
-            LinkState::Open => progress.await,
-            LinkState::Closed => return Settled::Closed,
-            LinkState::Lost => return Settled::Lost,
-        }
+    }
+}
+
+/// How the link has settled; `None` if it has not.
+fn settled_now(link: &Link, sequence: u64) -> Option<Settled> {
+    if link.received() > sequence {
+        return Some(Settled::Confirmed);
+    }
+    match link.state() {
+        LinkState::Open => None,
+        LinkState::Closed => Some(Settled::Closed),
+        LinkState::Lost => Some(Settled::Lost),
     }
 }

@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Counter, Ordering as Count};
 use std::task::{Context, Poll, Wake, Waker};
@@ -115,14 +115,18 @@ impl Wake for Bed {
     }
 }
 
-/// Polls a future to its end, sleeping while it is not ready.
+/// Polls a future to its end, sleeping while it is not ready. Of a model that fails the future is
+/// not dropped: what it would touch is gone.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let bed = Arc::new(Bed::default());
     let waker = Waker::from(Arc::clone(&bed));
-    let mut future = pin!(future);
+    let mut future = ManuallyDrop::new(Box::pin(future));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
+            Poll::Ready(output) => {
+                drop(ManuallyDrop::into_inner(future));
+                return output;
+            }
             Poll::Pending => bed.sleep(),
         }
     }

@@ -16,6 +16,20 @@
               itself watches over the cells that threads share"
 )]
 
+mod credit;
 mod explore;
+mod line;
+mod notify;
+mod receipt;
 mod reserve;
+mod resume;
+mod sabotage;
+mod scene;
+mod semaphore;
+mod session;
+mod shutdown;
+mod sync;
 mod wake_up;
+
+/// What the session names as the crate's: plain values, on which no threads meet.
+use busrt_backend::{topics, wire};
