@@ -1,27 +1,29 @@
 //! What another process does on the bus until it is killed.
 //!
-//! A process that is killed cannot write the history. So it says, line by line, what it would have
-//! written, after it has happened: what it has not said may have happened all the same.
+//! A process that is killed cannot write the history. So it says what it would have written, line
+//! by line, in the [text form](crate::history) of a history: what it has not said may have happened
+//! all the same.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus_trait::{
-    Event, EventBus, Payload, PublishError, Refused, Subscribe, SubscribeError, Subscription,
+    Event, EventBus, FilterError, Payload, PublishError, Refused, Subscribe, SubscribeError,
+    Subscription, TopicFilter,
 };
 
-use crate::history::{Mark, mark_of, payload};
+use crate::history::{Mark, Op, Recorder, payload};
 
 /// What it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Publishes events of this author on `a.b` for ever, and says `confirmed n` when the first
-    /// `n` are.
+    /// Publishes events of this author on `a.b` for ever. It says `invoke` before it publishes
+    /// one, and `ok` once that is confirmed: what is only accepted dies with it.
     Publisher {
         /// The author's number, which nobody on the stage has.
         author: u32,
     },
-    /// Subscribes to `a.#` under the name, and says `received author:sequence` of each event.
+    /// Subscribes to `a.#` under the name, before it is ready, and says `deliver` of each event.
     Subscriber {
         /// The subscription's name.
         name: String,
@@ -57,6 +59,23 @@ impl Part {
         }
     }
 
+    /// The subscription that it makes before it is ready.
+    #[must_use]
+    pub fn subscription(&self) -> Option<&str> {
+        match self {
+            Self::Subscriber { name } => Some(name),
+            Self::Publisher { .. } | Self::Idler { .. } => None,
+        }
+    }
+
+    /// What that subscription takes.
+    ///
+    /// # Errors
+    /// None: the filter is valid.
+    pub fn filters(&self) -> Result<Vec<TopicFilter>, FilterError> {
+        Ok(vec![TopicFilter::new(TAKEN)?])
+    }
+
     /// The client name to connect under, if it matters.
     #[must_use]
     pub fn client_name(&self) -> Option<&str> {
@@ -67,6 +86,8 @@ impl Part {
     }
 }
 
+/// What a subscriber takes.
+const TAKEN: &str = "a.#";
 /// Events that are published before their confirmation is waited for.
 const SERIES: u64 = 20;
 /// How soon a name that is in use is tried again.
@@ -91,10 +112,9 @@ pub async fn play(
         Part::Subscriber { name } => {
             let mut events = subscribe(&bus, &name).await?;
             say("ready".to_owned());
+            let subscription = Arc::from(events.name());
             while let Some(event) = events.recv().await {
-                if let Some(mark) = mark_of(&event) {
-                    say(format!("received {mark}"));
-                }
+                say(Recorder::arrival(&subscription, &event).to_string());
             }
             Ok(())
         }
@@ -110,7 +130,7 @@ async fn subscribe(bus: &Arc<dyn EventBus>, name: &str) -> Result<Subscription, 
     let mut beat = tokio::time::interval(RETRY);
     loop {
         beat.tick().await;
-        let everything = Subscribe::to("a.#").map_err(|error| error.to_string())?;
+        let everything = Subscribe::to(TAKEN).map_err(|error| error.to_string())?;
         match bus.subscribe(everything.named(name)).await {
             Err(SubscribeError::AlreadySubscribed { .. }) => {}
             other => return other.map_err(|error| error.to_string()),
@@ -126,10 +146,14 @@ async fn publish(
     let mut sequence = 0;
     loop {
         let mut last = None;
+        let first = sequence;
         for _ in 0..SERIES {
             let mark = Mark { author, sequence };
             let event = Event::new("a.b", Payload::from(payload(mark, 8)));
             let mut event = event.map_err(|error| error.to_string())?;
+            if let Some(invoke) = Recorder::publication(bus.publisher_id(), &event) {
+                say(invoke.to_string());
+            }
             last = loop {
                 match bus.publish(event).await.map_err(Refused::into_parts) {
                     Ok(receipt) => break Some(receipt),
@@ -143,7 +167,9 @@ async fn publish(
             let confirmed = receipt.confirmed(PATIENCE).await;
             confirmed.map_err(|error| error.to_string())?;
         }
-        say(format!("confirmed {sequence}"));
+        for sequence in first..sequence {
+            say(Op::Accepted(Mark { author, sequence }).to_string());
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Invariant: nothing here sleeps for a time and then hopes. [`Stage::drain`] sends fences behind
 //! everything published and reads until they have come.
 
+mod actor;
 mod author;
 mod context;
 mod door;
@@ -25,6 +26,7 @@ use eventbus_trait::{Event, EventBus, Subscribe};
 use futures_util::future::{Either, join_all, select, try_join_all};
 use parking_lot::Mutex;
 
+pub use actor::Actor;
 pub use author::Author;
 pub use context::{Context, Shadowed};
 pub use door::AtDoor;

@@ -9,14 +9,13 @@ pub(super) use control::ord_004_control_passes_full_queues;
 
 use std::sync::Arc;
 
-use eventbus_trait::{Event, PublisherId, Subscribe, Subscription, Topic, TryPublishError};
-use futures_util::future::try_join;
+use eventbus_trait::{Topic, TryPublishError};
 
 use crate::check::{self, Within};
 use crate::clauses::del::publish_all;
 use crate::history::History;
 use crate::stage::{Author, Context, Reader, Stage};
-use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
+use crate::verdict::{Checked, Unmet};
 
 const TOPICS: &[&str] = &["a.b", "a.c", "b.c.d"];
 
@@ -41,37 +40,10 @@ pub(crate) async fn ord_002_order_across_topics(context: Context) -> Checked {
             .while_reading(&mut readers, by_every_call(author))
             .await?;
     }
-    let mut stamps = stage.bus().subscribe(Subscribe::to("a.#")?).await?;
-    let publishing = authors[0].publish_over(TOPICS, 60);
-    let comparing = stamps_rise(&mut stamps, 40, authors[0].bus().publisher_id());
-    stage
-        .while_reading(&mut readers, try_join(publishing, comparing))
-        .await?;
     stage.drain(&mut readers, &authors).await?;
-    check::nonmonotonic(&stage.history(), Within::Author).verdict()
-}
-
-/// Receives `events` and holds their stamps against the order of publishing.
-async fn stamps_rise(
-    subscription: &mut Subscription,
-    events: usize,
-    publisher: PublisherId,
-) -> Checked {
-    let mut last = None;
-    for _ in 0..events {
-        let event = subscription.recv().await;
-        let Some(origin) = event.as_ref().and_then(Event::origin) else {
-            return Err(Unmet::broken("an event without a stamp"));
-        };
-        ensure_eq!(origin.publisher, publisher, "publisher in a stamp");
-        ensure!(
-            last < Some(origin.sequence),
-            "stamp {} after {last:?}",
-            origin.sequence
-        );
-        last = Some(origin.sequence);
-    }
-    Ok(())
+    let history = stage.history();
+    check::nonmonotonic(&history, Within::Author).verdict()?;
+    check::stamps(&history, Within::Author).verdict()
 }
 
 /// Publishes 300 events, each by another of the calls that a handle has.

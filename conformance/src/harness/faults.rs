@@ -103,9 +103,10 @@ pub trait FaultRig: Rig {
 
 /// Another process.
 pub trait Peer: Send {
-    /// Kills it, without a chance to say anything.
+    /// Kills it, without a chance to say anything. What it had said can still be asked for.
     fn kill(&mut self);
 
-    /// The lines that it has said since it was last asked.
+    /// The lines that it has said since it was last asked; of one that was killed, all that are
+    /// left.
     fn said(&mut self) -> Vec<String>;
 }

@@ -50,7 +50,8 @@ pub fn mark_of(event: &Event) -> Option<Mark> {
     })
 }
 
-/// A digest of everything of an event that must arrive unaltered. Comparable within one process.
+/// A digest of everything of an event that must arrive unaltered. Comparable
+/// between processes of one build.
 #[must_use]
 pub fn digest(event: &Event) -> u64 {
     let mut hasher = DefaultHasher::new();

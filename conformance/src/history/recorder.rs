@@ -37,31 +37,42 @@ impl Recorder {
     /// Records that `event` is about to be published through `handle`. An event without a mark
     /// is not recorded.
     pub fn invoke(&self, handle: PublisherId, event: &Event) -> Pending {
-        let mark = mark_of(event);
-        if let Some(mark) = mark {
-            self.record(Op::Invoke(Publication {
-                mark,
-                handle,
-                topic: event.topic().clone(),
-                digest: digest(event),
-                delivery: event.get_delivery(),
-            }));
+        if let Some(invoke) = Self::publication(handle, event) {
+            self.record(invoke);
         }
         Pending {
             recorder: self.clone(),
-            mark,
+            mark: mark_of(event),
         }
     }
 
     /// Records that `subscription` yielded `event`.
     pub fn delivered(&self, subscription: &Arc<str>, event: &Event) {
-        self.record(Op::Delivered(Arrival {
+        self.record(Self::arrival(subscription, event));
+    }
+
+    /// What [`invoke`](Self::invoke) records; `None` of an event without a mark.
+    #[must_use]
+    pub fn publication(handle: PublisherId, event: &Event) -> Option<Op> {
+        Some(Op::Invoke(Publication {
+            mark: mark_of(event)?,
+            handle,
+            topic: event.topic().clone(),
+            digest: digest(event),
+            delivery: event.get_delivery(),
+        }))
+    }
+
+    /// What [`delivered`](Self::delivered) records.
+    #[must_use]
+    pub fn arrival(subscription: &Arc<str>, event: &Event) -> Op {
+        Op::Delivered(Arrival {
             subscription: Arc::clone(subscription),
             mark: mark_of(event),
             topic: event.topic().clone(),
             digest: digest(event),
             origin: event.origin().copied(),
-        }));
+        })
     }
 
     /// Records that a subscription was made by the handle `own`.
@@ -72,6 +83,13 @@ impl Recorder {
             excluded: subscribe.excludes_own().then_some(own),
             lossy: subscribe.get_overflow() != Overflow::Wait,
         }));
+    }
+
+    /// How many entries of this sort have been recorded up to now.
+    #[must_use]
+    pub fn count(&self, sort: impl Fn(&Op) -> bool) -> usize {
+        let entries = self.entries.lock();
+        entries.iter().filter(|entry| sort(&entry.op)).count()
     }
 
     /// What has been recorded up to now.

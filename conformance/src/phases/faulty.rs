@@ -157,18 +157,33 @@ impl FaultRig for Faulty {
         let process = process.map_err(|error| error.to_string())?;
         let ready = process.wait_for("ready", PATIENCE);
         ready.map_err(|error| error.to_string())?;
-        Ok(Box::new(Other(process)))
+        Ok(Box::new(Other {
+            process,
+            last: Vec::new(),
+        }))
     }
 }
 
-struct Other(Process);
+struct Other {
+    process: Process,
+    /// What it had said when it was killed.
+    last: Vec<String>,
+}
 
 impl Peer for Other {
     fn kill(&mut self) {
-        self.0.kill();
+        self.process.kill();
+        // Its output has an end now, which what it said comes before.
+        while let Ok(line) = self.process.line(PATIENCE) {
+            self.last.push(line);
+        }
     }
 
     fn said(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.0.try_line().ok().flatten()).collect()
+        let mut said = std::mem::take(&mut self.last);
+        said.extend(std::iter::from_fn(|| {
+            self.process.try_line().ok().flatten()
+        }));
+        said
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use eventbus_trait::{BusState, EventBus};
 use futures_util::future::try_join;
 
-use super::{Author, Reader, Stage};
-use crate::harness::{Fault, FaultRig, Opening, Peer};
+use super::{Actor, Author, Reader, Stage};
+use crate::harness::{Fault, FaultRig, Opening};
 use crate::peer::Part;
 use crate::verdict::{Checked, Unmet};
 
@@ -84,10 +84,11 @@ impl Faulty {
     ///
     /// # Errors
     /// Unexercised, if there is none.
-    pub async fn start_peer(&self, part: Part) -> Checked<Box<dyn Peer>> {
-        let starting = self.rig.start_peer(part);
+    pub async fn start_peer(&self, part: Part) -> Checked<Actor> {
+        let starting = self.rig.start_peer(part.clone());
         let peer = self.stage.wait("another process", starting).await?;
-        peer.map_err(Unmet::Unexercised)
+        let recorder = self.stage.recorder().clone();
+        Actor::new(peer.map_err(Unmet::Unexercised)?, &part, recorder)
     }
 
     /// Publishes by every author, to topics by turns, from before the fault strikes until some time

@@ -15,7 +15,7 @@ pub(super) async fn a_dead_clients_name_is_free(context: &Context) -> Checked {
     let faulty = context.fault_stage().await?;
     let name = || "mortal".to_owned();
     let mut peer = faulty.start_peer(Part::Idler { name: name() }).await?;
-    peer.kill();
+    peer.kill()?;
     let opening = Opening {
         name: Some(name()),
         wait: false,
