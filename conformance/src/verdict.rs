@@ -105,6 +105,14 @@ impl Unmet {
     pub fn unexercised(text: impl fmt::Display) -> Self {
         Self::Unexercised(text.to_string())
     }
+
+    /// What keeps other clauses from being exercised breaks the one that is about it.
+    pub(crate) fn as_breach(self) -> Self {
+        match self {
+            Self::Unexercised(text) => Self::Broken(text),
+            other => other,
+        }
+    }
 }
 
 impl From<Checked> for Verdict {

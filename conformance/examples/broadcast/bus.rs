@@ -25,7 +25,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 
 /// How far a receiver may fall behind.
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 4096;
 
 /// What all handles of one bus share.
 #[derive(Debug)]

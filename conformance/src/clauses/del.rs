@@ -12,7 +12,7 @@ pub(super) use refusal::{del_004_refused_is_never_delivered, del_005_cancelled_a
 
 use std::sync::Arc;
 
-use eventbus_trait::{Delivery, Topic};
+use eventbus_trait::{Delivery, Topic, TryPublishError};
 use futures_util::future::try_join_all;
 use rand::RngExt as _;
 use tokio::sync::Barrier;
@@ -22,7 +22,7 @@ use crate::stage::{Author, Context, Reader, Stage};
 use crate::verdict::{Checked, Unmet};
 
 /// DEL-001: an accepted event reaches every matching subscription, on the publisher's handle and
-/// on others, from several publishers at once.
+/// on others, from several publishers at once; and the more so while nobody reads.
 pub(crate) async fn del_001_reaches_every_subscription(context: Context) -> Checked {
     let stage = context.stage().await?;
     let (near, far) = (stage.bus(), stage.connect().await?);
@@ -42,6 +42,15 @@ pub(crate) async fn del_001_reaches_every_subscription(context: Context) -> Chec
     stage
         .while_reading(&mut readers, publish_all(&authors, &topics, 600))
         .await?;
+    // Many more than wait in any queue unasked: what has no room must be refused.
+    let topic = Topic::new(topics[0])?;
+    for _ in 0..10_000 {
+        let offered = authors[0].try_send(authors[0].event(&topic));
+        let reason = offered.map_err(|refused| refused.into_parts().1);
+        if let Err(reason @ TryPublishError::Publish(_)) = reason {
+            return Err(Unmet::broken(reason));
+        }
+    }
     stage.drain(&mut readers, &authors).await?;
     check::lost(&stage.history()).verdict()
 }

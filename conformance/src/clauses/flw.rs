@@ -35,7 +35,8 @@ pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
     let mut readers = vec![first, small, stage.reader(&bus, "a.b").await?];
 
     for _ in 0..3 {
-        let (_, full) = author.fill("a.b").await?;
+        let filled = author.fill("a.b").await;
+        let (_, full) = filled.map_err(Unmet::as_breach)?;
         ensure_eq!(
             full,
             TryPublishError::Full {

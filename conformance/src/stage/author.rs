@@ -185,7 +185,8 @@ impl Author {
     /// taken has arrived. Returns how many were taken and what the last was refused for.
     ///
     /// # Errors
-    /// Broken, if far more are taken than any small subscription may hold.
+    /// Unexercised, if far more are taken than any small subscription may hold: FLW-001 is about
+    /// that.
     pub async fn fill(&self, topic: &str) -> Checked<(usize, TryPublishError)> {
         const FAR_TOO_MANY: usize = 100_000;
         let topic = Topic::new(topic)?;
@@ -203,8 +204,8 @@ impl Author {
                 },
             }
         }
-        Err(Unmet::broken(format_args!(
-            "took {taken} events that nobody read: not bounded"
+        Err(Unmet::unexercised(format_args!(
+            "took {taken} events that nobody read: nothing is ever full"
         )))
     }
 
