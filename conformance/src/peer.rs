@@ -162,6 +162,8 @@ async fn publish(
                 }
             };
             sequence += 1;
+            // So that it can be killed where it is a task and a bus never lets it wait.
+            tokio::task::yield_now().await;
         }
         if let Some(receipt) = last {
             let confirmed = receipt.confirmed(PATIENCE).await;

@@ -160,6 +160,7 @@ pub(crate) async fn flt_006_a_publisher_is_killed(context: Context) -> Checked {
     });
     stage.while_reading(&mut readers, arriving).await?;
     stage.drain(&mut readers, &[author]).await?;
+    peer.hear()?;
     let history = stage.history();
     all_is_well(&history)?;
     // Also of what was not confirmed, nothing comes without what was published before it.

@@ -151,7 +151,7 @@ impl FaultRig for Unharmed {
         while said.lock().is_empty() {
             beat.tick().await;
         }
-        said.lock().clear();
+        said.lock().remove(0);
         let (bus, task) = (None, Some(task));
         Ok(Box::new(Task { said, task, bus }))
     }
