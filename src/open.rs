@@ -86,7 +86,10 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
         });
     };
     let primary = open_plain(config, primary).await?;
-    let candidate: Arc<dyn EventBus> = match open_plain(config, candidate).await {
+    // The primary's rate limit decides what there is to compare.
+    let mut beside = config.clone();
+    beside.limits.rate = None;
+    let candidate: Arc<dyn EventBus> = match open_plain(&beside, candidate).await {
         Ok(candidate) => candidate,
         #[cfg(feature = "busrt")]
         Err(OpenError::Busrt { phase, reason }) => {

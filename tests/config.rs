@@ -4,11 +4,12 @@
 //! its error type, which is large and not ours.
 #![allow(clippy::result_large_err, clippy::unwrap_used)]
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use eventbus::config::MetricsAddress;
-use eventbus::{BrokerMode, Config, ConfigError, Phase, Tls, TopicFilter};
+use eventbus::{BrokerMode, Config, ConfigError, Phase, Rate, Tls, TopicFilter};
 use figment::Jail;
 use figment::providers::Serialized;
 
@@ -69,6 +70,45 @@ fn the_environment_beats_the_file_and_the_program_beats_both() {
         assert_eq!(all.phase, Phase::Crossbeam);
         assert_eq!(all.connect_timeout, Duration::from_secs(1));
         assert_eq!(all.clone().name("own").name.as_deref(), Some("own"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_rate_limit_has_a_seconds_worth_at_once_unless_told() {
+    Jail::expect_with(|jail| {
+        jail.create_file("eventbus.toml", "[limits]\nrate = 50")?;
+        let rate = |per_second, burst| {
+            let [per_second, burst] = [per_second, burst].map(|n| NonZeroU32::new(n).unwrap());
+            Some(Rate { per_second, burst })
+        };
+        assert_eq!(Config::load().unwrap().limits.rate, rate(50, 50));
+        jail.set_env("EVENTBUS_LIMITS__BURST", "5");
+        assert_eq!(Config::load().unwrap().limits.rate, rate(50, 5));
+        jail.set_env("EVENTBUS_LIMITS__RATE", "7");
+        assert_eq!(Config::load().unwrap().limits.rate, rate(7, 5));
+        jail.set_env("EVENTBUS_LIMITS__RATE", "0");
+        assert_eq!(
+            load_error(),
+            "bad value `0` for `limits.rate` in the environment (`EVENTBUS_LIMITS__RATE`); expected \
+             more than zero"
+        );
+        jail.create_file("eventbus.toml", "[limits]\nburst = 5")?;
+        jail.set_env("EVENTBUS_LIMITS__RATE", "many");
+        assert_eq!(
+            load_error(),
+            "bad value `many` for `limits.rate` in the environment (`EVENTBUS_LIMITS__RATE`); \
+             expected a whole number"
+        );
+        Ok(())
+    });
+    Jail::expect_with(|jail| {
+        jail.create_file("eventbus.toml", "[limits]\nburst = 5")?;
+        assert_eq!(
+            load_error(),
+            "bad value `5` for `limits.burst` in file `eventbus.toml`; expected `limits.rate` to be \
+             set too"
+        );
         Ok(())
     });
 }

@@ -6,16 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    Topic, TryPublishError, count,
+    Admission, BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, Topic, TryPublishError, count,
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::home::Home;
 use crate::session::command::Command;
@@ -86,10 +87,41 @@ impl Node {
         allowed.is_none_or(|filters| filters.iter().any(|filter| filter.matches(topic)))
     }
 
-    fn refuse<E: fmt::Debug>(&self, event: Event, reason: E) -> Refused<E> {
-        count(&self.refused, 1);
-        debug!(topic = %event.topic(), publisher = %self.publisher, ?reason, "event refused");
+    #[cold]
+    fn refuse<E: Refusal>(&self, event: Event, reason: E) -> Refused<E> {
+        self.note_refused(&event, &reason);
         Refused::new(event, reason)
+    }
+
+    fn note_refused(&self, event: &Event, reason: &dyn Refusal) {
+        count(&self.refused, 1);
+        fate::refused(Some(self.publisher), event, reason);
+    }
+
+    /// The right to publish an event now, where there is a rate limit.
+    fn admit(&self) -> Result<Option<Admission<'_>>, TryPublishError> {
+        let Some(throttle) = &self.throttle else {
+            return Ok(None);
+        };
+        let rate_limited = |retry_after| TryPublishError::RateLimited { retry_after };
+        throttle.admit().map(Some).map_err(rate_limited)
+    }
+
+    /// Waits for an event's turn under the rate limit, if there is one; what is left of the
+    /// deadline after that.
+    async fn turn(
+        &self,
+        deadline: Duration,
+    ) -> Result<(Option<Admission<'_>>, Duration), PublishError> {
+        let Some(throttle) = self.throttle.as_ref().filter(|_| self.gone().is_none()) else {
+            return Ok((None, deadline));
+        };
+        let rate_limited = |retry_after| PublishError::RateLimited { retry_after };
+        let (wait, admission) = throttle.reserve(deadline).map_err(rate_limited)?;
+        if !wait.is_zero() {
+            Delay::new(wait).await;
+        }
+        Ok((Some(admission), deadline.saturating_sub(wait)))
     }
 
     fn closed(&self) -> PublishError {
@@ -108,9 +140,20 @@ impl Node {
         let event = self
             .check_event(event)
             .map_err(|refused| refused.map(Into::into))?;
+        let admission = match self.admit() {
+            Ok(admission) => admission,
+            // That it is closed no waiting mends.
+            Err(_) if self.gone().is_some() => None,
+            Err(reason) => return Err(Refused::new(event, reason)),
+        };
         let mut offer = Some(event);
         let reason = match self.outbox.accept(&mut offer, cached) {
-            Accepted::Queued(links) => return Ok(receipt(links)),
+            Accepted::Queued(links) => {
+                if let Some(admission) = admission {
+                    admission.used();
+                }
+                return Ok(receipt(links));
+            }
             Accepted::NoCredit(link) => TryPublishError::Full {
                 subscription: link.name.clone(),
             },
@@ -149,14 +192,26 @@ impl Node {
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Receipt, Refused> {
         let mut offer = Some(self.check_event(event)?);
-        let links = self
-            .accept_within(&mut offer, cached, self.limits.publish_deadline)
-            .await;
+        let links = self.accept_in_turn(&mut offer, cached).await;
         match (links, offer) {
             (Ok(links), _) => Ok(receipt(links)),
             (Err(reason), Some(event)) => Err(self.refuse(event, reason)),
             (Err(_), None) => Ok(Receipt::ready(0)),
         }
+    }
+
+    /// Waits for the event's turn, then for room, together until the deadline.
+    async fn accept_in_turn(
+        &self,
+        offer: &mut Option<Event>,
+        cached: &mut Option<Arc<Route>>,
+    ) -> Result<Sequences, PublishError> {
+        let (admission, left) = self.turn(self.limits.publish_deadline).await?;
+        let links = self.accept_within(offer, cached, left).await?;
+        if let Some(admission) = admission {
+            admission.used();
+        }
+        Ok(links)
     }
 
     /// Offers until it is accepted or the deadline passes.
@@ -212,7 +267,6 @@ impl EventBus for BusrtBus {
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
-        let deadline = self.node.limits.publish_deadline;
         let mut pending = Pending {
             links: Sequences::new(),
             deliveries: 0,
@@ -233,11 +287,11 @@ impl EventBus for BusrtBus {
                     return Err(batch_refused(accepted, event, events, reason));
                 }
             };
-            let taken = self.node.accept_within(&mut offer, &mut cached, deadline);
+            let taken = self.node.accept_in_turn(&mut offer, &mut cached);
             match (taken.await, offer) {
                 (Ok(links), _) => pending.add(links),
                 (Err(reason), Some(event)) => {
-                    let event = self.node.refuse(event, ()).into_event();
+                    self.node.note_refused(&event, &reason);
                     return Err(batch_refused(accepted, event, events, reason));
                 }
                 (Err(_), None) => {}
@@ -419,6 +473,10 @@ impl PublishTopic for TopicPublisher {
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         self.node.try_publish_on(event, &mut self.cached.lock())
+    }
+
+    fn refused(&self, event: &Event, reason: &PublishError) {
+        self.node.note_refused(event, reason);
     }
 
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {

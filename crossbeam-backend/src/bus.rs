@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Event, EventBus, Limits, PublishTopic, Publisher, PublisherId,
-    Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic,
-    TryPublishError, check_client_name,
+    BatchRefused, ConnectError, Event, EventBus, Limits, PublishError, PublishTopic, Publisher,
+    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
+    Topic, TryPublishError, check_client_name,
 };
 
 use crate::handle::{Attempt, Handle};
@@ -154,6 +154,10 @@ impl PublishTopic for TopicPublisher {
         try_publish(&self.handle, event, Path::Publisher(self.place))
     }
 
+    fn refused(&self, event: &Event, reason: &PublishError) {
+        self.handle.refuse(event, reason);
+    }
+
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         let tried = first_try(&self.handle, event, Path::Publisher(self.place));
         tried.inspect_err(|refused| {
@@ -185,9 +189,21 @@ fn first_try(
     event: Event,
     path: Path,
 ) -> Result<Receipt, Refused<TryPublishError>> {
+    let admission = match handle.admit(&event) {
+        Ok(admission) => admission,
+        Err(retry_after) => {
+            let reason = TryPublishError::RateLimited { retry_after };
+            return Err(Refused::new(event, reason));
+        }
+    };
     let mut slot = Some(event);
     let reason = match handle.attempt(&mut slot, path) {
-        Attempt::Queued(queued) => return Ok(Receipt::ready(queued)),
+        Attempt::Queued(queued) => {
+            if let Some(admission) = admission {
+                admission.used();
+            }
+            return Ok(Receipt::ready(queued));
+        }
         Attempt::Full(queue) => TryPublishError::Full {
             subscription: queue.name.to_string(),
         },

@@ -11,12 +11,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    Delivery, Event, Origin, PublishError, PublisherId, Stats, count, process_epoch,
+    Admission, Delivery, Event, Origin, PublishError, PublisherId, Stats, Throttle, count,
+    process_epoch,
 };
 use parking_lot::Mutex;
-use tracing::debug;
 
 use crate::hub::Hub;
 use crate::queue::Queue;
@@ -36,6 +38,8 @@ pub(crate) struct Handle {
     pub(crate) subscriptions: Mutex<HashMap<u64, Arc<Queue>>>,
     closed: std::sync::atomic::AtomicBool,
     refused: AtomicU64,
+    /// The rate limit, if there is one.
+    pub(crate) throttle: Option<Throttle>,
 }
 
 /// What one event after another passes through.
@@ -80,6 +84,7 @@ impl Handle {
             subscriptions: Mutex::default(),
             closed: std::sync::atomic::AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            throttle: hub.limits.rate.map(Throttle::new),
         });
         hub.join(&handle);
         handle
@@ -93,20 +98,31 @@ impl Handle {
         }
         let mut after = Aftermath::default();
         let outcome = self.lane.lock().publish(self, event, path, &mut after);
-        after.settle(self.publisher);
+        after.settle();
         outcome
     }
 
+    /// The right to publish the event now, where there is a rate limit. An event that no waiting
+    /// helps needs none: it is refused for what is wrong with it.
+    #[inline]
+    pub(crate) fn admit(&self, event: &Event) -> Result<Option<Admission<'_>>, Duration> {
+        match &self.throttle {
+            None => Ok(None),
+            Some(_) if self.is_hopeless(event) => Ok(None),
+            Some(throttle) => throttle.admit().map(Some),
+        }
+    }
+
+    /// Whether the event would be refused however much room there is.
+    pub(crate) fn is_hopeless(&self, event: &Event) -> bool {
+        self.is_closed() || self.too_large(event).is_some()
+    }
+
     /// Counts and logs an event that goes back to the application.
-    pub(crate) fn refuse(&self, event: &Event, reason: &dyn std::fmt::Display) {
+    #[cold]
+    pub(crate) fn refuse(&self, event: &Event, reason: &dyn Refusal) {
         count(&self.refused, 1);
-        debug!(
-            publisher = %self.publisher,
-            topic = %event.topic(),
-            correlation = event.get_correlation().map(|c| c.id.as_str()),
-            %reason,
-            "event refused"
-        );
+        fate::refused(Some(self.publisher), event, reason);
     }
 
     /// A place for the route of a publisher.
@@ -355,24 +371,17 @@ impl Aftermath {
     }
 
     #[inline]
-    fn settle(self, publisher: PublisherId) {
+    fn settle(self) {
         self.wakes.wake();
         if let Some(losses) = self.losses {
-            log_losses(*losses, publisher);
+            tell(*losses);
         }
     }
 }
 
 #[cold]
-fn log_losses(losses: Losses, publisher: PublisherId) {
+fn tell(losses: Losses) {
     for (queue, event) in losses {
-        debug!(
-            subscription = &*queue.name,
-            %publisher,
-            topic = %event.topic(),
-            sequence = event.origin().map(|origin| origin.sequence),
-            correlation = event.get_correlation().map(|c| c.id.as_str()),
-            "event dropped"
-        );
+        fate::dropped(&queue.name, &event, queue.why_lost());
     }
 }

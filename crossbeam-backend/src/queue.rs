@@ -37,7 +37,7 @@ impl Entry {
         }
     }
 
-    fn into_parts(self) -> (u64, Event) {
+    pub(crate) fn into_parts(self) -> (u64, Event) {
         match self {
             Self::Event(event) => (0, event),
             Self::After(both) => *both,
@@ -129,6 +129,15 @@ impl Queue {
     /// Whether publishers wait for room.
     pub(crate) fn waits(&self) -> bool {
         self.overflow == Overflow::Wait
+    }
+
+    /// Why it loses events while it stands, for the log.
+    pub(crate) fn why_lost(&self) -> &'static str {
+        match self.overflow {
+            Overflow::Wait => "no room for an at-most-once event",
+            Overflow::DropOldest => "no room: the oldest is dropped",
+            Overflow::DropNewest => "no room: the newest is dropped",
+        }
     }
 
     /// Queues an event for which a place is reserved. With a place there is room, and the receiver

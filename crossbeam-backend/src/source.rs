@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use eventbus_trait::{Event, EventSource, Item, TryRecvError};
+use eventbus_trait::{Event, EventSource, Item, TryRecvError, fate};
 
 use crate::handle::Handle;
 use crate::hub::Hub;
@@ -61,8 +61,16 @@ impl Source {
         if let Some(owner) = self.owner.upgrade() {
             owner.subscriptions.lock().remove(&self.queue.id);
         }
-        self.held = None;
-        while self.receiver.try_recv().is_ok() {}
+        let held = self.held.take();
+        let queued = std::iter::from_fn(|| self.receiver.try_recv().ok());
+        let queued = queued.map(|entry| entry.into_parts().1);
+        for event in held.into_iter().chain(queued) {
+            fate::dropped(
+                &self.queue.name,
+                &event,
+                "unread when its subscription ended",
+            );
+        }
     }
 }
 

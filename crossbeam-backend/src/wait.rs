@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{Event, PublishError, Refused};
+use eventbus_trait::{Admission, Event, PublishError, Refused, Throttle};
 use futures_timer::Delay;
 
 use crate::handle::{Attempt, Handle};
@@ -23,15 +23,21 @@ const SPINS: u32 = 4;
 
 /// Publishes an event, waiting for room until the handle's deadline. Returns how many queued it.
 pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result<u64, Refused> {
+    let deadline = handle.hub.limits.publish_deadline;
+    let turn = match &handle.throttle {
+        Some(throttle) if !handle.is_hopeless(&event) => turn(throttle, deadline).await,
+        _ => Ok((None, deadline)),
+    };
     let mut slot = Some(event);
-    let outcome = match handle.attempt(&mut slot, path) {
-        Attempt::Queued(queued) => Ok(queued),
-        Attempt::Full(queue) => match insist(handle, &mut slot, queue, path) {
-            Attempt::Queued(queued) => Ok(queued),
-            Attempt::Full(queue) => wait(handle, &mut slot, queue, path).await,
-            Attempt::Refused(reason) => Err(reason),
-        },
-        Attempt::Refused(reason) => Err(reason),
+    let outcome = match turn {
+        Ok((admission, left)) => {
+            let outcome = enter(handle, &mut slot, path, left).await;
+            if let (Ok(_), Some(admission)) = (&outcome, admission) {
+                admission.used();
+            }
+            outcome
+        }
+        Err(reason) => Err(reason),
     };
     match (outcome, slot) {
         (Ok(queued), _) => Ok(queued),
@@ -41,6 +47,38 @@ pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result
         }
         // An attempt takes the event only if it succeeds.
         (Err(_), None) => Ok(0),
+    }
+}
+
+/// Waits for the event's turn under the rate limit; what is left of the deadline after that.
+#[cold]
+async fn turn(
+    throttle: &Throttle,
+    deadline: Duration,
+) -> Result<(Option<Admission<'_>>, Duration), PublishError> {
+    let rate_limited = |retry_after| PublishError::RateLimited { retry_after };
+    let (wait, admission) = throttle.reserve(deadline).map_err(rate_limited)?;
+    if !wait.is_zero() {
+        Delay::new(wait).await;
+    }
+    Ok((Some(admission), deadline.saturating_sub(wait)))
+}
+
+/// Enters the queues, waiting for room until the deadline.
+async fn enter(
+    handle: &Handle,
+    slot: &mut Option<Event>,
+    path: Path,
+    deadline: Duration,
+) -> Result<u64, PublishError> {
+    match handle.attempt(slot, path) {
+        Attempt::Queued(queued) => Ok(queued),
+        Attempt::Full(queue) => match insist(handle, slot, queue, path) {
+            Attempt::Queued(queued) => Ok(queued),
+            Attempt::Full(queue) => wait(handle, slot, queue, path, deadline).await,
+            Attempt::Refused(reason) => Err(reason),
+        },
+        Attempt::Refused(reason) => Err(reason),
     }
 }
 
@@ -67,9 +105,10 @@ async fn wait(
     event: &mut Option<Event>,
     queue: Arc<Queue>,
     path: Path,
+    deadline: Duration,
 ) -> Result<u64, PublishError> {
     let started = Instant::now();
-    let mut timer = Delay::new(handle.hub.limits.publish_deadline);
+    let mut timer = Delay::new(deadline);
     let mut place = Place::new(handle.hub.next_id(), queue);
     poll_fn(|cx| {
         loop {

@@ -12,8 +12,10 @@ use crate::error::{
     TryPublishError,
 };
 use crate::event::Event;
+use crate::fate;
 use crate::origin::PublisherId;
 use crate::payload::Payload;
+use crate::rate::Rate;
 use crate::receipt::Receipt;
 use crate::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use crate::state::BusState;
@@ -31,6 +33,9 @@ pub struct Limits {
     pub publish_deadline: Duration,
     /// Most subscriptions of one handle: 16,384.
     pub max_subscriptions: usize,
+    /// How fast each handle may publish; as fast as it can, if not said. All its publishers share it,
+    /// and each event of a batch counts.
+    pub rate: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -39,6 +44,7 @@ impl Default for Limits {
             max_event_size: 1 << 20,
             publish_deadline: Duration::from_secs(5),
             max_subscriptions: 16_384,
+            rate: None,
         }
     }
 }
@@ -86,7 +92,8 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     /// Publishes an event.
     ///
     /// An `AtLeastOnce` event waits until all matching subscriptions have room, and enters none
-    /// before (FLW-001). Cancelling before it returns leaves the event either published or not,
+    /// before (FLW-001). With a rate limit set, any event waits for its turn under it first, unless
+    /// that would take longer than the deadline (FLW-005). Cancelling before it returns leaves the event either published or not,
     /// never half (DEL-005).
     ///
     /// # Errors
@@ -186,6 +193,12 @@ pub trait PublishTopic: Send + Sync {
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         self.try_publish(event)
     }
+
+    /// Takes note of an event that the [`Publisher`] itself refused: counts it and tells the log
+    /// whose it was.
+    fn refused(&self, event: &Event, reason: &PublishError) {
+        fate::refused(None, event, reason);
+    }
 }
 
 /// Publishes to one topic. Cloning shares the publisher: it has its handle's identity.
@@ -220,9 +233,7 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        if let Some(reason) = self.foreign(&event) {
-            return Err(Refused::new(event, reason));
-        }
+        let event = self.own(event)?;
         match self.backend.first_try(event) {
             Ok(receipt) => Ok(receipt),
             Err(refused) => match refused.into_parts() {
@@ -237,9 +248,9 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.foreign(&event) {
-            None => self.backend.try_publish(event),
-            Some(reason) => Err(Refused::new(event, reason.into())),
+        match self.own(event) {
+            Ok(event) => self.backend.try_publish(event),
+            Err(refused) => Err(refused.map(Into::into)),
         }
     }
 
@@ -249,19 +260,24 @@ impl Publisher {
     /// # Errors
     /// The event comes back.
     pub fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.foreign(&event) {
-            None => self.backend.first_try(event),
-            Some(reason) => Err(Refused::new(event, reason.into())),
+        match self.own(event) {
+            Ok(event) => self.backend.first_try(event),
+            Err(refused) => Err(refused.map(Into::into)),
         }
     }
 
-    /// Why an event is not this publisher's to publish.
+    /// The event, if it is this publisher's to publish.
     #[inline]
-    fn foreign(&self, event: &Event) -> Option<PublishError> {
-        (!event.topic().is(&self.topic)).then(|| PublishError::WrongTopic {
+    fn own(&self, event: Event) -> Result<Event, Refused> {
+        if event.topic().is(&self.topic) {
+            return Ok(event);
+        }
+        let reason = PublishError::WrongTopic {
             topic: event.topic().to_string(),
             expected: self.topic.to_string(),
-        })
+        };
+        self.backend.refused(&event, &reason);
+        Err(Refused::new(event, reason))
     }
 }
 

@@ -18,6 +18,12 @@ pub enum PublishError {
         /// How long the publisher waited.
         waited: Duration,
     },
+    /// The publisher is over its rate limit, and its turn comes after the deadline.
+    #[error("over the rate limit; try again in {retry_after:?}")]
+    RateLimited {
+        /// When the next event will be taken.
+        retry_after: Duration,
+    },
     /// The event is larger than the bus allows.
     #[error("event of {size} bytes is over the limit of {limit}")]
     TooLarge {

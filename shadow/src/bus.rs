@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Delivery, Event, EventBus, PublishTopic, Publisher, PublisherId,
-    Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic,
-    TryPublishError,
+    BatchRefused, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic, Publisher,
+    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
+    Topic, TryPublishError, fate,
 };
 use futures_timer::Delay;
 use futures_util::future::select;
@@ -358,6 +358,10 @@ impl PublishTopic for ShadowTopic {
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         self.sender
             .try_publish(&self.lane, event, |event| self.primary.try_publish(event))
+    }
+
+    fn refused(&self, event: &Event, reason: &PublishError) {
+        fate::refused(Some(self.sender.id), event, reason);
     }
 
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {

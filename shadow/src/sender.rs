@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use eventbus_trait::{
     Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
-    TryPublishError, process_epoch,
+    TryPublishError, fate, process_epoch,
 };
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -121,7 +121,9 @@ impl Sender {
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let (room, turn) = (self.room_now(&event), lane.turn_now());
         if self.waits_for_candidate() && (room.is_none() || turn.is_none()) {
-            return Err(full(event));
+            let refused = full(event);
+            fate::refused(Some(self.id), refused.event(), refused.reason());
+            return Err(refused);
         }
         self.publish_now(lane, event, turn, room, publish)
     }

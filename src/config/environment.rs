@@ -15,9 +15,11 @@ const OTHERS: [&str; 2] = [super::FILE_VARIABLE, "EVENTBUS_LOG"];
 const SWITCHES: [&str; 1] = ["connect.wait"];
 
 /// Keys whose values are numbers.
-const NUMBERS: [&str; 4] = [
+const NUMBERS: [&str; 6] = [
     "limits.max_event_size",
     "limits.max_subscriptions",
+    "limits.rate",
+    "limits.burst",
     "broker.max_connections",
     "broker.rate",
 ];

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eventbus_trait::Limits;
+use eventbus_trait::{Limits, Rate};
 use figment::Figment;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
@@ -41,6 +42,8 @@ struct RawLimits {
     #[serde(deserialize_with = "duration")]
     publish_deadline: Duration,
     max_subscriptions: usize,
+    rate: Option<u32>,
+    burst: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +88,8 @@ impl Default for RawLimits {
             max_event_size: limits.max_event_size,
             publish_deadline: limits.publish_deadline,
             max_subscriptions: limits.max_subscriptions,
+            rate: None,
+            burst: None,
         }
     }
 }
@@ -130,11 +135,7 @@ impl Raw {
                 .transpose()?,
             phase,
             name: self.name,
-            limits: Limits {
-                max_event_size: self.limits.max_event_size,
-                publish_deadline: self.limits.publish_deadline,
-                max_subscriptions: self.limits.max_subscriptions,
-            },
+            limits: self.limits.check(figment)?,
             broker,
             connect_timeout: self.connect.timeout,
             wait: self.connect.wait,
@@ -206,6 +207,34 @@ impl Raw {
                 })
             }
         }
+    }
+}
+
+impl RawLimits {
+    fn check(&self, figment: &Figment) -> Result<Limits, ConfigError> {
+        let positive = |key, number: Option<u32>| {
+            let zero = || ConfigError::value(figment, key, "more than zero");
+            number
+                .map(|n| NonZeroU32::new(n).ok_or_else(zero))
+                .transpose()
+        };
+        let rate = positive("limits.rate", self.rate)?;
+        let burst = positive("limits.burst", self.burst)?;
+        let rate = match (rate, burst) {
+            (Some(rate), None) => Some(Rate::per_second(rate)),
+            (Some(per_second), Some(burst)) => Some(Rate { per_second, burst }),
+            (None, None) => None,
+            (None, Some(_)) => {
+                let expected = "`limits.rate` to be set too";
+                return Err(ConfigError::value(figment, "limits.burst", expected));
+            }
+        };
+        Ok(Limits {
+            max_event_size: self.max_event_size,
+            publish_deadline: self.publish_deadline,
+            max_subscriptions: self.max_subscriptions,
+            rate,
+        })
     }
 }
 

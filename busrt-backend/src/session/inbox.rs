@@ -15,7 +15,7 @@ use std::vec;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    Event, EventSource, Item, Overflow, Signal, SubscriptionCounters, TryRecvError, count,
+    Event, EventSource, Item, Overflow, Signal, SubscriptionCounters, TryRecvError, count, fate,
 };
 use parking_lot::Mutex;
 
@@ -32,6 +32,21 @@ struct Chunk {
     lagged: u64,
 }
 
+/// Events that were dropped, as far as the log wants them.
+#[derive(Default)]
+struct Lost {
+    wanted: bool,
+    events: Vec<Event>,
+}
+
+impl Lost {
+    fn extend(&mut self, events: impl IntoIterator<Item = Event>) {
+        if self.wanted {
+            self.events.extend(events);
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     chunks: VecDeque<Chunk>,
@@ -42,6 +57,7 @@ struct State {
 }
 
 pub(crate) struct Inbox {
+    name: Arc<str>,
     state: Mutex<State>,
     signal: Signal,
     queued: AtomicU64,
@@ -54,8 +70,9 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
+    pub(crate) fn new(name: Arc<str>, capacity: usize, overflow: Overflow) -> Self {
         Self {
+            name,
             state: Mutex::default(),
             signal: Signal::new(),
             queued: AtomicU64::new(0),
@@ -102,6 +119,7 @@ impl Inbox {
     /// taken; nothing is once the subscription has ended.
     pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Vec<Event>, lagged: u64) -> bool {
         let arrived = events.len() as u64;
+        let mut lost = Lost::default();
         {
             let mut state = self.state.lock();
             if state.ended {
@@ -112,12 +130,14 @@ impl Inbox {
             state.lagged = state.lagged.saturating_add(lagged);
             let bounded = link.is_none() || self.overflow != Overflow::Wait;
             if bounded {
-                self.push_bounded(&mut state, link, events);
+                lost.wanted = fate::is_told();
+                self.push_bounded(&mut state, link, events, &mut lost);
             } else {
                 self.push_chunk(&mut state, link, events);
             }
         }
         self.signal.notify();
+        self.tell(&lost);
         true
     }
 
@@ -136,24 +156,32 @@ impl Inbox {
         self.queued.fetch_add(len, Ordering::AcqRel);
     }
 
-    fn push_bounded(&self, state: &mut State, link: Option<&Arc<InLink>>, mut events: Vec<Event>) {
+    fn push_bounded(
+        &self,
+        state: &mut State,
+        link: Option<&Arc<InLink>>,
+        mut events: Vec<Event>,
+        lost: &mut Lost,
+    ) {
         let arrived = events.len() as u64;
         let room = self.capacity.saturating_sub(state.len);
         if self.overflow == Overflow::DropOldest {
             let keep = arrived.min(self.capacity);
             let make = (keep.saturating_sub(room)).min(state.len);
             for _ in 0..make {
-                self.drop_oldest(state);
+                lost.extend(self.drop_oldest(state));
             }
             // Of a chunk larger than the whole queue, the oldest have no place either.
             let skip = arrived - keep;
             self.note_dropped(state, skip);
             let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-            self.push_chunk(state, link, events.split_off(skip));
+            let kept = events.split_off(skip);
+            lost.extend(events);
+            self.push_chunk(state, link, kept);
         } else {
             let keep = usize::try_from(room.min(arrived)).unwrap_or(usize::MAX);
             let dropped = arrived - keep as u64;
-            events.truncate(keep);
+            lost.extend(events.drain(keep..));
             self.push_chunk(state, link, events);
             self.note_dropped(state, dropped);
         }
@@ -164,10 +192,10 @@ impl Inbox {
         state.lagged = state.lagged.saturating_add(dropped);
     }
 
-    fn drop_oldest(&self, state: &mut State) {
+    fn drop_oldest(&self, state: &mut State) -> Option<Event> {
         while let Some(mut chunk) = state.chunks.pop_front() {
-            let dropped = chunk.events.next().is_some();
-            let lagged = chunk.lagged.saturating_add(u64::from(dropped));
+            let dropped = chunk.events.next();
+            let lagged = chunk.lagged.saturating_add(u64::from(dropped.is_some()));
             if chunk.events.len() > 0 {
                 chunk.lagged = lagged;
                 state.chunks.push_front(chunk);
@@ -176,12 +204,25 @@ impl Inbox {
             } else {
                 state.lagged = state.lagged.saturating_add(lagged);
             }
-            if dropped {
+            if dropped.is_some() {
                 state.len -= 1;
                 self.queued.fetch_sub(1, Ordering::AcqRel);
                 count(&self.counters.dropped, 1);
-                return;
+                return dropped;
             }
+        }
+        None
+    }
+
+    /// Tells the log what was dropped, without the lock.
+    fn tell(&self, lost: &Lost) {
+        let reason = match self.overflow {
+            Overflow::DropOldest => "no room: the oldest is dropped",
+            // An event of a client without a session has no credit.
+            Overflow::DropNewest | Overflow::Wait => "no room: the newest is dropped",
+        };
+        for event in &lost.events {
+            fate::dropped(&self.name, event, reason);
         }
     }
 
@@ -193,13 +234,22 @@ impl Inbox {
 
     /// Nothing comes any more and nothing is read any more.
     pub(crate) fn close(&self) {
-        {
+        let unread = {
             let mut state = self.state.lock();
             state.ended = true;
-            state.chunks.clear();
             state.lagged = 0;
-        }
+            std::mem::take(&mut state.chunks)
+        };
         self.signal.notify();
+        for chunk in &unread {
+            self.tell_unread(chunk);
+        }
+    }
+
+    fn tell_unread(&self, chunk: &Chunk) {
+        for event in chunk.events.as_slice() {
+            fate::dropped(&self.name, event, "unread when its subscription ended");
+        }
     }
 
     /// Takes the next chunk, or one event of it where events may be dropped.
@@ -258,6 +308,12 @@ impl InboxSource {
         }
     }
 
+    fn let_go(&mut self) {
+        if let Some(chunk) = self.hand.take() {
+            self.inbox.tell_unread(&chunk);
+        }
+    }
+
     fn next_in_hand(&mut self) -> Option<Item> {
         let chunk = self.hand.as_mut()?;
         if chunk.lagged > 0 {
@@ -312,7 +368,7 @@ impl EventSource for InboxSource {
 
     async fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
-            self.hand = None;
+            self.let_go();
             let deadline = self.node.limits.publish_deadline;
             self.node
                 .end_subscription_everywhere(self.id, deadline)
@@ -324,6 +380,7 @@ impl EventSource for InboxSource {
 impl Drop for InboxSource {
     fn drop(&mut self) {
         if !self.closed {
+            self.let_go();
             self.node.end_subscription(self.id);
         }
     }
@@ -361,7 +418,7 @@ mod tests {
 
     #[test]
     fn drop_oldest_tells_the_loss_where_it_is() {
-        let inbox = Inbox::new(3, Overflow::DropOldest);
+        let inbox = Inbox::new("s".into(), 3, Overflow::DropOldest);
         inbox.push(None, events(0..2), 0);
         inbox.push(None, events(2..5), 0);
         conserved(&inbox, 0);
@@ -373,7 +430,7 @@ mod tests {
 
     #[test]
     fn drop_newest_tells_the_loss_after_what_was_kept() {
-        let inbox = Inbox::new(3, Overflow::DropNewest);
+        let inbox = Inbox::new("s".into(), 3, Overflow::DropNewest);
         inbox.push(None, events(0..2), 0);
         inbox.push(None, events(2..5), 0);
         conserved(&inbox, 0);

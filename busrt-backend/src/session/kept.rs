@@ -141,9 +141,14 @@ impl Kept {
         })
     }
 
-    /// Nothing will be sent again.
-    pub(crate) fn clear(&mut self) {
-        self.runs.clear();
+    /// Nothing will be sent again. Returns the runs that were kept, each with how many of its events
+    /// are below `received`.
+    pub(crate) fn clear(&mut self, received: u64) -> Vec<(Arc<Run>, usize)> {
         self.cost = 0;
+        let runs = self.runs.drain(..).map(|kept| {
+            let skip = received.saturating_sub(kept.first);
+            (kept.run, usize::try_from(skip).unwrap_or(usize::MAX))
+        });
+        runs.collect()
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eventbus_trait::TopicFilter;
+use eventbus_trait::{TopicFilter, fate};
 
 use super::kept::{Again, Kept};
 use super::outbox::Run;
@@ -86,6 +86,21 @@ pub(crate) enum LinkState {
     Lost,
 }
 
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const LOST: u8 = 2;
+
+/// What becomes of a run on one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// The frame is for this link too.
+    InFrame(LinkEntry),
+    /// Its subscriber has to be sent something else first.
+    Later,
+    /// Its subscriber is given up.
+    Never,
+}
+
 /// The part of a link that receipts and the writer share.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -131,7 +146,7 @@ impl Link {
             beat: AtomicU64::new(u64::MAX),
             drops: Mutex::default(),
             untold: AtomicBool::new(false),
-            state: AtomicU8::new(0),
+            state: AtomicU8::new(OPEN),
             progress: Notify::new(),
         }
     }
@@ -148,25 +163,43 @@ impl Link {
         }
     }
 
+    /// Tells the log that the subscriber will not get a run, less its first `skip` events.
+    #[cold]
+    pub(crate) fn tell_lost(&self, run: &Run, skip: usize, reason: &str) {
+        for event in run.events.iter().skip(skip) {
+            fate::dropped(&self.name, event, reason);
+        }
+    }
+
     pub(crate) fn state(&self) -> LinkState {
         match self.state.load(Ordering::Acquire) {
-            0 => LinkState::Open,
-            1 => LinkState::Closed,
+            OPEN => LinkState::Open,
+            CLOSED => LinkState::Closed,
             _ => LinkState::Lost,
         }
     }
 
-    pub(crate) fn end(&self, state: LinkState) {
-        let code = match state {
-            LinkState::Open => return,
-            LinkState::Closed => 1,
-            LinkState::Lost => 2,
-        };
-        self.state.store(code, Ordering::Release);
-        if state == LinkState::Lost {
-            self.kept.lock().clear();
-        }
+    /// The subscription has ended of its own accord.
+    pub(crate) fn close(&self) {
+        self.state.store(CLOSED, Ordering::Release);
         self.progress.notify_waiters();
+    }
+
+    /// The subscriber is given up. The log is told of each event that was kept for it; of what was
+    /// not put into a frame yet, the writer tells when it gets there.
+    pub(crate) fn lose(&self, reason: &str) {
+        let lost = {
+            let mut kept = self.kept.lock();
+            // Under the lock, so that nothing is kept after it.
+            self.state.store(LOST, Ordering::Release);
+            kept.clear(self.received())
+        };
+        self.progress.notify_waiters();
+        if fate::is_told() {
+            for (run, skip) in lost {
+                self.tell_lost(&run, skip, reason);
+            }
+        }
     }
 
     /// The link at its other end.
@@ -212,18 +245,22 @@ impl Link {
         self.kept.lock().written()
     }
 
-    /// Keeps a run that is being put into a frame; the frame's entry for this link, unless its
-    /// subscriber has to be sent something else first.
-    pub(crate) fn keep(&self, run: &Arc<Run>) -> Option<LinkEntry> {
+    /// Keeps a run that is being put into a frame. A link stays in frames until its end has been
+    /// told, which comes after its last event.
+    pub(crate) fn keep(&self, run: &Arc<Run>) -> Put {
         let mut kept = self.kept.lock();
+        if self.state() == LinkState::Lost {
+            return Put::Never;
+        }
         let dropped = self.tell_dropped_before(kept.written());
         let first = kept.keep(run, dropped);
         self.weigh(&kept);
-        let first = first?;
-        Some(LinkEntry {
-            subscription: self.subscription,
-            first,
-            dropped,
+        first.map_or(Put::Later, |first| {
+            Put::InFrame(LinkEntry {
+                subscription: self.subscription,
+                first,
+                dropped,
+            })
         })
     }
 

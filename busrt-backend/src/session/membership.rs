@@ -18,7 +18,7 @@ use tokio::time::Instant as Clock;
 use tracing::{debug, error, info, warn};
 
 use super::directory::STOCK_PREFIX;
-use super::link::{Link, LinkState};
+use super::link::Link;
 use super::node::{Node, Peer, State};
 use crate::wire::{Control, Member, Refusal, StatusEntry, SubscriptionInfo};
 
@@ -267,9 +267,8 @@ impl Node {
             self.give_up(self.outbox.take_links(|link| *link.peer == *sender));
             self.outbox.forget_peer(sender);
         } else {
-            self.outbox.end_links(LinkState::Closed, |link| {
-                *link.peer == *sender && !ids.contains(&link.subscription)
-            });
+            self.outbox
+                .close_links(|link| *link.peer == *sender && !ids.contains(&link.subscription));
         }
         for subscription in subscriptions {
             self.on_open(sender, subscription);
@@ -364,9 +363,8 @@ impl Node {
             .lock()
             .remote_names
             .retain(|_, (peer, id)| **peer != *sender || *id != subscription);
-        self.outbox.end_links(LinkState::Closed, |l| {
-            l.subscription == subscription && *l.peer == *sender
-        });
+        self.outbox
+            .close_links(|l| l.subscription == subscription && *l.peer == *sender);
     }
 
     /// A publisher has sent everything that it had for a subscription that ends.
@@ -464,7 +462,7 @@ impl Node {
             }
             // Whoever is told that it is lost may look at the count.
             count(&self.given_up, missing);
-            link.end(LinkState::Lost);
+            link.lose("its subscriber is given up");
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use eventbus_trait::{BusState, Limits, PublisherId, TopicFilter, process_epoch};
+use eventbus_trait::{BusState, Limits, PublisherId, Throttle, TopicFilter, process_epoch};
 use futures_timer::Delay;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::acks::AckBook;
 use super::command::Command;
-use super::link::{Link, LinkState};
+use super::link::Link;
 use super::outbox::Outbox;
 use super::subscriptions::LocalSubscription;
 use crate::wire::Refusal;
@@ -96,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) publisher: PublisherId,
     pub(crate) epoch: u64,
     pub(crate) limits: Limits,
+    /// The rate limit, if there is one.
+    pub(crate) throttle: Option<Throttle>,
     /// How long a peer may stay away before its links are given up.
     pub(crate) link_timeout: Duration,
     pub(crate) outbox: Outbox,
@@ -154,6 +156,7 @@ impl Node {
             name,
             publisher,
             epoch,
+            throttle: limits.rate.map(Throttle::new),
             limits,
             link_timeout,
             outbox: Outbox::new(publisher, epoch),
@@ -255,7 +258,10 @@ impl Node {
                 .collect()
         };
         self.outbox.close();
-        self.outbox.end_links(LinkState::Lost, |_| true);
+        for (link, _) in self.outbox.take_links(|_| true) {
+            link.lose("not confirmed when its session ended");
+        }
+        self.outbox.give_up_unsent();
         for inbox in inboxes {
             inbox.end();
         }

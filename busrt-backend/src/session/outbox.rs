@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId};
+use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
 use super::link::{Link, LinkState};
-use super::routes::{Opening, Route, Routes, Sequences};
+use super::routes::{Opening, Route, RouteLinks, Routes, Sequences};
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
 
@@ -106,6 +106,20 @@ pub(crate) struct Taken {
     pub(crate) items: VecDeque<Item>,
 }
 
+/// What was never sent is lost to those who still want it.
+impl Drop for Taken {
+    fn drop(&mut self) {
+        for item in &self.items {
+            let Item::Run(run) = item else { continue };
+            for (_, link) in &run.route.links {
+                if link.state() != LinkState::Closed {
+                    link.tell_lost(run, 0, "not sent when its session ended");
+                }
+            }
+        }
+    }
+}
+
 impl Taken {
     /// Forgets all but events: what was to be said is out of date.
     pub(crate) fn forget_messages(&mut self) {
@@ -153,7 +167,8 @@ impl Outbox {
             }
             return self.drop_everywhere(state, offer, route);
         }
-        let reduced;
+        let (reduced, dropping);
+        let mut lost = None;
         let route = if let Some((_, full)) = route
             .links
             .iter()
@@ -162,27 +177,24 @@ impl Outbox {
             if !at_most_once {
                 return Accepted::NoCredit(Arc::clone(full));
             }
-            reduced = self.without_full(&state, route);
+            (reduced, dropping) = self.without_full(&state, route);
+            lost = fate::is_told().then_some(dropping);
             &reduced
         } else {
             route
         };
         let sequences = state.routes.take_credit(route, cost);
         self.count(route);
+        let mut told = None;
         if let Some(mut event) = offer.take() {
-            let State { next_sequence, .. } = &mut *state;
-            event.accept(|| {
-                let sequence = *next_sequence;
-                *next_sequence += 1;
-                Origin {
-                    publisher: self.publisher,
-                    epoch: self.epoch,
-                    sequence,
-                }
-            });
+            self.stamp(&mut state, &mut event);
+            told = lost.map(|links| (event.clone(), links));
             state.queue(event, route, cost);
         }
         self.wake_writer(state);
+        if let Some((event, links)) = told {
+            tell_dropped(&event, &links);
+        }
         Accepted::Queued(sequences)
     }
 
@@ -193,7 +205,10 @@ impl Outbox {
         offer: &mut Option<Event>,
         route: &Route,
     ) -> Accepted {
-        offer.take();
+        let dropped = offer.take().map(|mut event| {
+            self.stamp(&mut state, &mut event);
+            event
+        });
         state.sealed = true;
         for (at, link) in &route.links {
             link.drop_at(state.routes.next(*at));
@@ -202,11 +217,26 @@ impl Outbox {
             .fetch_add(route.links.len() as u64, Ordering::Relaxed);
         drop(state);
         self.count(route);
+        if let Some(event) = dropped {
+            tell_dropped(&event, &route.links);
+        }
         Accepted::Queued(Sequences::new())
     }
 
-    /// The route less the links that have no credit, on which the event is dropped.
-    fn without_full(&self, state: &State, route: &Route) -> Arc<Route> {
+    fn stamp(&self, state: &mut State, event: &mut Event) {
+        event.accept(|| {
+            let sequence = state.next_sequence;
+            state.next_sequence += 1;
+            Origin {
+                publisher: self.publisher,
+                epoch: self.epoch,
+                sequence,
+            }
+        });
+    }
+
+    /// The route less the links that have no credit, on which the event is dropped; and those.
+    fn without_full(&self, state: &State, route: &Route) -> (Arc<Route>, RouteLinks) {
         let (open, full): (Vec<_>, Vec<_>) = route
             .links
             .iter()
@@ -216,7 +246,7 @@ impl Outbox {
             link.drop_at(state.routes.next(*at));
         }
         self.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
-        Arc::new(route.only(open))
+        (Arc::new(route.only(open)), full)
     }
 
     fn count(&self, route: &Route) {
@@ -341,24 +371,23 @@ impl Outbox {
         self.state.lock().offline = false;
     }
 
-    /// Ends the links that `which` picks. Publishers that wait for their credit go on without
-    /// them. A link that closed of its own accord is told so in the order of events.
-    pub(crate) fn end_links(&self, end: LinkState, which: impl Fn(&Link) -> bool) -> usize {
+    /// Ends the links that `which` picks, whose subscriptions have ended of their own accord.
+    /// Publishers that wait for their credit go on without them. Each is told so in the order of
+    /// events.
+    pub(crate) fn close_links(&self, which: impl Fn(&Link) -> bool) -> usize {
         let mut state = self.state.lock();
         let ended = state.routes.end(which);
         for (link, next) in &ended {
-            if end == LinkState::Closed {
-                let status = StatusEntry {
-                    subscription: link.subscription,
-                    next: *next,
-                    dropped: link.dropped(),
-                };
-                state.tell(&link.peer, Control::Closed(status));
-            }
+            let status = StatusEntry {
+                subscription: link.subscription,
+                next: *next,
+                dropped: link.dropped(),
+            };
+            state.tell(&link.peer, Control::Closed(status));
         }
         self.wake_writer(state);
         for (link, _) in &ended {
-            link.end(end);
+            link.close();
         }
         ended.len()
     }
@@ -442,6 +471,12 @@ impl Outbox {
         }
     }
 
+    /// Tells the log of what waits to be sent and never will be.
+    pub(crate) fn give_up_unsent(&self) {
+        let mut given_up = Taken::default();
+        std::mem::swap(&mut self.state.lock().queue, &mut given_up.items);
+    }
+
     pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
@@ -459,6 +494,13 @@ impl Outbox {
 fn missing((link, next): (Arc<Link>, u64)) -> (Arc<Link>, u64) {
     let missing = next - link.received();
     (link, missing)
+}
+
+#[cold]
+fn tell_dropped(event: &Event, links: &[(usize, Arc<Link>)]) {
+    for (_, link) in links {
+        fate::dropped(&link.name, event, "no room for an at-most-once event");
+    }
 }
 
 /// What an event costs in bytes of credit; both ends of a link count alike.

@@ -26,9 +26,12 @@ pub(crate) struct Route {
     generation: u64,
     pub(crate) broker_topic: Arc<str>,
     /// With the place of each link's window.
-    pub(crate) links: Vec<(usize, Arc<Link>)>,
+    pub(crate) links: RouteLinks,
     family: Arc<Family>,
 }
+
+/// Links with the places of their windows.
+pub(crate) type RouteLinks = Vec<(usize, Arc<Link>)>;
 
 #[derive(Debug, Default)]
 struct Family {
@@ -38,7 +41,7 @@ struct Family {
 
 impl Route {
     /// The same with fewer links.
-    pub(crate) fn only(&self, links: Vec<(usize, Arc<Link>)>) -> Self {
+    pub(crate) fn only(&self, links: RouteLinks) -> Self {
         Self {
             generation: self.generation,
             broker_topic: Arc::clone(&self.broker_topic),

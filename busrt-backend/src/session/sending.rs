@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use super::kept::Again;
-use super::link::{Link, LinkState};
+use super::link::{Link, LinkState, Put};
 use super::outbox::{Item, Outbox, Run, Taken};
-use super::routes::Route;
 use crate::wire::{Control, LinkEntry};
 
 /// What carries frames and messages to the broker.
@@ -51,9 +50,14 @@ pub(crate) async fn send_all<W: Wire>(
 
 async fn send_run<W: Wire>(run: Run, wire: &mut W) -> Result<(), W::Error> {
     let run = Arc::new(run);
-    let links: Vec<LinkEntry> = open_links(&run.route)
-        .filter_map(|link| link.keep(&run))
-        .collect();
+    let mut links: Vec<LinkEntry> = Vec::with_capacity(run.route.links.len());
+    for (_, link) in &run.route.links {
+        match link.keep(&run) {
+            Put::InFrame(entry) => links.push(entry),
+            Put::Later => {}
+            Put::Never => link.tell_lost(&run, 0, "its subscriber is given up"),
+        }
+    }
     wire.frame(&run, &links).await
 }
 
@@ -85,13 +89,4 @@ async fn tell_drops<W: Wire>(outbox: &Outbox, wire: &mut W) -> Result<(), W::Err
         wire.message(&peer, &Control::Status(vec![entry])).await?;
     }
     Ok(())
-}
-
-/// A link stays in frames until its end has been told, which comes after its last event.
-fn open_links(route: &Route) -> impl Iterator<Item = &Link> {
-    route
-        .links
-        .iter()
-        .map(|(_, link)| &**link)
-        .filter(|link| link.state() != LinkState::Lost)
 }

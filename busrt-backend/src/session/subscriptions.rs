@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::acks::InLink;
 use super::command::{Command, NotSubscribed};
 use super::inbox::{Inbox, InboxSource};
-use super::link::{LinkState, MAX_WINDOW, MAX_WINDOW_BYTES};
+use super::link::{MAX_WINDOW, MAX_WINDOW_BYTES};
 use super::node::{Gone, Node, State, names};
 use crate::topics;
 use crate::wire::{Control, Refusal, SubscriptionInfo};
@@ -181,7 +181,11 @@ impl Node {
             });
         }
         let id = uuid::Uuid::new_v4().as_u64_pair().0;
-        let inbox = Arc::new(Inbox::new(capacity, subscribe.get_overflow()));
+        let inbox = Arc::new(Inbox::new(
+            Arc::clone(&name),
+            capacity,
+            subscribe.get_overflow(),
+        ));
         let entry = LocalSubscription {
             name: Arc::clone(&name),
             filters: subscribe.filters().to_vec(),
@@ -408,9 +412,8 @@ impl Node {
         };
         ended.inbox.close();
         self.return_credit(ended.links.values());
-        self.outbox.end_links(LinkState::Closed, |l| {
-            l.subscription == id && l.peer == self.name
-        });
+        self.outbox
+            .close_links(|l| l.subscription == id && l.peer == self.name);
         self.outbox.wake.notify_one();
         self.changed.notify_waiters();
     }
@@ -457,8 +460,7 @@ impl Node {
                 }
             }
         }
-        self.outbox
-            .end_links(LinkState::Closed, |link| link.peer == self.name);
+        self.outbox.close_links(|link| link.peer == self.name);
         let drained = |s: &LocalSubscription| s.unclosed.as_ref().is_none_or(BTreeSet::is_empty);
         self.until(deadline, |state| {
             state.lost.is_some() || state.subscriptions.values().all(drained)

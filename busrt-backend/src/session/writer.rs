@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busrt::{Error, ErrorKind, QoS};
-use eventbus_trait::count;
+use eventbus_trait::{count, fate};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
@@ -163,6 +163,9 @@ impl Wire for Writer {
         let events = again.next() - again.entry.first;
         self.send_bytes(&link.peer, frame).await?;
         count(&self.node.resends, events);
+        for event in again.run.events.iter().skip(again.skip) {
+            fate::sent_again(&link.name, event, "its subscriber has not confirmed it");
+        }
         Ok(())
     }
 

@@ -50,9 +50,10 @@ impl ShadowHarness for Shadow {
 async fn start(limits: Limits, wrap: Wrap) -> Result<Mirrored, String> {
     let primary = CrossbeamBus::new(limits.clone());
     // The candidate ends a subscription some time after the primary has, so that an application
-    // at its limit needs room for more there.
+    // at its limit needs room for more there. A rate limit is the primary's alone.
     let limits = Limits {
         max_subscriptions: limits.max_subscriptions * 4,
+        rate: None,
         ..limits
     };
     let candidate = wrap(super::open(Address::InProcess, limits).await?);

@@ -77,7 +77,7 @@ fn acknowledged_by_one_and_closed_by_the_other() {
         [
             |outbox| acknowledge(outbox, 2, 1, 2),
             |outbox| {
-                outbox.end_links(LinkState::Closed, |link| link.subscription == 1);
+                outbox.close_links(|link| link.subscription == 1);
             },
         ],
     );

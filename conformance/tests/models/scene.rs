@@ -72,7 +72,13 @@ pub(crate) fn numbers(links: &Sequences) -> Vec<u64> {
 
 /// All links end.
 pub(crate) fn end(outbox: &Outbox, state: LinkState) {
-    outbox.end_links(state, |_: &Link| true);
+    if state == LinkState::Closed {
+        outbox.close_links(|_: &Link| true);
+        return;
+    }
+    for (link, _) in outbox.take_links(|_: &Link| true) {
+        link.lose("the model ends it");
+    }
 }
 
 /// A deadline that comes when a thread says so.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use eventbus_trait::{Event, Limits, Subscribe, TopicFilter};
 use tokio::sync::mpsc;
 
+use super::super::link::LinkState;
 use super::super::outbox::{Accepted, Taken};
 use super::*;
 

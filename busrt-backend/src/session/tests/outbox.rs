@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 
-use super::super::link::LinkState;
 use super::super::outbox::{Accepted, Item, Outbox, Run, Taken, event_cost};
 use super::super::routes::Routes;
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
@@ -78,7 +77,7 @@ fn a_kept_route_is_renewed_when_links_change() {
     assert!(
         matches!(outbox.accept(&mut offer("a"), &mut cached), Accepted::Queued(l) if l.len() == 1)
     );
-    assert_eq!(outbox.end_links(LinkState::Closed, |_| true), 1);
+    assert_eq!(outbox.close_links(|_| true), 1);
     assert!(
         matches!(outbox.accept(&mut offer("a"), &mut cached), Accepted::Queued(l) if l.is_empty())
     );
@@ -89,10 +88,10 @@ fn the_end_of_a_link_comes_after_its_last_event() {
     let outbox = outbox();
     outbox.open_link(&"p".into(), info(1, "a", 10), false);
     accept(&outbox, "a");
-    outbox.end_links(LinkState::Closed, |_| true);
+    outbox.close_links(|_| true);
     let mut taken = Taken::default();
     assert!(outbox.take(&mut taken));
-    let items = taken.items;
+    let items = std::mem::take(&mut taken.items);
     assert!(matches!(items[0], Item::Run(_)));
     assert!(matches!(
         &items[1],
@@ -149,7 +148,7 @@ fn a_run_is_one_route_and_ends_where_something_was_dropped() {
     accept(&outbox, "a");
     let mut taken = Taken::default();
     assert!(outbox.take(&mut taken));
-    let items = taken.items;
+    let items = std::mem::take(&mut taken.items);
     let runs: Vec<_> = items
         .iter()
         .map(|item| match item {

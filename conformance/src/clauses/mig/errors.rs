@@ -27,6 +27,7 @@ pub(crate) async fn mig_005_errors_are_the_same(context: Context) -> Checked {
         max_event_size: LARGEST,
         publish_deadline: DEADLINE,
         max_subscriptions: SUBSCRIPTIONS,
+        ..Limits::default()
     };
     let stage = context.stage_with(limits).await?;
     let mut errors = Errors::default();
