@@ -2,7 +2,7 @@
 //!
 //! Each looks for one kind of anomaly and says how much it has looked at, so that a history in
 //! which nothing of its subject happened is told apart from one that is in order. Who finds
-//! something also makes the history as [small](smallest) as it can be while it still shows it.
+//! something also makes the history as small as it can be while it still shows it.
 //!
 //! A checker believes the marks in the payloads and nothing that the bus says about an event, but
 //! for [`stamps`], which judges what the bus says.
