@@ -10,6 +10,7 @@ use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use crate::broker::{Broker, BrokerError, BrokerOptions, Listener, SocketError};
+use crate::namespace;
 use crate::options::{Address, Backoff, BrokerMode, OpenError, Options};
 use crate::session::directory::{STOCK_PREFIX, has_directory};
 use crate::transport::{self, Client};
@@ -166,16 +167,30 @@ impl Dialer {
         asked: Option<&str>,
         publisher: PublisherId,
     ) -> Result<String, ConnectError> {
+        let refused = |reason: String| ConnectError::Refused {
+            address: self.address(),
+            reason,
+        };
+        if asked.is_some_and(|name| name.contains(namespace::MARK)) {
+            let mark = namespace::MARK;
+            return Err(refused(format!(
+                "`{mark}` in a client name is for namespaces"
+            )));
+        }
+        let namespace = self.options.namespace.as_deref();
         #[cfg(feature = "tcp")]
         if let Some(connector) = &self.connector {
-            return connector
-                .client_name(asked, &publisher.to_string())
-                .map_err(|e| ConnectError::Refused {
-                    address: self.address(),
-                    reason: e.to_string(),
-                });
+            let mut suffix = publisher.to_string();
+            if namespace.is_some() {
+                // Leaves room for it; within a namespace that is still enough.
+                suffix.truncate(8);
+            }
+            let name = connector.client_name(asked, &suffix);
+            let name = name.map_err(|e| refused(e.to_string()))?;
+            return namespace::within(name, namespace).map_err(refused);
         }
-        Ok(asked.map_or_else(|| format!("{STOCK_PREFIX}{publisher}"), str::to_owned))
+        let name = asked.map_or_else(|| format!("{STOCK_PREFIX}{publisher}"), str::to_owned);
+        namespace::within(name, namespace).map_err(refused)
     }
 
     fn is_in_process(&self) -> bool {

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::bus::BusrtBus;
 use crate::dial::{Dialer, RETRY};
+use crate::namespace;
 use crate::options::{Address, BrokerMode, OpenError, Options, check_name};
 use crate::runtime;
 use crate::session::connection;
@@ -45,6 +46,9 @@ pub(crate) struct Home {
 pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     if let Some(name) = &options.name {
         check_name(name)?;
+    }
+    if let Some(namespace) = &options.namespace {
+        namespace::check(namespace)?;
     }
     let patience = Instant::now() + options.connect_timeout;
     loop {
@@ -112,7 +116,8 @@ impl Home {
             let dialer = Arc::clone(&self.dialer);
             runtime.spawn(async move { dialer.first(&name).await })
         };
-        let (client, name) = making.await.map_err(|_| ConnectError::Closed)??;
+        let made = making.await.map_err(|_| ConnectError::Closed)?;
+        let (client, name) = made.map_err(namespace::as_asked)?;
         let options = &self.dialer.options;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let node = Arc::new(Node::new(
@@ -136,7 +141,8 @@ impl Home {
         );
         // From here on, dropping `bus` undoes everything.
         node.joined(&self.dialer.address(), options.connect_timeout)
-            .await?;
+            .await
+            .map_err(namespace::as_asked)?;
         Ok(bus)
     }
 

@@ -17,6 +17,7 @@ mod dial;
 #[doc(hidden)]
 pub mod fuzzing;
 mod home;
+mod namespace;
 mod options;
 mod patterns;
 mod runtime;

@@ -75,6 +75,13 @@ pub struct Options {
     pub broker: BrokerMode,
     /// Client name on the broker: 1 to 64 of `A-Z a-z 0-9 _ -`. Without it a random one.
     pub name: Option<String>,
+    /// Which bus on the broker, if others have one there: 1 to 16 of `A-Z a-z 0-9`. Members of one
+    /// namespace see and wait for each other only; `None` is the one that all others are in. It is
+    /// no secret and no border: whoever may be on the broker may be in any.
+    ///
+    /// It takes room in the client name, which `--in-` and the namespace end. A client without a
+    /// session is in none, but reads what goes by on its topics.
+    pub namespace: Option<String>,
     /// Limits of the bus.
     pub limits: Limits,
     /// How long connecting, and every exchange with a peer, may take: 5 s.
@@ -122,6 +129,7 @@ impl Options {
             address,
             broker: BrokerMode::default(),
             name: None,
+            namespace: None,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(30),
@@ -157,6 +165,12 @@ pub enum OpenError {
     Name {
         /// The name.
         name: String,
+    },
+    /// The namespace is not one.
+    #[error("namespace `{namespace}` is not 1 to 16 of A-Z a-z 0-9")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
     },
     /// The session's runtime could not be started.
     #[error("cannot start threads: {reason}")]

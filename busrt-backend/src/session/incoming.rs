@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use busrt::{EventChannel, Frame, FrameKind};
 use bytes::Bytes;
 use eventbus_trait::{Event, Payload, Topic, TopicFilter};
-use tracing::{trace, warn};
+use tracing::{debug, trace, warn};
 
 use super::acks::InLink;
 use super::directory::{STOCK_BROKER, read_answer};
@@ -18,6 +18,7 @@ use super::inbox::Inbox;
 use super::node::Node;
 use super::outbox::event_cost;
 use crate::broker::DIRECTORY;
+use crate::namespace;
 use crate::topics;
 use crate::wire::{Control, EventFrame, StatusEntry, WireError, is_frame, read_resend};
 
@@ -151,8 +152,11 @@ impl Node {
     }
 
     /// An event of a client that knows nothing of sessions: no link, no credit, so a subscription
-    /// that has no room drops it.
+    /// that has no room drops it. It is on the bus without a namespace.
     fn on_foreign(&self, topic: &Topic, payload: Bytes) {
+        if namespace::of(&self.name).is_some() {
+            return;
+        }
         let inboxes: Vec<_> = {
             let state = self.state.lock();
             let taking = state.subscriptions.values().filter(|s| s.takes(topic));
@@ -167,7 +171,8 @@ impl Node {
     fn on_message(&self, frame: &Frame) {
         let sender = frame.sender();
         if sender == STOCK_BROKER {
-            if let Some(names) = read_answer(frame.payload()) {
+            if let Some(mut names) = read_answer(frame.payload()) {
+                names.retain(|name| self.shares_its_bus_with(name));
                 self.on_listed(names);
                 self.message_handled();
             }
@@ -212,8 +217,13 @@ impl Node {
 
     fn on_directory(&self, message: Control) {
         match message {
-            Control::Members(members) => self.on_members(members),
+            Control::Members(mut members) => {
+                members.retain(|member| self.shares_its_bus_with(&member.client));
+                self.on_members(members);
+            }
             Control::JoinRefused(refusal) => self.state.lock().refused = Some(refusal),
+            Control::Joined(member) | Control::Left(member) | Control::Lost(member)
+                if !self.shares_its_bus_with(&member.client) => {}
             Control::Joined(member) => self.on_joined(&member.client),
             Control::Left(member) => self.on_left(&member.client),
             Control::Lost(member) => self.on_lost(&member.client),
@@ -222,7 +232,15 @@ impl Node {
         }
     }
 
+    /// Whether a client is in the same namespace. Whoever is not does not exist for us.
+    fn shares_its_bus_with(&self, client: &str) -> bool {
+        namespace::of(client) == namespace::of(&self.name)
+    }
+
     fn on_peer(&self, sender: &str, message: Control) {
+        if !self.shares_its_bus_with(sender) {
+            return debug!(client = %self.name, sender, "message of another namespace");
+        }
         match message {
             Control::Hello {
                 publisher,
