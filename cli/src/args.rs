@@ -9,6 +9,7 @@ use eventbus::shadow::sabotage::Sabotage;
 
 use crate::broker::args::BrokerArgs;
 use crate::certs::args::CertsArgs;
+use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
 use crate::shadow::endpoint::Endpoint;
 
@@ -41,6 +42,15 @@ pub(crate) enum Command {
 
     /// Make certificates for TCP: an authority for development, and what it signs.
     Certs(CertsArgs),
+
+    /// Run the contract, clause by clause, and end with a table of what each phase keeps.
+    ///
+    /// Without flags it tests every phase that needs nothing from outside, on buses of its own, with
+    /// real processes and real faults. With `--at` it tests the broker that runs there.
+    ///
+    /// Exit code: 0 if every MUST was kept, 1 if one was broken or never exercised, 2 if nothing
+    /// could be run.
+    Conformance(Box<ConformanceArgs>),
 }
 
 #[derive(Debug, Args)]

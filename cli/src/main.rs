@@ -7,6 +7,7 @@
 mod args;
 mod broker;
 mod certs;
+mod conformance;
 mod failure;
 mod shadow;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
@@ -22,15 +24,26 @@ use crate::failure::Failure;
 
 const FAILED: u8 = 2;
 
-/// Divergences are in the report, each with its place; in the log they would be there twice.
-const DEFAULT_LOG: &str = "warn,shadow=error";
+/// What is told without being asked for.
+fn default_log(command: &Command) -> &'static str {
+    match command {
+        // Clauses do what is warned of, on purpose; their verdicts say what went wrong.
+        Command::Conformance(_) => "off",
+        // Divergences are in the report, each with its place; in the log they would be there twice.
+        _ => "warn,shadow=error",
+    }
+}
 
 fn main() -> ExitCode {
+    // Brokers and peers that clauses kill are this program again.
+    if let Some(ended) = ::conformance::phases::life_as_a_child() {
+        return ended;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
-    log_to_stderr();
+    log_to_stderr(default_log(&cli.command));
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -41,15 +54,20 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    match command {
+        Command::Shadow(args) => runtime()?.block_on(shadow::run(*args)),
+        Command::Broker(args) => runtime()?.block_on(broker::run(&args)),
+        Command::Certs(args) => certs::run(&args),
+        // Each clause has a runtime of its own, and some measure what the process has.
+        Command::Conformance(args) => conformance::run(&args),
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|reason| Failure::io("start the runtime", reason))?;
-    match command {
-        Command::Shadow(args) => runtime.block_on(shadow::run(*args)),
-        Command::Broker(args) => runtime.block_on(broker::run(&args)),
-        Command::Certs(args) => certs::run(&args),
-    }
+        .map_err(|reason| Failure::io("start the runtime", reason))
 }
 
 /// Help and version are answers; anything else is one sentence.
@@ -88,12 +106,12 @@ pub(crate) fn complain(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
 }
 
-/// `EVENTBUS_LOG`, else `RUST_LOG`, else warnings. What busrt says through `log` comes along.
-fn log_to_stderr() {
+/// `EVENTBUS_LOG`, else `RUST_LOG`, else `unasked`. What busrt says through `log` comes along.
+fn log_to_stderr(unasked: &str) {
     let filter = ["EVENTBUS_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        .unwrap_or_else(|| unasked.to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())

@@ -70,6 +70,11 @@ pub trait Harness: Send + Sync {
         None
     }
 
+    /// A client name that handles of the phase may have: `collector`.
+    fn client_name(&self) -> &str {
+        "collector"
+    }
+
     /// Whether the phase has `capability`. A clause that needs one that is missing is not
     /// applicable.
     fn has(&self, capability: Capability) -> bool {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use eventbus_trait::Limits;
 use parking_lot::Mutex;
 
 use crate::clause::{Clause, Unbuilt};
@@ -101,6 +102,36 @@ impl Suite {
     /// The clauses that will run.
     pub fn clauses(&self) -> impl Iterator<Item = &'static Clause> {
         self.clauses.iter().copied()
+    }
+
+    /// The phases that they will run on.
+    pub fn phases(&self) -> impl Iterator<Item = &str> {
+        self.harnesses.iter().map(|harness| harness.name())
+    }
+
+    /// Starts and ends one bus on each phase: what cannot be started at all cannot be judged.
+    ///
+    /// # Errors
+    /// In words, which phase does not start, and why.
+    pub fn try_phases(&self) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime: {error}"))?;
+        let tried = self.harnesses.iter().try_for_each(|harness| {
+            let one = async {
+                let rig = harness.start(Limits::default()).await?;
+                let ended = rig.bus().shutdown().await;
+                ended.map_err(|error| error.to_string())
+            };
+            let one = async { tokio::time::timeout(self.settings.patience.0, one).await };
+            let tried = runtime.block_on(one);
+            let tried = tried.unwrap_or_else(|_| Err("it takes too long".to_owned()));
+            tried.map_err(|reason| format!("{} does not start: {reason}", harness.name()))
+        });
+        runtime.shutdown_background();
+        tried
     }
 
     /// Runs them, and tells `heard` of each as it ends.

@@ -8,7 +8,7 @@
 mod comparison;
 pub(crate) mod endpoint;
 mod feed;
-mod output;
+pub(crate) mod output;
 mod progress;
 mod readers;
 mod recording;

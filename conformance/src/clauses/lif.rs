@@ -274,14 +274,13 @@ fn count(mut subscription: Subscription, events: usize) -> usize {
 pub(crate) async fn lif_006_client_names_are_unique(context: Context) -> Checked {
     let stage = context.stage().await?;
     let bus = stage.bus();
-    let first = bus.connect(Some("collector")).await?;
+    let name = context.client_name();
+    let first = bus.connect(Some(name)).await?;
     let taken = ConnectError::NameInUse {
-        name: "collector".into(),
+        name: name.to_owned(),
     };
     for handle in [&bus, &first] {
-        let second = stage
-            .wait("a refusal", handle.connect(Some("collector")))
-            .await?;
+        let second = stage.wait("a refusal", handle.connect(Some(name))).await?;
         ensure_eq!(
             second.err(),
             Some(taken.clone()),
@@ -301,7 +300,7 @@ pub(crate) async fn lif_006_client_names_are_unique(context: Context) -> Checked
     check::lost(&stage.history()).verdict()?;
     stage.wait("shutdown", first.shutdown()).await??;
     let again = stage
-        .wait("the name to become free", name_is_free(&bus))
+        .wait("the name to become free", name_is_free(&bus, name))
         .await??;
     stage.wait("shutdown", again.shutdown()).await??;
     if context.has(Capability::Faults) {
@@ -310,10 +309,13 @@ pub(crate) async fn lif_006_client_names_are_unique(context: Context) -> Checked
     Ok(())
 }
 
-async fn name_is_free(bus: &Arc<dyn EventBus>) -> Result<Arc<dyn EventBus>, ConnectError> {
+async fn name_is_free(
+    bus: &Arc<dyn EventBus>,
+    name: &str,
+) -> Result<Arc<dyn EventBus>, ConnectError> {
     let mut beat = tokio::time::interval(std::time::Duration::from_millis(1));
     loop {
-        match bus.connect(Some("collector")).await {
+        match bus.connect(Some(name)).await {
             Err(ConnectError::NameInUse { .. }) => {
                 beat.tick().await;
             }

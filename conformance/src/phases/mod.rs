@@ -9,20 +9,24 @@ mod doors;
 mod faulty;
 mod front;
 mod mirrored;
+mod running;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use busrt_backend::{Address, BrokerMode, Options};
+use busrt_backend::{BrokerMode, Options};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use tempfile::TempDir;
 
+pub use busrt_backend::Address;
+pub use busrt_backend::tls::TlsOptions;
 pub use busrtd::Busrtd;
 pub use certificates::for_broker_and_client;
 pub use doors::life_as_a_child;
 pub use mirrored::Shadow;
+pub use running::Running;
 
 use crate::harness::{DoorHarness, FaultHarness, Harness, Rig};
 use doors::private_directory;
@@ -38,6 +42,14 @@ pub fn phases() -> Vec<Arc<dyn Harness>> {
         Arc::new(Busrtd),
         Arc::new(Shadow),
     ]
+}
+
+/// Those of [`phases`] that need nothing that this crate does not bring: no stock `busrtd`.
+#[must_use]
+pub fn self_contained() -> Vec<Arc<dyn Harness>> {
+    let mut all = phases();
+    all.retain(|harness| harness.name() != Busrtd.name());
+    all
 }
 
 /// Channels in this process.

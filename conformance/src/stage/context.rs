@@ -198,6 +198,12 @@ impl Context {
         self.patience.wait(what, future).await
     }
 
+    /// A client name that handles of the phase may have.
+    #[must_use]
+    pub fn client_name(&self) -> &str {
+        self.harness.client_name()
+    }
+
     /// Whether the phase has `capability`.
     #[must_use]
     pub fn has(&self, capability: Capability) -> bool {

@@ -35,7 +35,7 @@ pub(crate) async fn mig_005_errors_are_the_same(context: Context) -> Checked {
     of_publishing(&stage, &mut errors).await?;
     of_subscribing(&stage, &mut errors).await?;
     if context.has(Capability::SeveralHandles) {
-        of_connecting(&stage, &mut errors).await?;
+        of_connecting(context.client_name(), &stage, &mut errors).await?;
     }
     of_a_closed_bus(&stage, &mut errors).await?;
     errors.verdict()
@@ -303,16 +303,12 @@ async fn of_subscribing(stage: &Stage, errors: &mut Errors) -> Checked {
     Ok(())
 }
 
-async fn of_connecting(stage: &Stage, errors: &mut Errors) -> Checked {
+async fn of_connecting(client: &str, stage: &Stage, errors: &mut Errors) -> Checked {
     let bus = stage.bus();
-    let holder = stage
-        .wait("a handle", bus.connect(Some("collector")))
-        .await??;
-    let name = "collector".to_owned();
+    let holder = stage.wait("a handle", bus.connect(Some(client))).await??;
+    let name = client.to_owned();
     let in_use = ConnectError::NameInUse { name };
-    let again = stage
-        .wait("a refusal", bus.connect(Some("collector")))
-        .await?;
+    let again = stage.wait("a refusal", bus.connect(Some(client))).await?;
     errors.of("connect by a name in use", again, &in_use);
     let subscription = holder.subscribe(Subscribe::to("a.#")?.named("far")).await?;
     let answer = bus.subscribe(Subscribe::to("a.#")?.named("far")).await;
