@@ -91,6 +91,8 @@ pub enum Defect {
     Deadlocks,
     /// Now and then a receiver is not woken.
     LosesWakeUps,
+    /// Keeps every event that was offered.
+    Hoards,
     /// Goes on after shutdown.
     NeverCloses,
     /// Leaves a task behind.
@@ -140,6 +142,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::HidesLosses, "FLW-002"),
     (Defect::Deadlocks, "FLW-003"),
     (Defect::LosesWakeUps, "FLW-004"),
+    (Defect::Hoards, "FLW-006"),
     (Defect::NeverCloses, "LIF-001"),
     (Defect::ForgetsAtShutdown, "LIF-002"),
     (Defect::Drops, "LIF-003"),

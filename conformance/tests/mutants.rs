@@ -158,7 +158,7 @@ impl Harness for Crooked {
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
-        Shadow.start(limits).await
+        Shadow::CrossbeamInProcess.start(limits).await
     }
 
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
@@ -170,10 +170,14 @@ impl Harness for Crooked {
 impl ShadowHarness for Crooked {
     async fn start_shadow(&self, limits: Limits, wrap: Wrap) -> Result<Box<dyn ShadowRig>, String> {
         if self.blind {
-            return Ok(Box::new(Blind(Shadow.start_shadow(limits, wrap).await?)));
+            return Ok(Box::new(Blind(
+                Shadow::CrossbeamInProcess
+                    .start_shadow(limits, wrap)
+                    .await?,
+            )));
         }
         let shown = wrap(CrossbeamBus::new(limits));
-        let beside = Shadow
+        let beside = Shadow::CrossbeamInProcess
             .start_shadow(Limits::default(), Box::new(|bus| bus))
             .await?;
         Ok(Box::new(Exposed { shown, beside }))

@@ -1,8 +1,10 @@
 //! FLW: flow control. Queues are bounded, and what a full one does is what the contract says.
 
 mod handlers;
+mod memory;
 
 pub(super) use handlers::flw_003_handlers_may_publish;
+pub(super) use memory::flw_006_memory_is_bounded;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -32,6 +32,8 @@ pub(super) struct Core {
     under_way: tokio::sync::RwLock<()>,
     /// Held while receiving, for [`Defect::Deadlocks`].
     pub(super) receiving: Mutex<()>,
+    /// What was offered, for [`Defect::Hoards`].
+    hoard: Mutex<Vec<Event>>,
     /// Subscriptions that should have ended.
     pub(super) undead: Mutex<Vec<Subscription>>,
 }
@@ -66,6 +68,7 @@ impl MutantBus {
             one_by_one: tokio::sync::Mutex::default(),
             under_way: tokio::sync::RwLock::default(),
             receiving: Mutex::default(),
+            hoard: Mutex::default(),
             undead: Mutex::default(),
         };
         Arc::new(Self {
@@ -104,6 +107,7 @@ impl Core {
     }
 
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        self.hoard(&event);
         match self.defect() {
             Defect::RefusesAll => return Err(Refused::new(event, PublishError::Closed)),
             Defect::Hangs => std::future::pending().await,
@@ -135,6 +139,7 @@ impl Core {
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        self.hoard(&event);
         match self.defect() {
             Defect::RefusesAll => return Err(Refused::new(event, PublishError::Closed.into())),
             Defect::Hangs => {
@@ -166,6 +171,12 @@ impl Core {
                 }
                 _ => Err(refused),
             },
+        }
+    }
+
+    fn hoard(&self, event: &Event) {
+        if self.defect() == Defect::Hoards {
+            self.hoard.lock().push(event.clone());
         }
     }
 

@@ -1,69 +1,103 @@
-//! The shadow as a phase: crossbeam for the application, in-process busrt beside it.
+//! Shadows as phases: each phase for the application, the one after it in the migration beside it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Wrap};
+use crate::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
 use async_trait::async_trait;
-use busrt_backend::Address;
-use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits};
 use shadow::{Reason, Report, ShadowBus, ShadowOptions, Verdict};
+
+use super::{Crossbeam, InProcess, Tcp, Unix};
 
 /// Far longer than any comparison takes; it ends a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A shadow of crossbeam and in-process busrt.
-#[derive(Debug)]
-pub struct Shadow;
+/// A shadow of two neighbours in the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shadow {
+    /// Crossbeam, with in-process busrt beside it.
+    CrossbeamInProcess,
+    /// In-process busrt, with a UNIX socket beside it.
+    InProcessUnix,
+    /// A UNIX socket, with TCP beside it.
+    UnixTcp,
+}
+
+impl Shadow {
+    /// The application's side, and the side that is compared with it.
+    fn sides(self) -> (&'static dyn Harness, &'static dyn Harness) {
+        match self {
+            Self::CrossbeamInProcess => (&Crossbeam, &InProcess),
+            Self::InProcessUnix => (&InProcess, &Unix),
+            Self::UnixTcp => (&Unix, &Tcp),
+        }
+    }
+
+    async fn mirrored(self, limits: Limits, wrap: Wrap) -> Result<Mirrored, String> {
+        let (primary, candidate) = self.sides();
+        let primary = primary.start(limits.clone()).await?;
+        // The candidate ends a subscription some time after the primary has, so that an application
+        // at its limit needs room for more there. A rate limit is the primary's alone.
+        let limits = Limits {
+            max_subscriptions: limits.max_subscriptions * 4,
+            rate: None,
+            ..limits
+        };
+        let candidate = candidate.start(limits).await?;
+        let beside = wrap(candidate.bus());
+        Ok(Mirrored {
+            bus: ShadowBus::new(primary.bus(), beside, ShadowOptions::default()),
+            sides: [primary, candidate],
+        })
+    }
+}
 
 #[async_trait]
 impl Harness for Shadow {
     fn name(&self) -> &str {
-        "shadow"
+        match self {
+            Self::CrossbeamInProcess => "shadow-crossbeam-in-process",
+            Self::InProcessUnix => "shadow-in-process-unix",
+            Self::UnixTcp => "shadow-unix-tcp",
+        }
     }
 
     fn backend(&self) -> Option<String> {
-        let primary = crossbeam_backend::VERSION;
-        let candidate = super::busrt_version();
-        Some(format!("crossbeam-backend {primary} beside {candidate}"))
+        let (primary, candidate) = self.sides();
+        let (primary, candidate) = (primary.backend()?, candidate.backend()?);
+        Some(format!("{primary} beside {candidate}"))
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
-        Ok(Box::new(
-            start(limits, Box::new(|candidate| candidate)).await?,
-        ))
+        let alone: Wrap = Box::new(|candidate| candidate);
+        Ok(Box::new(self.mirrored(limits, alone).await?))
     }
 
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
         Some(self)
+    }
+
+    fn waivers(&self) -> Vec<Waiver> {
+        vec![Waiver {
+            id: "FLW-006",
+            reason: "a shadow remembers 131,072 deliveries of each stream, more than the clause \
+                     offers; that this is a bound is tested in `shadow`",
+        }]
     }
 }
 
 #[async_trait]
 impl ShadowHarness for Shadow {
     async fn start_shadow(&self, limits: Limits, wrap: Wrap) -> Result<Box<dyn ShadowRig>, String> {
-        Ok(Box::new(start(limits, wrap).await?))
+        Ok(Box::new(self.mirrored(limits, wrap).await?))
     }
-}
-
-async fn start(limits: Limits, wrap: Wrap) -> Result<Mirrored, String> {
-    let primary = CrossbeamBus::new(limits.clone());
-    // The candidate ends a subscription some time after the primary has, so that an application
-    // at its limit needs room for more there. A rate limit is the primary's alone.
-    let limits = Limits {
-        max_subscriptions: limits.max_subscriptions * 4,
-        rate: None,
-        ..limits
-    };
-    let candidate = wrap(super::open(Address::InProcess, limits).await?);
-    Ok(Mirrored {
-        bus: ShadowBus::new(primary, candidate, ShadowOptions::default()),
-    })
 }
 
 struct Mirrored {
     bus: Arc<ShadowBus>,
+    sides: [Box<dyn Rig>; 2],
 }
 
 impl Mirrored {
@@ -77,6 +111,10 @@ impl Mirrored {
 impl Rig for Mirrored {
     fn bus(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.sides.iter().flat_map(|side| side.paths()).collect()
     }
 
     async fn judge(&self) -> Result<(), String> {

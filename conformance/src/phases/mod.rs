@@ -40,7 +40,9 @@ pub fn phases() -> Vec<Arc<dyn Harness>> {
         Arc::new(Unix),
         Arc::new(Tcp),
         Arc::new(Busrtd),
-        Arc::new(Shadow),
+        Arc::new(Shadow::CrossbeamInProcess),
+        Arc::new(Shadow::InProcessUnix),
+        Arc::new(Shadow::UnixTcp),
     ]
 }
 

@@ -58,7 +58,7 @@ impl Machine {
             .enable_all()
             .build();
         let runtime = had(runtime);
-        let exact = matches!(harness.name(), "crossbeam" | "shadow");
+        let exact = matches!(harness.name(), "crossbeam" | "shadow-crossbeam-in-process");
         let context = Context::new(harness, PATIENCE);
         let limits = Limits {
             publish_deadline: PATIENCE.0,

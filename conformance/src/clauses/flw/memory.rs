@@ -1,0 +1,135 @@
+//! FLW-006: what the process holds while nobody reads.
+//!
+//! Measured on the process itself, so nothing else may run beside it. A first round of the same load
+//! fills the queues and takes what the allocator keeps for good; whatever a later round adds beyond
+//! a bound, and does not give back, is kept for each event. What is offered has payloads of its own
+//! and is not recorded: a history is no part of the bus.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus_trait::{Delivery, Event, EventBus, Overflow, Subscribe, TryPublishError};
+
+use crate::harness::Capability;
+use crate::stage::{Context, Stage};
+use crate::verdict::{Checked, Unmet};
+
+/// Bytes of each payload.
+const PAYLOAD: usize = 4096;
+/// Events that each subscription has room for.
+const CAPACITY: usize = 256;
+/// Events offered in a round, by a third each: refused, dropped at once, and pushing others out.
+const ROUND: usize = 12_000;
+const ROUNDS: usize = 2;
+/// Growth that is put down to the allocator. A round offers more than ten times as much.
+const BOUND: u64 = 4 << 20;
+/// So many events that push others out are on their way at most: what is, is held too.
+const ON_THE_WAY: usize = 16;
+
+/// FLW-006: with subscriptions that nobody reads under load, memory stops growing when they are
+/// full.
+pub(crate) async fn flw_006_memory_is_bounded(context: Context) -> Checked {
+    if !cfg!(target_os = "linux") {
+        let reason = "what a process holds is read from /proc";
+        return Err(Unmet::NotApplicable(reason.into()));
+    }
+    let stage = context.stage().await?;
+    let bus = stage.bus();
+    let far = if context.has(Capability::SeveralHandles) {
+        stage.connect().await?
+    } else {
+        stage.bus()
+    };
+    let unread = |filter, overflow| {
+        let subscribe = Subscribe::to(filter)?.capacity(CAPACITY);
+        Ok::<_, Unmet>(subscribe.overflow(overflow))
+    };
+    let stalled = [
+        bus.subscribe(unread("stalled", Overflow::Wait)?).await?,
+        bus.subscribe(unread("lossy", Overflow::DropOldest)?)
+            .await?,
+        bus.subscribe(unread("lossy", Overflow::DropNewest)?)
+            .await?,
+    ];
+    let publishers = [bus, far];
+    load(&stage, &publishers, None).await?;
+    let full = resident()?;
+    for _ in 0..ROUNDS {
+        load(&stage, &publishers, Some(stalled[0].name())).await?;
+        falls_to(&stage, full + BOUND).await?;
+    }
+    let dropped = |at: usize| stalled[at].stats().dropped;
+    match (dropped(0), dropped(1), dropped(2)) {
+        (1.., 1.., 1..) => Ok(()),
+        none => Err(Unmet::unexercised(format_args!(
+            "not all dropped: {none:?}"
+        ))),
+    }
+}
+
+/// Offers a round of events by both publishers. Once the subscription `full` is, it refuses.
+async fn load(stage: &Stage, publishers: &[Arc<dyn EventBus>], full: Option<&str>) -> Checked {
+    let event = |topic| Event::new(topic, vec![7_u8; PAYLOAD]);
+    let mut refused = 0;
+    for turn in 0..ROUND / 3 {
+        let bus = &publishers[turn % publishers.len()];
+        match bus
+            .try_publish(event("stalled")?)
+            .map_err(|r| r.into_parts().1)
+        {
+            Ok(_) => {}
+            Err(TryPublishError::Full { .. }) => refused += 1,
+            Err(reason) => return Err(Unmet::broken(reason)),
+        }
+        let fleeting = event("stalled")?.delivery(Delivery::AtMostOnce);
+        bus.publish(fleeting).await?;
+        let receipt = stage
+            .wait("room to push others out", bus.publish(event("lossy")?))
+            .await??;
+        if turn % ON_THE_WAY == 0 {
+            receipt.confirmed(stage.patience()).await?;
+        }
+    }
+    match full {
+        Some(name) if refused < ROUND / 6 => Err(Unmet::unexercised(format_args!(
+            "`{name}` was not full: {refused} refused"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the process holds no more than `bound`: what is on its way may take a moment.
+async fn falls_to(stage: &Stage, bound: u64) -> Checked {
+    let mut held = 0;
+    let mut beat = tokio::time::interval(Duration::from_millis(5));
+    let falling = stage.wait("memory to fall", async {
+        loop {
+            held = resident()?;
+            if held <= bound {
+                return Ok::<_, Unmet>(());
+            }
+            beat.tick().await;
+        }
+    });
+    let fell = falling.await;
+    let offered = ROUND * PAYLOAD >> 20;
+    let told = |unmet| {
+        let over = held.saturating_sub(bound - BOUND) >> 20;
+        Unmet::broken(format_args!(
+            "{unmet}: it grew by {over} MiB over full queues, of {offered} MiB offered"
+        ))
+    };
+    fell.map_err(told)?
+}
+
+/// Memory of the process that no file stands behind, in bytes.
+fn resident() -> Checked<u64> {
+    let status = fs::read_to_string("/proc/self/status").map_err(Unmet::unexercised)?;
+    let kib = status.lines().find_map(|line| {
+        let rest = line.strip_prefix("RssAnon:")?.trim();
+        rest.strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
+    let kib = kib.ok_or_else(|| Unmet::unexercised("/proc/self/status has no RssAnon"))?;
+    Ok(kib * 1024)
+}
