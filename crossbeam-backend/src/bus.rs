@@ -9,11 +9,11 @@ use eventbus_trait::{
     Topic, TryPublishError, check_client_name,
 };
 
-use crate::handle::{Attempt, Handle};
-use crate::hub::Hub;
-use crate::route::Path;
-use crate::source::Source;
-use crate::wait;
+use super::handle::{Attempt, Handle};
+use super::hub::Hub;
+use super::route::Path;
+use super::source::Source;
+use super::wait;
 
 const BACKEND: &str = "crossbeam";
 

@@ -8,9 +8,9 @@
 //! Invariant: between reserving and entering nothing waits, so a reservation is never held for
 //! long, and never by a publisher that waits for room elsewhere.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use eventbus_trait::fate::{self, Refusal};
@@ -18,12 +18,12 @@ use eventbus_trait::{
     Admission, Delivery, Event, Origin, PublishError, PublisherId, Stats, Throttle, count,
     process_epoch,
 };
-use parking_lot::Mutex;
 
-use crate::hub::Hub;
-use crate::queue::Queue;
-use crate::room::{NoRoom, Wakes, reserve_all};
-use crate::route::{Path, Route, Routes};
+use super::hub::Hub;
+use super::queue::Queue;
+use super::room::{NoRoom, Wakes, reserve_all};
+use super::route::{Path, Route, Routes};
+use super::sync::{AtomicBool, Mutex, Ordering};
 
 /// One handle of a bus.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub(crate) struct Handle {
     name: Option<String>,
     lane: Mutex<Lane>,
     /// Live subscriptions, those included that have ended and are still being read.
-    pub(crate) subscriptions: Mutex<HashMap<u64, Arc<Queue>>>,
-    closed: std::sync::atomic::AtomicBool,
+    pub(crate) subscriptions: Mutex<BTreeMap<u64, Arc<Queue>>>,
+    closed: AtomicBool,
     refused: AtomicU64,
     /// The rate limit, if there is one.
     pub(crate) throttle: Option<Throttle>,
@@ -82,7 +82,7 @@ impl Handle {
             name: name.map(ToOwned::to_owned),
             lane: Mutex::default(),
             subscriptions: Mutex::default(),
-            closed: std::sync::atomic::AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             throttle: hub.limits.rate.map(Throttle::new),
         });

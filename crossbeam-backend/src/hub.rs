@@ -6,17 +6,17 @@
 //! Invariant: the generation changes under the table's write lock alone. Locks are taken in the
 //! order handle, table; nobody takes a handle's lock while holding the table or the list.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicU64 as Counter;
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::Receiver;
 use eventbus_trait::{ConnectError, Limits, Subscribe, SubscribeError, Topic};
-use parking_lot::{Mutex, RwLock};
 
-use crate::handle::Handle;
-use crate::queue::{Entry, Queue};
-use crate::trie::Trie;
+use super::handle::Handle;
+use super::queue::{Entry, Queue};
+use super::sync::{AtomicU64, Mutex, Ordering, RwLock};
+use super::trie::Trie;
 
 /// What all handles of a bus share.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct Hub {
     generation: Generation,
     pub(crate) limits: Limits,
     table: RwLock<Table>,
-    handles: Mutex<HashMap<u64, Weak<Handle>>>,
-    ids: AtomicU64,
+    handles: Mutex<BTreeMap<u64, Weak<Handle>>>,
+    ids: Counter,
 }
 
 /// Read for every event, written for every subscription: on a cache line of its own.
@@ -36,7 +36,7 @@ struct Generation(AtomicU64);
 #[derive(Debug, Default)]
 struct Table {
     by_filter: Trie<Queue>,
-    by_id: HashMap<u64, Arc<Queue>>,
+    by_id: BTreeMap<u64, Arc<Queue>>,
     names: HashSet<Arc<str>>,
     clients: HashSet<String>,
 }
@@ -58,7 +58,7 @@ impl Hub {
             limits,
             table: RwLock::default(),
             handles: Mutex::default(),
-            ids: AtomicU64::new(1),
+            ids: Counter::new(1),
         })
     }
 

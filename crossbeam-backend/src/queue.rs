@@ -8,15 +8,12 @@
 //! or finds it gone, and the mark is in front of whatever it enters next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use eventbus_trait::{
-    Event, Overflow, Signal, Subscribe, SubscriptionCounters, TopicFilter, count,
-};
-use parking_lot::Mutex;
+use eventbus_trait::{Event, Overflow, Subscribe, SubscriptionCounters, TopicFilter, count};
 
-use crate::room::Room;
+use super::room::Room;
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Signal};
 
 /// An event in a queue.
 #[derive(Debug)]

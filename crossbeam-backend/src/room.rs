@@ -12,7 +12,7 @@
 
 use std::task::Waker;
 
-use super::sync::{AtomicBool, AtomicU64, Guard, Mutex, Ordering};
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Set in `issued` once the room is closed.
 const CLOSED: u64 = 1 << 63;
@@ -139,7 +139,7 @@ impl Room {
     /// Says that the publisher `token` is about to wait. It must try to reserve once more
     /// afterwards.
     pub(crate) fn register(&self, token: u64, waker: &Waker) {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         match waiters.iter_mut().find(|(other, _)| *other == token) {
             Some((_, old)) if old.will_wake(waker) => {}
             Some((_, old)) => *old = waker.clone(),
@@ -153,7 +153,7 @@ impl Room {
 
     /// Says that the publisher `token` waits no longer.
     pub(crate) fn forget(&self, token: u64) {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         waiters.retain(|(other, _)| *other != token);
         if waiters.is_empty() {
             self.waiting.store(false, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Room {
 
     #[cold]
     fn all_waiting(&self) -> Wakes {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         self.waiting.store(false, Ordering::Relaxed);
         let wakers = waiters.drain(..).map(|(_, waker)| waker).collect();
         Wakes(Some(Box::new(wakers)))
@@ -203,11 +203,4 @@ where
         }
     }
     Ok(())
-}
-
-/// The lock guards a list of wakers only, which no panic can leave half written.
-fn lock<T>(mutex: &Mutex<T>) -> Guard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use eventbus_trait::{FamilyStats, Topic};
 
-use crate::hub::{Found, Hub};
-use crate::queue::Queue;
+use super::hub::{Found, Hub};
+use super::queue::Queue;
 
 /// Most topics that a handle keeps routes for, besides those with a publisher of their own.
 const MAX_ROUTES: usize = 65_536;

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use crossbeam_channel::Receiver;
 use eventbus_trait::{Event, EventSource, Item, TryRecvError, fate};
 
-use crate::handle::Handle;
-use crate::hub::Hub;
-use crate::queue::{Entry, Next, Queue};
+use super::handle::Handle;
+use super::hub::Hub;
+use super::queue::{Entry, Next, Queue};
 
 /// The receiving side of a subscription.
 #[derive(Debug)]

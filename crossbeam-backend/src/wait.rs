@@ -10,14 +10,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use eventbus_trait::{Admission, Event, PublishError, Refused, Throttle};
-use futures_timer::Delay;
 
-use crate::handle::{Attempt, Handle};
-use crate::queue::Queue;
-use crate::route::Path;
+use super::handle::{Attempt, Handle};
+use super::queue::Queue;
+use super::route::Path;
+use super::sync::{Delay, PATIENCE, yield_now};
 
-/// How often a publisher looks for room before it sleeps.
-const PATIENCE: u32 = 10;
 /// How many of these looks follow a spin, each twice as long, instead of giving the processor away.
 const SPINS: u32 = 4;
 
@@ -90,7 +88,7 @@ fn insist(handle: &Handle, event: &mut Option<Event>, queue: Arc<Queue>, path: P
         if patience < SPINS {
             (0..16 << patience).for_each(|_| std::hint::spin_loop());
         } else {
-            std::thread::yield_now();
+            yield_now();
         }
         outcome = handle.attempt(event, path);
         if !matches!(outcome, Attempt::Full(_)) {

@@ -74,6 +74,7 @@ mod settle;
 mod source;
 mod streams;
 mod sub;
+mod sync;
 mod table;
 mod ticket;
 mod track;

@@ -14,13 +14,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use eventbus_trait::{Event, Signal};
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use eventbus_trait::Event;
 
-use crate::link::Link;
-use crate::route::Route;
-use crate::sub::Sub;
+use super::link::Link;
+use super::route::Route;
+use super::sub::Sub;
+use super::sync::{Mutex, Semaphore, SemaphorePermit, Signal};
 
 /// Most commands other than events.
 const MAX_CONTROL: usize = 8192;

@@ -17,8 +17,11 @@
 )]
 
 mod credit;
+mod crossbeam;
+mod drain;
 mod explore;
 mod line;
+mod mirror;
 mod notify;
 mod receipt;
 mod reserve;
@@ -27,6 +30,7 @@ mod sabotage;
 mod scene;
 mod semaphore;
 mod session;
+mod shadow;
 mod shutdown;
 mod sync;
 mod wake_up;

@@ -2,15 +2,6 @@
 //!
 //! Each mutant below has one step of it wrong, and the same model must find that out.
 
-pub(crate) mod sync {
-    //! What `room` names its primitives by, here loom's.
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(crate) use loom::sync::{Mutex, MutexGuard as Guard};
-}
-
-#[path = "../../../crossbeam-backend/src/room.rs"]
-mod room;
-
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -18,8 +9,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
-use room::{NoRoom, Room, Wakes};
 
+use crate::crossbeam::room::{self, NoRoom, Room, Wakes};
 use crate::explore::{Bed, Model, must_fail};
 
 /// What the models here stand behind.

@@ -15,6 +15,8 @@ pub(crate) enum Bug {
     ToldOne,
     /// A permit for nobody in particular is not stored.
     NoPermit,
+    /// Who waits for something to come is not told that it has.
+    FilledInSilence,
     /// Closing is not told.
     ClosedInSilence,
 }

@@ -2,11 +2,22 @@
 //! `tokio::sync`, which the product uses.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 pub(crate) use loom::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use loom::thread::yield_now;
 
 pub(crate) use crate::notify::Notify;
+use crate::sabotage::{Bug, has};
+pub(crate) use crate::semaphore::{Semaphore, SemaphorePermit};
+use crate::wake_up::signal;
+
+/// How often a publisher looks for room before it sleeps: as often as makes a difference.
+pub(crate) const PATIENCE: u32 = 1;
 
 /// A mutex without poison.
 #[derive(Default)]
@@ -50,5 +61,57 @@ impl<T: Default> Default for RwLock<T> {
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RwLock")
+    }
+}
+
+/// The product's own, with bugs to be seeded.
+#[derive(Debug, Default)]
+pub(crate) struct Signal(signal::Signal);
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn notify(&self) {
+        if !has(Bug::FilledInSilence) {
+            self.0.notify();
+        }
+    }
+
+    pub(crate) fn take(&self) -> Option<Waker> {
+        self.0.take().filter(|_| !has(Bug::FilledInSilence))
+    }
+
+    pub(crate) fn wake(&self) {
+        if !has(Bug::ClosedInSilence) {
+            self.0.wake();
+        }
+    }
+
+    pub(crate) fn rung(&self) -> u64 {
+        self.0.rung()
+    }
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.0.register(waker);
+    }
+}
+
+/// A deadline that never comes.
+#[derive(Debug)]
+pub(crate) struct Delay;
+
+impl Delay {
+    pub(crate) fn new(_: Duration) -> Self {
+        Self
+    }
+}
+
+impl Future for Delay {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
