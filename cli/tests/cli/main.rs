@@ -3,6 +3,7 @@
 
 mod broker;
 mod certs;
+mod conformance;
 mod program;
 mod shadow;
 mod usage;
