@@ -27,6 +27,7 @@ mod clauses;
 pub mod fault;
 mod harness;
 pub mod history;
+pub mod logs;
 pub mod mutants;
 mod outcome;
 pub mod peer;

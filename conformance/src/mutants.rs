@@ -99,6 +99,10 @@ pub enum Defect {
     LeaksTask,
     /// Refuses every event. For candidates.
     RefusesAll,
+    /// Has no rate limit, whatever is set.
+    IgnoresRate,
+    /// Publishes without a word in the log.
+    KeepsSilent,
     /// Panics in every publish. For candidates.
     Panics,
     /// Never returns from a publish. For candidates.
@@ -142,6 +146,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::HidesLosses, "FLW-002"),
     (Defect::Deadlocks, "FLW-003"),
     (Defect::LosesWakeUps, "FLW-004"),
+    (Defect::IgnoresRate, "FLW-005"),
     (Defect::Hoards, "FLW-006"),
     (Defect::NeverCloses, "LIF-001"),
     (Defect::ForgetsAtShutdown, "LIF-002"),
@@ -156,6 +161,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Drops, "FLT-006"),
     (Defect::TakesAnyName, "MIG-005"),
     (Defect::Overcounts, "OBS-001"),
+    (Defect::KeepsSilent, "OBS-002"),
 ];
 
 /// What the wrappers of one bus share.
@@ -213,6 +219,13 @@ impl Harness for MutantHarness {
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        let limits = match self.defect {
+            Defect::IgnoresRate => Limits {
+                rate: None,
+                ..limits
+            },
+            _ => limits,
+        };
         let inner = self.inner.start(limits).await?;
         let bus = MutantBus::new(inner.bus(), self.defect);
         Ok(Box::new(MutantRig { inner, bus }))

@@ -63,6 +63,7 @@ pub fn run_clause_within(
 /// As [`run_clause`], with all that the run leaves behind.
 #[must_use]
 pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Outcome {
+    crate::logs::install();
     let known = |verdict| Outcome::known(verdict, clause.level, settings.seed);
     if let Some(reason) = not_applicable(&**harness, clause) {
         return known(Verdict::NotApplicable(reason));

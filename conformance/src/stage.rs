@@ -102,6 +102,16 @@ impl Stage {
     /// Somebody who publishes through `bus`, one event after the other.
     #[must_use]
     pub fn author(&self, bus: &Arc<dyn EventBus>) -> Arc<Author> {
+        self.author_with(bus, false)
+    }
+
+    /// As [`author`](Self::author), each of whose events has a correlation of its own.
+    #[must_use]
+    pub fn correlated_author(&self, bus: &Arc<dyn EventBus>) -> Arc<Author> {
+        self.author_with(bus, true)
+    }
+
+    fn author_with(&self, bus: &Arc<dyn EventBus>, correlated: bool) -> Arc<Author> {
         let number = self.0.authors.fetch_add(1, Ordering::Relaxed);
         Arc::new(Author::new(
             Arc::clone(bus),
@@ -109,6 +119,7 @@ impl Stage {
             self.0.recorder.clone(),
             self.0.patience,
             self.0.seed.nth(u64::from(number)),
+            correlated,
         ))
     }
 

@@ -49,7 +49,12 @@ impl Refusal for TryPublishError {
 #[inline]
 #[must_use]
 pub fn is_told() -> bool {
-    event_enabled!(target: TARGET, Level::DEBUG)
+    // With the fields of the lines, since a filter may look at them.
+    event_enabled!(
+        target: TARGET,
+        Level::DEBUG,
+        message, publisher, topic, sequence, correlation, subscription, reason
+    )
 }
 
 /// Tells that `publisher`, if it is known, has its event back. An event that was never accepted

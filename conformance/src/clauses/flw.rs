@@ -2,9 +2,11 @@
 
 mod handlers;
 mod memory;
+mod rate;
 
 pub(super) use handlers::flw_003_handlers_may_publish;
 pub(super) use memory::flw_006_memory_is_bounded;
+pub(super) use rate::flw_005_a_rate_is_kept;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,10 @@
 //! OBS: what a bus tells of itself. Counters are checked; latency histograms are not built, and
 //! reconnects and resends are checked to be none where nothing was disturbed.
 
+mod logs;
+
+pub(super) use logs::obs_002_losses_are_in_the_log;
+
 use eventbus_trait::{Delivery, FamilyStats, Limits, Subscribe, Topic};
 
 use crate::stage::{Author, Context};

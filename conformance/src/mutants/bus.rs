@@ -10,6 +10,8 @@ use eventbus_trait::{
     SubscriptionCounters, Topic, TryPublishError,
 };
 use parking_lot::Mutex;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::source::MutantSource;
 use super::{Defect, Shared};
@@ -129,7 +131,11 @@ impl Core {
             event: again,
         };
         let event = self.wait_always(event);
-        let result = self.inner.publish(event).await;
+        let publishing = self.inner.publish(event);
+        let result = match self.defect() {
+            Defect::KeepsSilent => publishing.with_subscriber(NoSubscriber::default()).await,
+            _ => publishing.await,
+        };
         repeat.forget();
         match result {
             Ok(receipt) => Ok(self.overstate(receipt)),
@@ -152,7 +158,14 @@ impl Core {
         if self.defect() == Defect::Deadlocks {
             drop(self.receiving.lock());
         }
-        match self.inner.try_publish(self.wait_always(event)) {
+        let event = self.wait_always(event);
+        let tried = match self.defect() {
+            Defect::KeepsSilent => {
+                with_default(NoSubscriber::default(), || self.inner.try_publish(event))
+            }
+            _ => self.inner.try_publish(event),
+        };
+        match tried {
             Ok(receipt) => Ok(self.overstate(receipt)),
             Err(refused) => match refused.reason() {
                 TryPublishError::Publish(reason) if self.swallows(reason) => Ok(Receipt::ready(0)),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::{
-    BatchRefused, Event, EventBus, Payload, PublishError, Publisher, Receipt, Refused, Topic,
-    TryPublishError,
+    BatchRefused, Correlation, Event, EventBus, Payload, PublishError, Publisher, Receipt, Refused,
+    Topic, TryPublishError,
 };
 
 use super::Patience;
@@ -26,6 +26,7 @@ pub struct Author {
     recorder: Recorder,
     patience: Patience,
     seed: Seed,
+    correlated: bool,
 }
 
 impl Author {
@@ -35,6 +36,7 @@ impl Author {
         recorder: Recorder,
         patience: Patience,
         seed: Seed,
+        correlated: bool,
     ) -> Self {
         Self {
             bus,
@@ -43,6 +45,7 @@ impl Author {
             recorder,
             patience,
             seed,
+            correlated,
         }
     }
 
@@ -80,7 +83,24 @@ impl Author {
         };
         let filler = self.seed.nth(sequence).below(MOST_FILLER);
         let filler = usize::try_from(filler).unwrap_or_default();
-        Event::on(topic.clone(), Payload::from(payload(mark, filler)))
+        let event = Event::on(topic.clone(), Payload::from(payload(mark, filler)));
+        if self.correlated {
+            return event.correlation(Correlation::new(Self::correlation_of(mark)));
+        }
+        event
+    }
+
+    /// The id of the correlation that an event has if its author is
+    /// [correlated](super::Stage::correlated_author).
+    #[must_use]
+    pub fn correlation_of(mark: Mark) -> String {
+        format!("work-{mark}")
+    }
+
+    /// Whether it has written the event.
+    #[must_use]
+    pub fn wrote(&self, mark: Mark) -> bool {
+        mark.author == self.number
     }
 
     /// Records that `event` is about to be published, by a way that the author itself has not.

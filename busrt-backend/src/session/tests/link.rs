@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::link::{Link, MAX_WINDOW, Window};
-use super::super::outbox::Run;
+use eventbus_trait::{Correlation, Event, Origin, PublisherId};
+use tracing_test::traced_test;
+
+use super::super::link::{Link, MAX_WINDOW, Put, Window};
+use super::super::outbox::{Item, Run, Taken};
 use super::outbox::run_of;
 use crate::wire::SubscriptionInfo;
 
@@ -124,4 +127,66 @@ fn a_late_grant_does_not_narrow_the_window() {
         window.take(0);
     }
     assert!(!window.has_room());
+}
+
+/// A run of events with these sequences, each of which names itself in its correlation.
+fn stamped(sequences: std::ops::Range<u64>) -> Run {
+    let events = sequences.map(|sequence| {
+        let correlation = Correlation::new(format!("work-{sequence}"));
+        let mut event = Event::new("a", "x").unwrap().correlation(correlation);
+        event.accept(|| Origin {
+            publisher: PublisherId([7; 16]),
+            epoch: 1,
+            sequence,
+        });
+        event
+    });
+    run_of(events.collect())
+}
+
+/// Which of the first ten events the log has as dropped for this reason.
+fn told(logs_contain: impl Fn(&str) -> bool, reason: &str) -> Vec<u64> {
+    let line = |sequence| {
+        format!(
+            "event dropped publisher={} topic=a sequence={sequence} correlation=\"work-{sequence}\" \
+             subscription=\"s\" reason={reason:?}",
+            PublisherId([7; 16]),
+        )
+    };
+    (0..10).filter(|n| logs_contain(&line(*n))).collect()
+}
+
+#[traced_test]
+#[test]
+fn obs_002_what_is_given_up_is_told_event_by_event() {
+    let link = Link::new("p".into(), 0, info(10, 10));
+    link.keep(&Arc::new(stamped(0..3)));
+    link.keep(&Arc::new(stamped(3..6)));
+    link.acknowledge(2);
+    link.lose("given up");
+    assert_eq!(told(logs_contain, "given up"), [2, 3, 4, 5]);
+    assert_eq!(
+        link.keep(&Arc::new(stamped(6..7))),
+        Put::Never,
+        "who puts it into a frame tells of it"
+    );
+}
+
+#[traced_test]
+#[test]
+fn obs_002_what_is_never_sent_is_told_event_by_event() {
+    let mut run = stamped(0..2);
+    let open = Arc::new(Link::new("p".into(), 0, info(10, 10)));
+    let closed = Arc::new(Link::new("q".into(), 0, info(10, 10)));
+    closed.close();
+    run.route = Arc::new(run.route.only(vec![(0, open)]));
+    let mut unwanted = stamped(2..4);
+    unwanted.route = Arc::new(unwanted.route.only(vec![(0, closed)]));
+    let mut taken = Taken::default();
+    taken.items.extend([Item::Run(run), Item::Run(unwanted)]);
+    drop(taken);
+    assert_eq!(
+        told(logs_contain, "not sent when its session ended"),
+        [0, 1]
+    );
 }
