@@ -151,6 +151,14 @@ impl History {
             .count()
     }
 
+    /// The events whose publish was cancelled.
+    pub fn given_up(&self) -> impl Iterator<Item = Mark> + '_ {
+        self.entries.iter().filter_map(|entry| match entry.op {
+            Op::Unknown(mark) => Some(mark),
+            _ => None,
+        })
+    }
+
     /// The topics of what a subscription yielded, in order.
     #[must_use]
     pub fn topics_of<'a>(&'a self, subscription: &'a str) -> Vec<&'a str> {

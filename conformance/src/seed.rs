@@ -85,7 +85,8 @@ fn mixed(state: u64) -> u64 {
 }
 
 /// How to run one test of this program again: by cargo, if that is known to have built it.
-pub(crate) fn replay_command(test: &str, seed: Seed) -> String {
+#[must_use]
+pub fn replay_command(test: &str, seed: Seed) -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let stem = program.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the target's name.

@@ -307,6 +307,16 @@ fn a_gap_must_be_counted_where_it_is() {
 }
 
 #[test]
+fn what_was_cancelled_may_count_or_not() {
+    for (counted, verdict) in [(3, true), (4, true), (2, false), (5, false)] {
+        let script = Script::default().subscribe_to("s", "a.#", true);
+        let script = script.publish(0..2).cancel(2).publish(3..4);
+        let history = script.arrive("s", 0..1).lag("s", counted - 1).drain("s");
+        assert_eq!(uncounted(&history).verdict().is_ok(), verdict, "{counted}");
+    }
+}
+
+#[test]
 fn a_history_of_nothing_is_not_judged() {
     let empty = Script::default().subscribe("s").drain("s");
     for findings in [

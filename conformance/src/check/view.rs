@@ -10,6 +10,8 @@ pub(super) struct View<'a> {
     pub(super) publications: HashMap<Mark, (&'a Publication, usize)>,
     /// Accepted events in the order in which they were invoked, and when they were accepted.
     pub(super) accepted: Vec<(&'a Publication, usize, usize)>,
+    /// Events whose publish was cancelled.
+    unknown: Vec<&'a Publication>,
     pub(super) streams: Vec<Stream<'a>>,
 }
 
@@ -53,6 +55,7 @@ impl<'a> View<'a> {
         let mut view = Self {
             publications: HashMap::new(),
             accepted: Vec::new(),
+            unknown: Vec::new(),
             streams: Vec::<Stream<'a>>::new(),
         };
         let mut current: HashMap<&str, usize> = HashMap::new();
@@ -66,7 +69,11 @@ impl<'a> View<'a> {
                         view.accepted.push((p, *invoked, at));
                     }
                 }
-                Op::Refused(_) | Op::Unknown(_) => {}
+                Op::Unknown(mark) => {
+                    let published = view.publications.get(mark);
+                    view.unknown.extend(published.map(|(p, _)| *p));
+                }
+                Op::Refused(_) => {}
                 Op::Subscribed(interest) => {
                     current.insert(&interest.subscription, view.streams.len());
                     view.streams.push(Stream {
@@ -109,6 +116,12 @@ impl<'a> View<'a> {
             .iter()
             .filter(|(p, invoked, _)| *invoked > stream.since && stream.interest.takes(p))
             .map(|(p, ..)| *p)
+    }
+
+    /// What was cancelled and may have come.
+    pub(super) fn unknown_to(&self, stream: &Stream<'_>) -> impl Iterator<Item = &'a Publication> {
+        let unknown = self.unknown.iter().copied();
+        unknown.filter(|p| stream.interest.takes(p))
     }
 
     /// What was accepted while the subscription stood, before it was drained for the last time.

@@ -2,7 +2,7 @@
 
 use eventbus_trait::{Delivery, Overflow};
 
-use crate::model::{Operation, Wish};
+use super::model::{Call, Operation, Wish};
 
 /// Each with what was wrong.
 pub(crate) fn programs() -> Vec<(&'static str, Vec<Operation>)> {
@@ -33,6 +33,7 @@ fn dropped_for_want_of_room() -> Vec<Operation> {
         Operation::Publish {
             handle: 1,
             topic: "a",
+            call: Call::Each,
             delivery,
             events: 5,
         },
@@ -54,12 +55,14 @@ fn untold_at_shutdown() -> Vec<Operation> {
         Operation::Publish {
             handle: 1,
             topic: "a",
+            call: Call::Each,
             delivery: Delivery::AtLeastOnce,
             events: 3,
         },
         Operation::Publish {
             handle: 1,
             topic: "a",
+            call: Call::Each,
             delivery,
             events: 5,
         },
@@ -78,6 +81,7 @@ fn lossy_shutdown() -> Vec<Operation> {
         Operation::Publish {
             handle: 0,
             topic: "a",
+            call: Call::Each,
             delivery,
             events: 2,
         },
@@ -101,12 +105,14 @@ pub(crate) fn busy() -> Vec<Operation> {
         capacity: 1_000,
         ..wish(Overflow::Wait)
     };
-    let publish = |events, delivery| Operation::Publish {
+    let publish = |call, topic, events, delivery| Operation::Publish {
         handle: 0,
-        topic: "a",
+        call,
+        topic,
         delivery,
         events,
     };
+    let sure = Delivery::AtLeastOnce;
     vec![
         Operation::Subscribe {
             handle: 0,
@@ -116,7 +122,23 @@ pub(crate) fn busy() -> Vec<Operation> {
             handle: 0,
             wish: wish(Overflow::DropOldest),
         },
-        publish(300, Delivery::AtLeastOnce),
-        publish(50, Delivery::AtMostOnce),
+        publish(Call::Each, "a", 300, sure),
+        publish(Call::Each, "a", 50, Delivery::AtMostOnce),
+        publish(Call::Publisher, "a", 50, sure),
+        publish(Call::Batch, "a", 50, sure),
+        // Without room for more than one, so that what is given up is given up while it waits.
+        Operation::Subscribe {
+            handle: 0,
+            wish: Wish {
+                filter: "a.b",
+                ..wish(Overflow::Wait)
+            },
+        },
+        publish(Call::Each, "a.b", 1, sure),
+        publish(Call::GivenUp, "a.b", 3, sure),
+        Operation::Read {
+            subscription: 2,
+            events: 1,
+        },
     ]
 }

@@ -28,6 +28,7 @@ pub(crate) enum Operation {
     },
     Publish {
         handle: usize,
+        call: Call,
         topic: &'static str,
         delivery: Delivery,
         events: usize,
@@ -36,6 +37,19 @@ pub(crate) enum Operation {
         subscription: usize,
         events: usize,
     },
+}
+
+/// By which call events are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// `publish` or, where there may be no room, `try_publish`.
+    Each,
+    /// A publisher for the topic.
+    Publisher,
+    /// `publish_batch`, where there is room for all.
+    Batch,
+    /// `publish`, given up if it does not end at once.
+    GivenUp,
 }
 
 /// What a subscription asks for.
@@ -54,7 +68,10 @@ impl Operation {
         "shutdown",
         "subscribe",
         "unsubscribe",
-        "publish",
+        "publish each",
+        "publish by a publisher",
+        "publish a batch",
+        "give up publishing",
         "read",
     ];
 
@@ -64,8 +81,8 @@ impl Operation {
             Self::Shutdown { .. } => 1,
             Self::Subscribe { .. } => 2,
             Self::Unsubscribe { .. } => 3,
-            Self::Publish { .. } => 4,
-            Self::Read { .. } => 5,
+            Self::Publish { call, .. } => 4 + *call as usize,
+            Self::Read { .. } => 8,
         }]
     }
 }
@@ -127,14 +144,22 @@ impl ReferenceStateMachine for Model {
         let handle = select(state.open_handles());
         let subscribe = (handle.clone(), wish())
             .prop_map(|(handle, wish)| Operation::Subscribe { handle, wish });
-        let publish = (handle.clone(), select(TOPICS), delivery(), 1_usize..12).prop_map(
-            |(handle, topic, delivery, events)| Operation::Publish {
-                handle,
-                topic,
-                delivery,
-                events,
-            },
-        );
+        let publish = (
+            handle.clone(),
+            call(),
+            select(TOPICS),
+            delivery(),
+            1_usize..12,
+        )
+            .prop_map(
+                |(handle, call, topic, delivery, events)| Operation::Publish {
+                    handle,
+                    call,
+                    topic,
+                    delivery,
+                    events,
+                },
+            );
         let shutdown = handle.prop_map(|handle| Operation::Shutdown { handle });
         let common = prop_oneof![
             1 => Just(Operation::Connect),
@@ -217,6 +242,11 @@ fn wish() -> impl Strategy<Value = Wish> {
             overflow,
             exclude_own,
         })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    use Call::{Batch, Each, GivenUp, Publisher};
+    select(vec![Each, Each, Each, Publisher, Batch, GivenUp])
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {

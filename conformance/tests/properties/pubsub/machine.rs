@@ -1,35 +1,84 @@
 //! The bus under test, driven by a program, and what the program may expect of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::check::{self, Findings, Within};
-use conformance::history::mark_of;
+use conformance::history::{Mark, mark_of};
 use conformance::stage::{Author, FENCES, Reader, Stage};
 use conformance::{Checked, Context, Harness, Patience, Unmet};
 use eventbus_trait::{
-    Delivery, Event, EventBus, Limits, Overflow, Refused, Subscribe, SubscribeError, Topic,
-    TopicFilter, TryPublishError,
+    Delivery, Event, EventBus, Limits, Overflow, Receipt, ReceiptError, Refused, Subscribe,
+    SubscribeError, Topic, TopicFilter, TryPublishError,
 };
-use tokio::runtime::Runtime;
 
-use crate::model::{Operation, Wish};
+use super::model::{Call, Operation, Wish};
+use crate::programs::Outcome;
 
 const PATIENCE: Patience = Patience(Duration::from_secs(15));
 
-/// A started bus with the handles and subscriptions that the program has made.
-pub(crate) struct Machine {
-    runtime: Runtime,
-    context: Context,
-    parts: Parts,
+/// Runs a program and judges what came of it.
+pub(crate) fn run(harness: Arc<dyn Harness>, program: &[Operation], step: impl Fn()) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let context = Context::new(Arc::clone(&harness), PATIENCE);
+    let checked = runtime.block_on(async {
+        let checked = perform_all(&*harness, &context, program, step).await;
+        context.leave(checked).await
+    });
+    runtime.shutdown_timeout(PATIENCE.0);
+    checked.map_err(|unmet| unmet.to_string())
+}
+
+async fn perform_all(
+    harness: &dyn Harness,
+    context: &Context,
+    program: &[Operation],
+    step: impl Fn(),
+) -> Checked {
+    let limits = Limits {
+        publish_deadline: PATIENCE.0,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let author = stage.author(&stage.bus());
+    let mut parts = Parts {
+        exact: ["crossbeam", "shadow-crossbeam"]
+            .iter()
+            .any(|exact| harness.name().starts_with(exact)),
+        handles: vec![Handle { author, open: true }],
+        stage,
+        ended: false,
+        subscriptions: Vec::new(),
+    };
+    for operation in program {
+        step();
+        let performed = parts.perform(operation).await;
+        performed.map_err(|unmet| Unmet::broken(format_args!("{operation:?}: {unmet}")))?;
+    }
+    parts.finish().await
 }
 
 struct Parts {
     stage: Stage,
     /// Whether a queue takes exactly as many events as its capacity, from whomever.
     exact: bool,
+    /// Whether a subscription has ended, which a publisher elsewhere may not know yet.
+    ended: bool,
     handles: Vec<Handle>,
     subscriptions: Vec<Option<Standing>>,
+}
+
+/// What is published by whom.
+struct Publish<'a> {
+    author: Arc<Author>,
+    handle: usize,
+    topic: &'a Topic,
+    delivery: Delivery,
 }
 
 struct Handle {
@@ -45,72 +94,10 @@ struct Standing {
     wish: Wish,
     /// Events accepted for it.
     accepted: u64,
-    /// At-least-once events among them that were not read, by author.
-    unread: Vec<usize>,
-    /// At-most-once events that it may have queued.
+    /// At-least-once events among them that were not read.
+    unread: BTreeSet<Mark>,
+    /// Events that it may have queued: at-most-once, and given up.
     perhaps: usize,
-}
-
-impl Machine {
-    pub(crate) fn start(harness: Arc<dyn Harness>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let runtime = had(runtime);
-        let exact = matches!(harness.name(), "crossbeam" | "shadow-crossbeam-in-process");
-        let context = Context::new(harness, PATIENCE);
-        let limits = Limits {
-            publish_deadline: PATIENCE.0,
-            ..Limits::default()
-        };
-        let stage = had(runtime.block_on(context.stage_with(limits)));
-        let author = stage.author(&stage.bus());
-        let handles = vec![Handle { author, open: true }];
-        let parts = Parts {
-            stage,
-            exact,
-            handles,
-            subscriptions: Vec::new(),
-        };
-        Self {
-            runtime,
-            context,
-            parts,
-        }
-    }
-
-    /// Performs one operation; panics if the bus does not do what it has to.
-    pub(crate) fn perform(&mut self, operation: &Operation) {
-        let performed = self.runtime.block_on(self.parts.perform(operation));
-        if let Err(unmet) = performed {
-            panic!("{operation:?}: {unmet}");
-        }
-    }
-
-    /// Reads everything, ends the bus and checks the history.
-    pub(crate) fn finish(self) {
-        let Self {
-            runtime,
-            context,
-            parts,
-        } = self;
-        let checked = runtime.block_on(async {
-            let checked = parts.finish().await;
-            context.leave(checked).await
-        });
-        runtime.shutdown_timeout(PATIENCE.0);
-        if let Err(unmet) = checked {
-            panic!("{unmet}");
-        }
-    }
-}
-
-fn had<T>(result: Result<T, impl std::fmt::Display>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("no program can start: {error}"),
-    }
 }
 
 impl Parts {
@@ -125,6 +112,7 @@ impl Parts {
             Operation::Shutdown { handle } => self.shut_down(*handle).await,
             Operation::Subscribe { handle, wish } => self.subscribe(*handle, wish).await,
             Operation::Unsubscribe { subscription } => {
+                self.ended = true;
                 match self.subscriptions[*subscription].take() {
                     Some(standing) => standing.reader.unsubscribe().await.map(|_| ()),
                     None => Ok(()),
@@ -132,15 +120,29 @@ impl Parts {
             }
             Operation::Publish {
                 handle,
+                call,
                 topic,
                 delivery,
                 events,
             } => {
                 let topic = Topic::new(topic)?;
-                for _ in 0..*events {
-                    self.publish(*handle, &topic, *delivery).await?;
+                let publish = Publish {
+                    author: Arc::clone(&self.handles[*handle].author),
+                    handle: *handle,
+                    topic: &topic,
+                    delivery: *delivery,
+                };
+                match call {
+                    Call::Batch if self.have_room(&publish, *events) => {
+                        self.publish_batch(&publish, *events).await
+                    }
+                    _ => {
+                        for _ in 0..*events {
+                            self.publish(&publish, *call).await?;
+                        }
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
             Operation::Read {
                 subscription,
@@ -157,6 +159,7 @@ impl Parts {
         let bus = Arc::clone(self.handles[handle].author.bus());
         self.stage.wait("shutdown", bus.shutdown()).await??;
         self.handles[handle].open = false;
+        self.ended = true;
         for subscription in &mut self.subscriptions {
             if let Some(mut ended) = subscription.take_if(|s| s.handle == handle) {
                 ended.reader.read_to_end().await?;
@@ -185,7 +188,7 @@ impl Parts {
             filter: TopicFilter::new(wish.filter)?,
             wish: wish.clone(),
             accepted: 0,
-            unread: Vec::new(),
+            unread: BTreeSet::new(),
             perhaps: 0,
         }));
         Ok(())
@@ -219,28 +222,103 @@ impl Parts {
         self.stage.wait("a name to become free", probing).await?
     }
 
-    async fn publish(&mut self, handle: usize, topic: &Topic, delivery: Delivery) -> Checked {
-        let author = Arc::clone(&self.handles[handle].author);
-        let event = author.event(topic).delivery(delivery);
-        let mut takers = self
-            .subscriptions
-            .iter()
-            .flatten()
-            .filter(|s| s.takes(handle, topic));
+    fn takers(&self, publish: &Publish<'_>) -> impl Iterator<Item = &Standing> {
+        let standing = self.subscriptions.iter().flatten();
+        standing.filter(|s| s.takes(publish.handle, publish.topic))
+    }
+
+    /// Whether all that take it must have room for so many events.
+    fn have_room(&self, publish: &Publish<'_>, events: usize) -> bool {
         let exact = self.exact;
-        let has_room = takers.all(|s| s.may_lose() || s.has_room(exact));
-        if delivery == Delivery::AtMostOnce {
-            author.try_send(event)?;
+        let mut takers = self.takers(publish);
+        takers.all(|s| s.may_lose() || s.has_room(exact, events))
+    }
+
+    async fn publish(&mut self, publish: &Publish<'_>, call: Call) -> Checked {
+        let Publish {
+            author,
+            topic,
+            delivery,
+            ..
+        } = publish;
+        let event = author.event(topic).delivery(*delivery);
+        let mark = mark_of(&event);
+        let has_room = self.have_room(publish, 1);
+        let receipt = if call == Call::GivenUp {
+            match publish_unless_it_waits(author, event).await? {
+                Some(receipt) => Some(receipt),
+                None => {
+                    self.note(publish, None)?;
+                    return Ok(());
+                }
+            }
+        } else if call == Call::Publisher && (has_room || *delivery == Delivery::AtMostOnce) {
+            let publisher = author.bus().publisher((*topic).clone());
+            Some(author.send_by(&publisher, event).await?)
+        } else if *delivery == Delivery::AtMostOnce {
+            Some(author.try_send(event)?)
         } else if has_room {
-            author.send(event).await?;
-        } else if !self.taken_or_full(&author, event).await? {
+            Some(author.send(event).await?)
+        } else if self.taken_or_full(author, event).await? {
+            None
+        } else {
             return Ok(());
+        };
+        if let (Some(receipt), Delivery::AtLeastOnce) = (receipt, delivery) {
+            self.is_confirmed(publish, receipt, 1).await?;
         }
+        self.note(publish, mark)
+    }
+
+    async fn publish_batch(&mut self, publish: &Publish<'_>, events: usize) -> Checked {
+        let event = |_| {
+            publish
+                .author
+                .event(publish.topic)
+                .delivery(publish.delivery)
+        };
+        let batch: Vec<Event> = (0..events).map(event).collect();
+        let marks: Vec<_> = batch.iter().map(mark_of).collect();
+        let receipt = publish.author.send_batch(batch).await?;
+        if publish.delivery == Delivery::AtLeastOnce {
+            self.is_confirmed(publish, receipt, events).await?;
+        }
+        marks
+            .into_iter()
+            .try_for_each(|mark| self.note(publish, mark))
+    }
+
+    /// Who takes the event has it now; without a mark, perhaps.
+    fn note(&mut self, publish: &Publish<'_>, mark: Option<Mark>) -> Checked {
         let takers = self.subscriptions.iter_mut().flatten();
-        for standing in takers.filter(|s| s.takes(handle, topic)) {
-            standing.note_accepted(handle, delivery)?;
+        for standing in takers.filter(|s| s.takes(publish.handle, publish.topic)) {
+            standing.note(mark, publish.delivery)?;
         }
         Ok(())
+    }
+
+    /// DEL-010: the receipt is for a copy in each queue.
+    async fn is_confirmed(
+        &self,
+        publish: &Publish<'_>,
+        receipt: Receipt,
+        events: usize,
+    ) -> Checked {
+        let takers = (self.takers(publish).count() * events) as u64;
+        // Who may lose events may have lost this one at once.
+        let sure = self.takers(publish).filter(|s| !s.may_lose()).count() * events;
+        let told = match receipt.confirmed(PATIENCE.0).await {
+            Ok(confirmation) => confirmation.deliveries,
+            // By one that has ended, and that the publisher did not know of yet.
+            Err(ReceiptError::Lost { .. }) if self.ended && !self.exact => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if (sure as u64..=takers).contains(&told) || (told > takers && self.ended && !self.exact) {
+            return Ok(());
+        }
+        Err(Unmet::broken(format_args!(
+            "a receipt for {takers} copies tells of {told}"
+        )))
     }
 
     /// Publishes where there may be no room; whether the event was accepted. A subscription that
@@ -291,15 +369,12 @@ impl Parts {
             let reader = std::slice::from_mut(&mut standing.reader);
             self.stage.drain(reader, &fencing).await?;
             // What a handle that was shut down had lost is told behind nobody's fence.
-            let matched = standing.accepted + (fencing.len() * FENCES) as u64;
-            standing.reader.read_until_matched(matched).await?;
+            let fences = (fencing.len() * FENCES) as u64;
+            standing.read_on(&self.stage, fences).await?;
             read.push(standing.reader);
         }
         for mut standing in lossy {
-            standing
-                .reader
-                .read_until_matched(standing.accepted)
-                .await?;
+            standing.read_on(&self.stage, 0).await?;
             // A loss at the very end is told with the next event, for which there is room now.
             let fencing = standing.others(&authors, &self.handles);
             let reader = std::slice::from_mut(&mut standing.reader);
@@ -308,12 +383,29 @@ impl Parts {
                 .await?;
             read.push(standing.reader);
         }
+        self.read_what_was_given_up(&mut read).await;
         // The history first: it names what the counters only show.
         judge(&self.stage)?;
         for reader in &mut read {
             reader.counted(|stats| stats.is_conserved()).await?;
         }
         Ok(())
+    }
+
+    /// Nothing may come of what was given up, or once; a bus that goes on by itself gets a chance
+    /// to show it.
+    async fn read_what_was_given_up(&self, readers: &mut [Reader]) {
+        const QUIET: usize = 5;
+        if self.stage.history().given_up().next().is_none() {
+            return;
+        }
+        let mut beat = tokio::time::interval(Duration::from_millis(1));
+        let mut quiet = 0;
+        while quiet < QUIET {
+            beat.tick().await;
+            let taken: usize = readers.iter_mut().map(Reader::take).sum();
+            quiet = if taken == 0 { quiet + 1 } else { 0 };
+        }
     }
 }
 
@@ -326,6 +418,8 @@ fn judge(stage: &Stage) -> Checked {
         check::refused(&history),
         check::corrupted(&history),
         check::nonmonotonic(&history, Within::Author),
+        check::skips(&history, Within::Author),
+        check::stamps(&history, Within::Author),
         check::uncounted(&history),
     ] {
         unless_empty(&findings)?;
@@ -350,11 +444,11 @@ impl Standing {
         self.wish.overflow != Overflow::Wait
     }
 
-    /// Whether an event must find room. Where publishers have windows of their own, an empty queue
+    /// Whether `events` must find room. Where publishers have windows of their own, an empty queue
     /// alone is sure to have some for each.
-    fn has_room(&self, exact: bool) -> bool {
-        let held = self.unread.iter().sum::<usize>() + self.perhaps;
-        held == 0 || (exact && held < self.wish.capacity)
+    fn has_room(&self, exact: bool, events: usize) -> bool {
+        let held = self.unread.len() + self.perhaps;
+        held + events <= self.wish.capacity && (held == 0 || exact)
     }
 
     /// The authors whose events reach it.
@@ -365,17 +459,19 @@ impl Standing {
     }
 
     /// A queue is bounded: for each publisher at least, if not for all together.
-    fn note_accepted(&mut self, author: usize, delivery: Delivery) -> Checked {
+    fn note(&mut self, mark: Option<Mark>, delivery: Delivery) -> Checked {
+        let Some(mark) = mark else {
+            self.perhaps += 1;
+            return Ok(());
+        };
         self.accepted += 1;
         if delivery == Delivery::AtMostOnce {
             self.perhaps += 1;
             return Ok(());
         }
-        if self.unread.len() <= author {
-            self.unread.resize(author + 1, 0);
-        }
-        self.unread[author] += 1;
-        if !self.may_lose() && self.unread[author] > self.wish.capacity {
+        self.unread.insert(mark);
+        let own = self.unread.iter().filter(|m| m.author == mark.author);
+        if !self.may_lose() && own.count() > self.wish.capacity {
             let (name, capacity) = (self.reader.name(), self.wish.capacity);
             return Err(Unmet::broken(format_args!(
                 "`{name}` of {capacity} holds more"
@@ -391,19 +487,43 @@ impl Standing {
             return Ok(());
         }
         for _ in 0..events {
-            if self.unread.iter().all(|unread| *unread == 0) {
+            if self.unread.is_empty() {
                 break;
             }
             let event = self.reader.expect().await?;
-            let mark = mark_of(&event).and_then(|mark| usize::try_from(mark.author).ok());
-            match mark.and_then(|author| self.unread.get_mut(author)) {
-                Some(unread) if event.get_delivery() == Delivery::AtLeastOnce => {
-                    *unread = unread.saturating_sub(1);
-                }
-                _ => self.perhaps = self.perhaps.saturating_sub(1),
+            if !mark_of(&event).is_some_and(|mark| self.unread.remove(&mark)) {
+                self.perhaps = self.perhaps.saturating_sub(1);
             }
         }
         Ok(())
+    }
+
+    /// Reads until nothing that was accepted is on its way. What was given up and came all the same
+    /// is counted too.
+    async fn read_on(&mut self, stage: &Stage, fences: u64) -> Checked {
+        for _ in 0..2 {
+            let history = stage.history();
+            let given_up: BTreeSet<Mark> = history.given_up().collect();
+            let marks = history.marks_of(self.reader.name()).into_iter().flatten();
+            let strays = marks.filter(|mark| given_up.contains(mark)).count() as u64;
+            let matched = self.accepted + fences + strays;
+            self.reader.read_until_matched(matched).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes an event and gives up if that has to wait.
+async fn publish_unless_it_waits(author: &Author, event: Event) -> Checked<Option<Receipt>> {
+    let looking = async {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        sent = author.send(event) => Ok(Some(sent?)),
+        () = looking => Ok(None),
     }
 }
 

@@ -1,0 +1,101 @@
+//! Drawing programs, running them, and shrinking those that fail.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use conformance::seed::{Seed, replay_command};
+use proptest::strategy::{Strategy, ValueTree as _};
+use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestRunner};
+use proptest_state_machine::ReferenceStateMachine;
+
+/// What a program ended in; an error is a finding.
+pub(crate) type Outcome = Result<(), String>;
+
+/// Most operations of a program.
+const LONGEST: usize = 60;
+
+/// How far a program has come, which shrinking wants to know.
+pub(crate) struct Progress(Option<Arc<AtomicUsize>>);
+
+impl Progress {
+    /// The next operation is about to be performed.
+    pub(crate) fn step(&self) {
+        if let Some(seen) = &self.0 {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Runs `cases` random programs of the model `M`, unless `PROPTEST_CASES` says otherwise. Panics
+/// with the smallest failing program that was found, and how to find it again.
+///
+/// `test` is the name of the test, `machine::name`; what failed once is in `machine.regressions`.
+pub(crate) fn check<M>(
+    test: &str,
+    cases: u32,
+    run: impl Fn(&M::State, &[M::Transition], &Progress) -> Outcome,
+) where
+    M: ReferenceStateMachine,
+    M::State: Debug + Clone + 'static,
+    M::Transition: Debug + Clone + 'static,
+{
+    let mut runner = TestRunner::new(config(test, cases));
+    let programs = M::sequential_strategy(1..LONGEST);
+    let result = runner.run(&programs, |(state, operations, seen)| {
+        run(&state, &operations, &Progress(seen)).map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        let replay = replay_command(test, Seed::of_run());
+        panic!("{error}\nto replay: {replay}");
+    }
+}
+
+fn config(test: &str, cases: u32) -> Config {
+    let mut config = Config::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    config.max_shrink_iters = 500;
+    // A program that hangs takes long to shrink; a larger one is found sooner.
+    config.max_shrink_time = 120_000;
+    config.rng_seed = RngSeed::Fixed(Seed::of_run().of(test).0);
+    let machine = test.split("::").next().unwrap_or(test);
+    let regressions = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/properties")
+        .join(format!("{machine}.regressions"));
+    // The only place that is `'static` and known at run time; there are as many as tests.
+    let regressions: &'static str = Box::leak(regressions.display().to_string().into_boxed_str());
+    config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(regressions)));
+    config
+}
+
+/// The operations of some programs of the model `M`, always the same ones.
+pub(crate) fn some<M>(programs: usize) -> Vec<M::Transition>
+where
+    M: ReferenceStateMachine,
+    M::State: Debug + Clone + 'static,
+    M::Transition: Debug + Clone + 'static,
+{
+    let mut runner = TestRunner::deterministic();
+    let mut operations = Vec::new();
+    for _ in 0..programs {
+        let strategy = M::sequential_strategy(1..LONGEST);
+        let program = strategy.new_tree(&mut runner).expect("a program");
+        operations.extend(program.current().1);
+    }
+    operations
+}
+
+/// Asserts that `outcome` is the anomaly that `word` names.
+pub(crate) fn assert_named(what: &dyn Debug, outcome: &Outcome, word: &str) {
+    let Err(text) = outcome else {
+        panic!("{what:?} was not found");
+    };
+    assert!(text.contains(word), "{what:?}: {text}");
+    assert!(
+        text.contains("smallest history") || !text.contains("anomalies in"),
+        "{what:?} without its history: {text}"
+    );
+}
