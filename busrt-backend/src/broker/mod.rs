@@ -33,8 +33,10 @@ pub use stats::{BrokerStats, Monitor};
 
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
@@ -123,6 +125,7 @@ impl Broker {
             .iter()
             .map(claim)
             .collect::<Result<Vec<_>, _>>()?;
+        start_timers();
         let failed = |reason: String| BrokerError::Runtime { reason };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -259,4 +262,12 @@ impl fmt::Debug for Broker {
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
+}
+
+/// Sets a timer of the kind that busrt flushes by, and gives it up. The first one needs a
+/// descriptor; were there none left by then, the thread behind all of them would be gone for good.
+fn start_timers() {
+    let mut timer = async_io::Timer::after(Duration::from_secs(60));
+    let polled = Pin::new(&mut timer).poll(&mut Context::from_waker(Waker::noop()));
+    debug_assert!(polled.is_pending());
 }

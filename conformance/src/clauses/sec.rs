@@ -1,5 +1,9 @@
 //! SEC: the front door. Whoever is turned away, those inside notice nothing.
 
+mod descriptors;
+
+pub(super) use descriptors::sec_007_no_descriptors_no_spinning;
+
 use std::sync::Arc;
 
 use eventbus_trait::{Event, PublishError, Subscribe, SubscribeError};

@@ -8,6 +8,7 @@
 mod authority;
 mod broker;
 mod busrtd;
+mod descriptors;
 mod process;
 mod proxy;
 mod rules;
@@ -17,6 +18,7 @@ mod stream;
 pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;
 pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};
+pub use descriptors::{Starved, cpu_time};
 pub use process::{Process, ProcessError};
 pub use proxy::Proxy;
 pub use rules::{Rules, Struck, Trickle};

@@ -33,6 +33,8 @@ pub enum Fault {
     Delay,
     /// Everything comes a few bytes at a time until it is healed.
     Trickle,
+    /// The broker's process can open nothing any more until it is healed.
+    NoDescriptors,
     /// What is sent this way next is cut in the middle, and the connection reset.
     Torn(Way),
 }
@@ -52,6 +54,8 @@ pub struct Opening {
     pub name: Option<String>,
     /// Waiting for a broker that is not there.
     pub wait: bool,
+    /// Giving up after this time, instead of the phase's own.
+    pub within: Option<Duration>,
 }
 
 /// A phase whose broker is another process, and whose connections can be hurt.
@@ -93,6 +97,11 @@ pub trait FaultRig: Rig {
 
     /// The keepalive of the handles.
     fn keepalive(&self) -> Duration;
+
+    /// The CPU time that the broker's process has used up to now, if that can be told.
+    fn broker_cpu(&self) -> Option<Duration> {
+        None
+    }
 
     /// Another process on the bus, which plays [`play`](crate::peer::play).
     ///

@@ -58,6 +58,10 @@ impl FaultRig for MutantFaultRig {
         self.inner.keepalive()
     }
 
+    fn broker_cpu(&self) -> Option<Duration> {
+        self.inner.broker_cpu()
+    }
+
     async fn start_peer(&self, part: Part) -> Result<Box<dyn Peer>, String> {
         self.inner.start_peer(part).await
     }

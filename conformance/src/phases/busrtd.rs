@@ -65,6 +65,11 @@ impl Harness for Busrtd {
                 "a stock busrtd checks no frame, and dies of some",
             ),
             of("SEC-006", "a stock busrtd has no limit of connections"),
+            of(
+                "SEC-007",
+                "a stock busrtd whose first timer finds no descriptor loses the thread of its \
+                 timers, and lets nobody in any more",
+            ),
         ]
     }
 }

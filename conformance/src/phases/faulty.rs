@@ -3,9 +3,12 @@
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::fault::{Authority, BrokerProcess, Place, Process, Proxy, Rules, Trickle};
+use crate::fault::{
+    Authority, BrokerProcess, Place, Process, Proxy, Rules, Starved, Trickle, cpu_time,
+};
 use crate::peer::Part;
 use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
 use async_trait::async_trait;
@@ -42,6 +45,8 @@ struct Faulty {
     bus: Arc<dyn EventBus>,
     proxy: Proxy,
     broker: Mutex<BrokerProcess>,
+    starved: Mutex<Option<Starved>>,
+    starvations: AtomicU64,
     _directory: TempDir,
 }
 
@@ -83,8 +88,24 @@ impl Faulty {
             bus,
             proxy,
             broker: Mutex::new(broker),
+            starved: Mutex::new(None),
+            starvations: AtomicU64::new(0),
             _directory: directory,
         })
+    }
+}
+
+impl Faulty {
+    fn broker_id(&self) -> Option<u32> {
+        self.broker.lock().process().map(Process::id)
+    }
+
+    fn starve(&self) -> Result<(), String> {
+        let broker = self.broker_id().ok_or("there is no broker")?;
+        let starved = Starved::starve(broker).map_err(|error| error.to_string())?;
+        *self.starved.lock() = Some(starved);
+        self.starvations.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -106,6 +127,7 @@ impl FaultRig for Faulty {
         let mut options = self.direct.options(self.limits.clone());
         options.name = opening.name;
         options.wait = opening.wait;
+        options.connect_timeout = opening.within.unwrap_or(options.connect_timeout);
         self.direct.open_with(options).await
     }
 
@@ -133,18 +155,27 @@ impl FaultRig for Faulty {
                 ..Rules::default()
             }),
             Fault::Torn(way) => self.proxy.tear(way),
+            Fault::NoDescriptors => self.starve()?,
         }
         Ok(())
     }
 
     async fn heal(&self) -> Result<(), String> {
         self.proxy.heal();
+        if let Some(starved) = self.starved.lock().take() {
+            starved.feed().map_err(|error| error.to_string())?;
+        }
         let started = self.broker.lock().start();
         started.map_err(|error| error.to_string())
     }
 
     fn struck(&self) -> u64 {
-        self.broker.lock().kills() + self.proxy.struck().total()
+        let starvations = self.starvations.load(Ordering::SeqCst);
+        self.broker.lock().kills() + self.proxy.struck().total() + starvations
+    }
+
+    fn broker_cpu(&self) -> Option<Duration> {
+        self.broker_id().and_then(cpu_time)
     }
 
     fn keepalive(&self) -> Duration {

@@ -80,6 +80,12 @@ impl Faulty {
         self.rig.keepalive()
     }
 
+    /// The CPU time that the broker's process has used up to now, if that can be told.
+    #[must_use]
+    pub fn broker_cpu(&self) -> Option<Duration> {
+        self.rig.broker_cpu()
+    }
+
     /// Another process on the bus, once it is ready.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use conformance::peer::{Part, play};
@@ -94,6 +94,8 @@ impl FaultHarness for Pretend {
         Ok(Box::new(Unharmed {
             bus: CrossbeamBus::new(limits),
             struck: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+            since: Instant::now(),
             each: u64::from(self.strikes),
         }))
     }
@@ -102,6 +104,8 @@ impl FaultHarness for Pretend {
 struct Unharmed {
     bus: Arc<dyn EventBus>,
     struck: AtomicU64,
+    starved: AtomicBool,
+    since: Instant,
     each: u64,
 }
 
@@ -114,21 +118,32 @@ impl Rig for Unharmed {
 #[async_trait]
 impl FaultRig for Unharmed {
     async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+        if self.starved.load(Ordering::SeqCst) {
+            return Err("no descriptors".to_owned());
+        }
         let bus = self.bus.connect(opening.name.as_deref()).await;
         bus.map_err(|error| error.to_string())
     }
 
-    async fn strike(&self, _: Fault) -> Result<(), String> {
+    async fn strike(&self, fault: Fault) -> Result<(), String> {
+        let starved = fault == Fault::NoDescriptors;
+        self.starved.store(starved, Ordering::SeqCst);
         self.struck.fetch_add(self.each, Ordering::SeqCst);
         Ok(())
     }
 
     async fn heal(&self) -> Result<(), String> {
+        self.starved.store(false, Ordering::SeqCst);
         Ok(())
     }
 
     fn struck(&self) -> u64 {
         self.struck.load(Ordering::SeqCst)
+    }
+
+    /// It spins.
+    fn broker_cpu(&self) -> Option<Duration> {
+        Some(self.since.elapsed())
     }
 
     fn keepalive(&self) -> Duration {

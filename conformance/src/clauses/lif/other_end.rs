@@ -18,7 +18,7 @@ pub(super) async fn a_dead_clients_name_is_free(context: &Context) -> Checked {
     peer.kill()?;
     let opening = Opening {
         name: Some(name()),
-        wait: false,
+        ..Opening::default()
     };
     // At once: the handle itself tries again while the holder may be dead.
     faulty.open(opening).await.map(|_| ())
@@ -76,7 +76,10 @@ pub(crate) async fn lif_008_nobody_listens(context: Context) -> Checked {
         "not clear: {error}"
     );
     let wait = true;
-    let waiting = faulty.try_open(Opening { wait, name: None });
+    let waiting = faulty.try_open(Opening {
+        wait,
+        ..Opening::default()
+    });
     let healing = async {
         let nothing = std::future::pending::<()>();
         let _ = tokio::time::timeout(faulty.keepalive(), nothing).await;
