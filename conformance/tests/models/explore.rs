@@ -2,18 +2,17 @@
 //!
 //! Invariant: a model that explored less than its floor fails, and only one that held is recorded.
 
-use std::fs;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Counter, Ordering as Count};
 use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Notify;
-use serde_json::json;
+
+use crate::record::{record, text_of};
 
 /// Preemptions in an execution, unless a model says otherwise. Nearly all bugs need two at most.
 const PREEMPTIONS: usize = 2;
@@ -53,20 +52,7 @@ impl Model {
             executions >= floor,
             "{executions} executions, floor {floor}"
         );
-        self.record(executions, floor);
-    }
-
-    fn record(&self, executions: usize, floor: usize) {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../conformance/models");
-        fs::create_dir_all(&directory).unwrap();
-        let record = json!({
-            "model": self.name,
-            "covers": self.covers,
-            "executions": executions,
-            "floor": floor,
-        });
-        let path = directory.join(format!("{}.json", self.name));
-        fs::write(path, format!("{record:#}\n")).unwrap();
+        record(self.name, self.covers, executions, floor);
     }
 }
 
@@ -74,11 +60,7 @@ impl Model {
 pub(crate) fn must_fail(expected: &str, model: impl Fn() + Send + Sync + 'static) {
     let outcome = catch_unwind(AssertUnwindSafe(|| check(PREEMPTIONS_OF_TWINS, model)));
     let panic = outcome.expect_err("the model sees the twin's bug");
-    let message = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_default();
+    let message = text_of(&*panic);
     assert!(
         message.contains(expected),
         "not `{expected}` but: {message}"

@@ -24,6 +24,7 @@ mod line;
 mod mirror;
 mod notify;
 mod receipt;
+mod record;
 mod reserve;
 mod resume;
 mod sabotage;
