@@ -36,7 +36,9 @@ impl Seed {
         })
     }
 
-    fn from_text(text: &str) -> Self {
+    /// The seed that a text stands for: a number is itself, a word stands for one.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
         let text = text.trim();
         text.parse().map_or_else(|_| Self(0).of(text), Self)
     }

@@ -1,5 +1,6 @@
 //! What `eventbus conformance` is asked.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,9 +44,10 @@ pub(crate) struct ConformanceArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: Vec<PathBuf>,
 
-    /// The seed of what the clauses vary [default: one by chance, which the table tells]
-    #[arg(long, value_name = "N", env = "CONFORMANCE_SEED")]
-    pub(crate) seed: Option<u64>,
+    /// The seed of what the clauses vary: a number, or a word [default: one by chance, which the
+    /// table tells]
+    #[arg(long, value_name = "N", env = "CONFORMANCE_SEED", hide_env = true, value_parser = seed)]
+    pub(crate) seed: Option<Seed>,
 
     /// Print one JSON document instead of the table
     #[arg(long)]
@@ -64,7 +66,7 @@ impl ConformanceArgs {
         let suite = Suite::new(harnesses).only(&self.clause);
         let suite = suite.map_err(|unknown| Failure::Flags(unknown.to_string()))?;
         Ok(match self.seed {
-            Some(seed) => suite.seed(Seed(seed)),
+            Some(seed) => suite.seed(seed),
             None => suite,
         })
     }
@@ -152,6 +154,10 @@ impl ConformanceArgs {
         }
         Ok(())
     }
+}
+
+fn seed(text: &str) -> Result<Seed, Infallible> {
+    Ok(Seed::from_text(text))
 }
 
 fn unknown_phase(name: &str) -> Failure {
