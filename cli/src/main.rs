@@ -18,6 +18,8 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
-    log_to_stderr(default_log(&cli.command));
+    log_to_stderr(&cli.command);
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -106,15 +108,18 @@ pub(crate) fn complain(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
 }
 
-/// `EVENTBUS_LOG`, else `RUST_LOG`, else `unasked`. What busrt says through `log` comes along.
-fn log_to_stderr(unasked: &str) {
+/// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through
+/// `log` comes along.
+fn log_to_stderr(command: &Command) {
     let filter = ["EVENTBUS_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| unasked.to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .unwrap_or_else(|| default_log(command).to_owned());
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter(EnvFilter::new(filter));
+    // A clause looks for what is told there.
+    let read = matches!(command, Command::Conformance(_)).then(::conformance::logs::layer);
+    tracing_subscriber::registry().with(read).with(lines).init();
 }
