@@ -46,7 +46,7 @@ fn a_few_clauses_on_two_phases_leave_certificates_and_a_table() {
     let place = Place::new();
     std::fs::create_dir(place.path().join("certificates")).unwrap();
     let ended = place.run(
-        "conformance --phase crossbeam --phase unix --clause DEL-001 --clause sub-003 --seed 7 \
+        "conformance --phase crossbeam --phase unix --clause DEL-001 --clause sub-003 --clause obs-002 --seed 7 \
          --certificate certificates",
     );
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -55,7 +55,7 @@ fn a_few_clauses_on_two_phases_leave_certificates_and_a_table() {
         "DEL-001",
         "SUB-003",
         "crossbeam",
-        "4 pass, 0 FAIL",
+        "6 pass, 0 FAIL",
         "seed 7",
     ] {
         assert!(ended.stdout.contains(told), "{}", ended.stdout);
@@ -63,7 +63,7 @@ fn a_few_clauses_on_two_phases_leave_certificates_and_a_table() {
     for phase in ["crossbeam", "unix"] {
         let certificate = certificate(&place, &format!("certificates/{phase}.partial.json"));
         assert_eq!(certificate.phase, phase);
-        assert_eq!(kept(&certificate), ["DEL-001", "SUB-003"]);
+        assert_eq!(kept(&certificate), ["DEL-001", "SUB-003", "OBS-002"]);
         assert!(certificate.passed && !certificate.complete);
         assert_eq!(certificate.seed, 7);
         let page = place
