@@ -86,6 +86,11 @@ pub trait Harness: Send + Sync {
         }
     }
 
+    /// Why a clause that needs `capability`, which is missing, does not apply.
+    fn lack(&self, capability: Capability) -> &'static str {
+        capability.lack()
+    }
+
     /// The clauses that the phase does not hold yet.
     fn waivers(&self) -> Vec<Waiver> {
         Vec::new()

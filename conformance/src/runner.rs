@@ -148,7 +148,7 @@ fn panicked(error: tokio::task::JoinError) -> Unmet {
 /// Why the clause does not apply to the phase, by what the phase says of itself.
 fn not_applicable(harness: &dyn Harness, clause: &Clause) -> Option<String> {
     let lacking = clause.needs.iter().find(|need| !harness.has(**need))?;
-    Some(lacking.lack().to_owned())
+    Some(harness.lack(*lacking).to_owned())
 }
 
 /// The verdict that is known before the clause runs: not applicable, or waived.

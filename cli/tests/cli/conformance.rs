@@ -131,6 +131,11 @@ fn a_running_broker_is_tested_beside_what_others_do_there() {
             counts["not_applicable"], 2,
             "FLT-001 and SUB-007: {document:#}"
         );
+        let text = document.to_string();
+        assert!(
+            text.contains("a broker that others use is not hurt"),
+            "{text}"
+        );
         assert!(counts["pass"].as_u64() >= Some(20), "{counts}");
     }
     let application = application.end();

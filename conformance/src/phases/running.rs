@@ -14,7 +14,7 @@ use eventbus_trait::{Event, EventBus, Limits, Subscribe};
 use tokio::sync::OnceCell;
 
 use super::busrt_version;
-use crate::harness::{Harness, Rig};
+use crate::harness::{Capability, Harness, Rig};
 
 /// A client name for clauses that want one, unless a certificate says which may be had.
 const CLIENT: &str = "collector";
@@ -91,6 +91,14 @@ impl Harness for Running {
 
     fn backend(&self) -> Option<String> {
         Some(busrt_version())
+    }
+
+    fn lack(&self, capability: Capability) -> &'static str {
+        match capability {
+            Capability::Faults => "a broker that others use is not hurt",
+            Capability::Door => "the door of a broker that others use is not tried",
+            other => other.lack(),
+        }
     }
 
     fn client_name(&self) -> &str {
