@@ -26,6 +26,7 @@ macro_rules! tests {
     };
 }
 
+mod flow;
 mod programs;
 mod pubsub;
 
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     if let Some(ended) = conformance::phases::life_as_a_child() {
         return ended;
     }
-    let machines = [("pubsub", pubsub::tests())];
+    let machines = [("pubsub", pubsub::tests()), ("flow", flow::tests())];
     let trials = machines.into_iter().flat_map(|(machine, tests)| {
         tests.into_iter().map(move |(name, test)| {
             Trial::test(format!("{machine}::{name}"), move || {

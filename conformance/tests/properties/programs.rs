@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use conformance::check::{self, Findings, Within};
 use conformance::seed::{Seed, replay_command};
+use conformance::stage::Stage;
+use conformance::{Checked, Context, Unmet};
 use proptest::strategy::{Strategy, ValueTree as _};
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
@@ -69,6 +72,49 @@ fn config(test: &str, cases: u32) -> Config {
     let regressions: &'static str = Box::leak(regressions.display().to_string().into_boxed_str());
     config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(regressions)));
     config
+}
+
+/// Runs what a program does on a runtime of its own, ends what it has started, and asks those that
+/// have found something themselves.
+pub(crate) fn on_a_runtime(context: &Context, program: impl Future<Output = Checked>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let checked = runtime.block_on(async {
+        let checked = program.await;
+        context.leave(checked).await
+    });
+    runtime.shutdown_timeout(context.patience());
+    checked.map_err(|unmet| unmet.to_string())
+}
+
+/// Judges the history of a program by every checker that there is, order across topics included.
+pub(crate) fn judge(stage: &Stage) -> Checked {
+    let history = stage.history();
+    for findings in [
+        check::lost(&history),
+        check::duplicates(&history),
+        check::phantoms(&history),
+        check::refused(&history),
+        check::corrupted(&history),
+        check::nonmonotonic(&history, Within::Author),
+        check::skips(&history, Within::Author),
+        check::stamps(&history, Within::Author),
+        check::uncounted(&history),
+    ] {
+        unless_empty(&findings)?;
+    }
+    Ok(())
+}
+
+/// A program in which nothing happened is in order.
+fn unless_empty(findings: &Findings) -> Checked {
+    match findings.verdict() {
+        Err(Unmet::Unexercised(_)) if findings.unjudgeable.is_none() => Ok(()),
+        verdict => verdict,
+    }
 }
 
 /// The operations of some programs of the model `M`, always the same ones.

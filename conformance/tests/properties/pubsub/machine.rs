@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conformance::check::{self, Findings, Within};
 use conformance::history::{Mark, mark_of};
 use conformance::stage::{Author, FENCES, Reader, Stage};
 use conformance::{Checked, Context, Harness, Patience, Unmet};
@@ -14,24 +13,14 @@ use eventbus_trait::{
 };
 
 use super::model::{Call, Operation, Wish};
-use crate::programs::Outcome;
+use crate::programs::{Outcome, judge, on_a_runtime};
 
 const PATIENCE: Patience = Patience(Duration::from_secs(15));
 
 /// Runs a program and judges what came of it.
 pub(crate) fn run(harness: Arc<dyn Harness>, program: &[Operation], step: impl Fn()) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
     let context = Context::new(Arc::clone(&harness), PATIENCE);
-    let checked = runtime.block_on(async {
-        let checked = perform_all(&*harness, &context, program, step).await;
-        context.leave(checked).await
-    });
-    runtime.shutdown_timeout(PATIENCE.0);
-    checked.map_err(|unmet| unmet.to_string())
+    on_a_runtime(&context, perform_all(&*harness, &context, program, step))
 }
 
 async fn perform_all(
@@ -406,32 +395,6 @@ impl Parts {
             let taken: usize = readers.iter_mut().map(Reader::take).sum();
             quiet = if taken == 0 { quiet + 1 } else { 0 };
         }
-    }
-}
-
-fn judge(stage: &Stage) -> Checked {
-    let history = stage.history();
-    for findings in [
-        check::lost(&history),
-        check::duplicates(&history),
-        check::phantoms(&history),
-        check::refused(&history),
-        check::corrupted(&history),
-        check::nonmonotonic(&history, Within::Author),
-        check::skips(&history, Within::Author),
-        check::stamps(&history, Within::Author),
-        check::uncounted(&history),
-    ] {
-        unless_empty(&findings)?;
-    }
-    Ok(())
-}
-
-/// A program in which nothing happened is in order.
-fn unless_empty(findings: &Findings) -> Checked {
-    match findings.verdict() {
-        Err(Unmet::Unexercised(_)) if findings.unjudgeable.is_none() => Ok(()),
-        verdict => verdict,
     }
 }
 
