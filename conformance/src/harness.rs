@@ -34,6 +34,8 @@ pub enum Capability {
     Shadow,
     /// A broker in another process and connections that can be hurt: [`Harness::faults`].
     Faults,
+    /// Processes whose wall clock can be turned: [`FaultHarness::turns_clocks`].
+    Clock,
     /// A front door of its own, which decides who comes in: [`Harness::door`].
     Door,
 }
@@ -46,6 +48,10 @@ impl Capability {
             Self::SeveralHandles => "the phase has one handle only",
             Self::Shadow => "the phase doubles nothing",
             Self::Faults => "the phase has no connection that could fail",
+            Self::Clock => {
+                "no process of the phase has a clock that can be turned: there is none, or the \
+                 package `libfaketime` is not installed"
+            }
             Self::Door => "the phase has no front door",
         }
     }
@@ -82,6 +88,7 @@ pub trait Harness: Send + Sync {
             Capability::SeveralHandles => true,
             Capability::Shadow => self.shadow().is_some(),
             Capability::Faults => self.faults().is_some(),
+            Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
         }
     }

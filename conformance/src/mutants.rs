@@ -160,6 +160,7 @@ pub static MUTANTS: &[(Defect, &str)] = &[
     (Defect::Drops, "FLT-005"),
     (Defect::Drops, "FLT-006"),
     (Defect::TakesAnyName, "MIG-005"),
+    (Defect::Drops, "FLT-007"),
     (Defect::Overcounts, "OBS-001"),
     (Defect::KeepsSilent, "OBS-002"),
 ];

@@ -3,6 +3,10 @@
 //! One handle is hurt and one is not; both publish and both subscribe, from before the fault until
 //! after it, so that events on their way in either direction are struck.
 
+mod clock;
+
+pub(super) use clock::flt_007_clocks_jump;
+
 use crate::check::{self, Within};
 use crate::harness::{Fault, Opening, Way};
 use crate::history::{History, Mark, Op};

@@ -99,6 +99,18 @@ impl BrokerProcess {
         Ok(())
     }
 
+    /// Says `word` to it, and returns what it says to that after the same word.
+    ///
+    /// # Errors
+    /// If it says nothing, or does not run.
+    pub fn ask(&mut self, word: &str) -> Result<String, ProcessError> {
+        let name = || "the broker".to_owned();
+        let process = self.process.as_mut();
+        let process = process.ok_or_else(|| ProcessError::Ended { name: name() })?;
+        process.say(word)?;
+        process.wait_for(word, PATIENCE)
+    }
+
     /// Kills it, with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

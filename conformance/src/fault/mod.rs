@@ -8,6 +8,7 @@
 mod authority;
 mod broker;
 mod busrtd;
+mod clock;
 mod descriptors;
 mod process;
 mod proxy;
@@ -18,6 +19,7 @@ mod stream;
 pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;
 pub use busrtd::{BUSRTD_VARIABLE, BUSRTD_VERSION, busrtd};
+pub use clock::Clock;
 pub use descriptors::{Starved, cpu_time};
 pub use process::{Process, ProcessError};
 pub use proxy::Proxy;

@@ -33,6 +33,12 @@ pub enum Fault {
     Delay,
     /// Everything comes a few bytes at a time until it is healed.
     Trickle,
+    /// The wall clock of the broker, and of other processes, is so many hours off until it is
+    /// healed. Only a bus that was started with such a clock has it.
+    ClockJump {
+        /// Ahead, or behind if negative.
+        hours: i32,
+    },
     /// The broker's process can open nothing any more until it is healed.
     NoDescriptors,
     /// What is sent this way next is cut in the middle, and the connection reset.
@@ -67,6 +73,21 @@ pub trait FaultHarness: Send + Sync {
     /// # Errors
     /// In words, why no bus could be started.
     async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String>;
+
+    /// Whether [`start_by_a_clock`](Self::start_by_a_clock) can be done here.
+    fn turns_clocks(&self) -> bool {
+        false
+    }
+
+    /// As [`start_faulty`](Self::start_faulty), with a broker and other processes whose wall clock
+    /// can be turned.
+    ///
+    /// # Errors
+    /// In words, why no bus could be started.
+    async fn start_by_a_clock(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        let _ = limits;
+        Err("the phase's processes have no clock that could be turned".to_owned())
+    }
 }
 
 /// A started bus that can be hurt.

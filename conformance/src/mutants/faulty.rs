@@ -16,10 +16,26 @@ impl FaultHarness for MutantHarness {
         let Some(faults) = self.inner.faults() else {
             return Err("the phase has nothing to hurt".to_owned());
         };
-        let inner = faults.start_faulty(limits).await?;
+        Ok(self.hurt(faults.start_faulty(limits).await?))
+    }
+
+    fn turns_clocks(&self) -> bool {
+        self.inner.faults().is_some_and(FaultHarness::turns_clocks)
+    }
+
+    async fn start_by_a_clock(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        let Some(faults) = self.inner.faults() else {
+            return Err("the phase has nothing to hurt".to_owned());
+        };
+        Ok(self.hurt(faults.start_by_a_clock(limits).await?))
+    }
+}
+
+impl MutantHarness {
+    fn hurt(&self, inner: Box<dyn FaultRig>) -> Box<dyn FaultRig> {
         let bus = MutantBus::new(inner.bus(), self.defect);
         let defect = self.defect;
-        Ok(Box::new(MutantFaultRig { inner, bus, defect }))
+        Box::new(MutantFaultRig { inner, bus, defect })
     }
 }
 

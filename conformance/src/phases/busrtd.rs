@@ -31,6 +31,7 @@ impl Harness for Busrtd {
         let directory = private_directory()?;
         let socket = directory.path().join("bus.sock");
         let door = Door {
+            clock: None,
             at: At::Unix(socket.clone()),
             keepalive: Duration::from_secs(30),
         };

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::fault::Place;
+use crate::fault::{Clock, Place};
 use crate::peer::{Part, play};
 use busrt_backend::broker::{Broker, BrokerOptions, Listener};
 use busrt_backend::tls::TlsOptions;
@@ -19,6 +19,8 @@ use tempfile::TempDir;
 /// Any free port of this machine.
 pub(crate) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// What a broker is asked for the time by, and answers with.
+pub(crate) const CLOCK: &str = "clock";
 const PART: &str = "EVENTBUS_CONFORMANCE_PART";
 const DOOR: &str = "EVENTBUS_CONFORMANCE_DOOR";
 const BROKER: &str = "broker";
@@ -26,6 +28,9 @@ const BROKER: &str = "broker";
 /// What is needed to listen or connect somewhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Door {
+    /// What its processes have for a wall clock, instead of the right one.
+    #[serde(skip)]
+    pub(crate) clock: Option<Clock>,
     pub(crate) at: At,
     pub(crate) keepalive: Duration,
 }
@@ -114,6 +119,9 @@ impl Door {
         let door = serde_json::to_string(self).map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.env(PART, part).env(DOOR, door);
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         Ok(command)
     }
 }
@@ -180,8 +188,20 @@ async fn live(part: &str, door: &Door) -> Result<(), String> {
     }
 }
 
-/// A parent that ends closes its end, however it ended.
+/// A parent that ends closes its end, however it ended. Until then it may ask for the time.
 async fn parent_is_gone() {
-    let input = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    let input = || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if line == CLOCK {
+                println!("{CLOCK} {}", seconds_now());
+            }
+        }
+    };
     let _ = tokio::task::spawn_blocking(input).await;
+}
+
+/// What this process's wall clock says, in seconds.
+pub(crate) fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::fault::{
-    Authority, BrokerProcess, Place, Process, Proxy, Rules, Starved, Trickle, cpu_time,
+    Authority, BrokerProcess, Clock, Place, Process, Proxy, Rules, Starved, Trickle, cpu_time,
 };
 use crate::peer::Part;
 use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
@@ -16,10 +16,11 @@ use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::doors::{At, Door, Files, LOCAL, beside, private_directory};
+use super::doors::{At, CLOCK, Door, Files, LOCAL, beside, private_directory, seconds_now};
 
 /// Short, so that what lasts longer does not last long.
 const KEEPALIVE: Duration = Duration::from_millis(500);
+const NO_CLOCK: &str = "the processes have no clock that could be turned";
 /// How long another process may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,7 +35,16 @@ pub(crate) enum Kind {
 #[async_trait]
 impl FaultHarness for Kind {
     async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
-        Ok(Box::new(Faulty::start(*self, limits).await?))
+        Ok(Box::new(Faulty::start(*self, limits, false).await?))
+    }
+
+    /// A stock broker cannot be asked what time it has.
+    fn turns_clocks(&self) -> bool {
+        *self != Self::Busrtd && Clock::can_be_turned()
+    }
+
+    async fn start_by_a_clock(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        Ok(Box::new(Faulty::start(*self, limits, true).await?))
     }
 }
 
@@ -46,13 +56,19 @@ struct Faulty {
     proxy: Proxy,
     broker: Mutex<BrokerProcess>,
     starved: Mutex<Option<Starved>>,
-    starvations: AtomicU64,
+    /// Faults that neither the proxy nor a kill is counted for.
+    unseen: AtomicU64,
     _directory: TempDir,
 }
 
 impl Faulty {
-    async fn start(kind: Kind, limits: Limits) -> Result<Self, String> {
+    async fn start(kind: Kind, limits: Limits, by_a_clock: bool) -> Result<Self, String> {
         let directory = private_directory()?;
+        let clock = by_a_clock.then(|| Clock::new(directory.path()));
+        let clock = clock.map(|clock| clock.ok_or(NO_CLOCK)).transpose()?;
+        if let Some(clock) = &clock {
+            clock.turn(0).map_err(|error| error.to_string())?;
+        }
         let place = match kind {
             Kind::Unix | Kind::Busrtd => Place::Unix(directory.path().join("broker.sock")),
             Kind::Tcp => Place::Tcp(free_port()?),
@@ -63,8 +79,11 @@ impl Faulty {
                 Place::Unix(path) => At::Unix(path.clone()),
                 Place::Tcp(address) => At::Tcp(*address, Files::of(authority.issue(names)?)),
             };
-            let keepalive = KEEPALIVE;
-            Ok::<_, String>(Door { at, keepalive })
+            Ok::<_, String>(Door {
+                clock: clock.clone(),
+                at,
+                keepalive: KEEPALIVE,
+            })
         };
         let broker = match (kind, &place) {
             (Kind::Busrtd, Place::Unix(path)) => BrokerProcess::busrtd(path, KEEPALIVE)?,
@@ -89,7 +108,7 @@ impl Faulty {
             proxy,
             broker: Mutex::new(broker),
             starved: Mutex::new(None),
-            starvations: AtomicU64::new(0),
+            unseen: AtomicU64::new(0),
             _directory: directory,
         })
     }
@@ -104,8 +123,24 @@ impl Faulty {
         let broker = self.broker_id().ok_or("there is no broker")?;
         let starved = Starved::starve(broker).map_err(|error| error.to_string())?;
         *self.starved.lock() = Some(starved);
-        self.starvations.fetch_add(1, Ordering::SeqCst);
+        self.unseen.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Turns the clock, and has the broker say what time it has now.
+    fn turn(&self, seconds: i64) -> Result<(), String> {
+        let clock = self.direct.clock.as_ref().ok_or(NO_CLOCK)?;
+        clock.turn(seconds).map_err(|error| error.to_string())?;
+        let said = self.broker.lock().ask(CLOCK);
+        let said = said.map_err(|error| error.to_string())?;
+        let has: i64 = said.parse().map_err(|_| format!("no time: {said}"))?;
+        let off = has - seconds_now();
+        if (off - seconds).abs() < 60 {
+            return Ok(());
+        }
+        Err(format!(
+            "the broker's clock is {off} s off, and not {seconds} s"
+        ))
     }
 }
 
@@ -156,12 +191,19 @@ impl FaultRig for Faulty {
             }),
             Fault::Torn(way) => self.proxy.tear(way),
             Fault::NoDescriptors => self.starve()?,
+            Fault::ClockJump { hours } => {
+                self.turn(i64::from(hours) * 3600)?;
+                self.unseen.fetch_add(1, Ordering::SeqCst);
+            }
         }
         Ok(())
     }
 
     async fn heal(&self) -> Result<(), String> {
         self.proxy.heal();
+        if self.direct.clock.is_some() {
+            self.turn(0)?;
+        }
         if let Some(starved) = self.starved.lock().take() {
             starved.feed().map_err(|error| error.to_string())?;
         }
@@ -170,8 +212,8 @@ impl FaultRig for Faulty {
     }
 
     fn struck(&self) -> u64 {
-        let starvations = self.starvations.load(Ordering::SeqCst);
-        self.broker.lock().kills() + self.proxy.struck().total() + starvations
+        let unseen = self.unseen.load(Ordering::SeqCst);
+        self.broker.lock().kills() + self.proxy.struck().total() + unseen
     }
 
     fn broker_cpu(&self) -> Option<Duration> {

@@ -106,7 +106,27 @@ impl Context {
         let Some(faults) = self.harness.faults() else {
             return Err(Unmet::NotApplicable(Capability::Faults.lack().into()));
         };
-        let starting = faults.start_faulty(Limits::default());
+        self.enter_faulty(faults.start_faulty(Limits::default()))
+            .await
+    }
+
+    /// Starts a bus that can be hurt, and whose broker's wall clock can be turned.
+    ///
+    /// # Errors
+    /// Broken, if it does not start; not applicable, if there is no such clock.
+    pub async fn clock_stage(&self) -> Checked<Faulty> {
+        let faults = self.harness.faults().filter(|f| f.turns_clocks());
+        let Some(faults) = faults else {
+            return Err(Unmet::NotApplicable(Capability::Clock.lack().into()));
+        };
+        self.enter_faulty(faults.start_by_a_clock(Limits::default()))
+            .await
+    }
+
+    async fn enter_faulty(
+        &self,
+        starting: impl Future<Output = Result<Box<dyn FaultRig>, String>>,
+    ) -> Checked<Faulty> {
         let rig = self.patience.wait("the bus to start", starting).await?;
         let rig: Arc<dyn FaultRig> = Arc::from(rig.map_err(Unmet::Broken)?);
         let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);

@@ -91,13 +91,27 @@ impl DoorRig for Open {
 #[async_trait]
 impl FaultHarness for Pretend {
     async fn start_faulty(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
-        Ok(Box::new(Unharmed {
+        Ok(self.unharmed(limits))
+    }
+
+    fn turns_clocks(&self) -> bool {
+        true
+    }
+
+    async fn start_by_a_clock(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {
+        Ok(self.unharmed(limits))
+    }
+}
+
+impl Pretend {
+    fn unharmed(&self, limits: Limits) -> Box<dyn FaultRig> {
+        Box::new(Unharmed {
             bus: CrossbeamBus::new(limits),
             struck: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             since: Instant::now(),
             each: u64::from(self.strikes),
-        }))
+        })
     }
 }
 
