@@ -19,6 +19,9 @@ use crate::check;
 use crate::stage::{Author, Context, Reader};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
+/// More than any publisher needs of places, and as many as the ample subscriptions have.
+const REFUSALS: usize = 100;
+
 /// FLW-001: with one of two matching subscriptions full, a publish waits until its deadline, names
 /// the full one, and the other gets nothing of it; once there is room, publishing goes on.
 pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
@@ -31,12 +34,14 @@ pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
     let bus = stage.bus();
     let author = stage.author(&bus);
     // Ample ones on both sides, so that whichever order the phase enters queues in, one of them
-    // would get an event that another has no room for.
-    let first = stage.reader(&bus, "a.#").await?;
+    // would get an event that another has no room for. Not so ample that places which a refused
+    // event keeps would go unnoticed.
+    let ample = |filter| Ok::<_, Unmet>(Subscribe::to(filter)?.capacity(REFUSALS));
+    let first = stage.read(&bus, ample("a.#")?).await?;
     let small = stage
         .read(&bus, Subscribe::to("*.b")?.named("small").capacity(8))
         .await?;
-    let mut readers = vec![first, small, stage.reader(&bus, "a.b").await?];
+    let mut readers = vec![first, small, stage.read(&bus, ample("a.b")?).await?];
 
     for _ in 0..3 {
         let filled = author.fill("a.b").await;
@@ -48,6 +53,11 @@ pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
             },
             "try_publish"
         );
+        for _ in 0..REFUSALS {
+            let offered = author.try_send(author.event(&Topic::new("a.b")?));
+            let went_past = offered.is_ok();
+            ensure!(!went_past, "an event went past a full subscription");
+        }
         backpressure(&author, deadline).await?;
         let publisher = bus.publisher(Topic::new("a.b")?);
         let went_past = publisher.try_publish(publisher.event("unmarked")).is_ok();
