@@ -113,7 +113,7 @@ async fn falls_to(stage: &Stage, bound: u64) -> Checked {
         }
     });
     let fell = falling.await;
-    let offered = ROUND * PAYLOAD >> 20;
+    let offered = (ROUND * PAYLOAD) >> 20;
     let told = |unmet| {
         let over = held.saturating_sub(bound - BOUND) >> 20;
         Unmet::broken(format_args!(
