@@ -1,9 +1,10 @@
 //! An outbox with three links over one connection that breaks: publishers that wait for credit,
-//! subscribers that acknowledge, and tell their cursors again whenever they like (FLW-001).
+//! subscribers that acknowledge, and tell their cursors again whenever they like (FLW-001). Some events are at most once: what finds no credit
+//! is dropped, and told at its place (DEL-009).
 
 use std::sync::Arc;
 
-use eventbus_trait::{Event, PublisherId, TopicFilter};
+use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -15,7 +16,7 @@ use crate::session::outbox::{Outbox, Run, Taken};
 use crate::session::sending::{Wire, send_all};
 use crate::session::waiting::{accept_within, confirm_all};
 use crate::sync::{AtomicBool, Mutex, Notify, Ordering, chance};
-use crate::wire::{AckEntry, Control, LinkEntry, SubscriptionInfo};
+use crate::wire::{AckEntry, Control, LinkEntry, StatusEntry, SubscriptionInfo};
 
 /// What the casts here stand behind.
 const COVERS: &[&str] = &["DEL-001", "DEL-003", "ORD-001", "ORD-002", "FLT-002"];
@@ -36,6 +37,8 @@ enum Fault {
     CursorTooFar,
     /// More is acknowledged than is there (a twin).
     AcknowledgesTooMuch,
+    /// Nobody hears of drops that no frame tells of (a twin).
+    HearsNoStatus,
 }
 
 /// A subscriber's end of its link.
@@ -43,31 +46,61 @@ enum Fault {
 struct End {
     subscription: u64,
     expected: u64,
-    /// The publisher's sequence of each event that has come.
-    received: Mutex<Vec<u64>>,
+    has: Mutex<Has>,
     /// Something came, or another connection.
     told: Notify,
     reconnected: AtomicBool,
 }
 
+/// What has come.
+#[derive(Debug, Default)]
+struct Has {
+    /// The publisher's sequence of each event.
+    received: Vec<u64>,
+    /// What was dropped before the next one, as far as told.
+    dropped: u64,
+}
+
+impl Has {
+    fn len(&self) -> u64 {
+        self.received.len() as u64
+    }
+
+    /// `dropped` events in all were dropped before the one at `next`.
+    fn hear(&mut self, next: u64, dropped: u64) {
+        let expected = self.len();
+        assert!(next <= expected, "a gap: {next} came after {expected}");
+        self.dropped = self.dropped.max(dropped);
+    }
+}
+
 impl End {
     fn received(&self) -> u64 {
-        self.received.lock().len() as u64
+        self.has.lock().len()
     }
 
     fn is_done(&self) -> bool {
-        self.received() == self.expected
+        let has = self.has.lock();
+        let all = has.len() + has.dropped;
+        assert!(all <= self.expected, "more than was published");
+        all == self.expected
     }
 
-    fn arrive(&self, first: u64, events: &[Event]) {
+    fn arrive(&self, entry: &LinkEntry, events: &[Event]) {
         {
-            let mut received = self.received.lock();
-            let expected = received.len() as u64;
-            assert!(first <= expected, "a gap: {first} came after {expected}");
-            let known = usize::try_from(expected - first).unwrap();
+            let mut has = self.has.lock();
+            has.hear(entry.first, entry.dropped);
+            let known = usize::try_from(has.len() - entry.first).unwrap();
             let fresh = events.iter().skip(known);
+            let Has { received, .. } = &mut *has;
             for sequence in fresh.map(|event| event.origin().unwrap().sequence) {
                 let last = received.last().copied();
+                // The first link takes everything, so what it lacks was dropped.
+                let before = received.len() as u64 + entry.dropped;
+                assert!(
+                    self.subscription > 0 || sequence == before,
+                    "a drop told elsewhere"
+                );
                 assert!(
                     last < Some(sequence),
                     "out of order: {sequence} after {last:?}"
@@ -75,6 +108,11 @@ impl End {
                 received.push(sequence);
             }
         }
+        self.told.notify_one();
+    }
+
+    fn hear(&self, status: &StatusEntry) {
+        self.has.lock().hear(status.next, status.dropped);
         self.told.notify_one();
     }
 
@@ -129,6 +167,7 @@ struct Broken;
 struct Connection {
     ends: [Arc<End>; 3],
     breaks_left: usize,
+    fault: Fault,
 }
 
 impl Connection {
@@ -178,50 +217,66 @@ fn end_of(ends: &[Arc<End>; 3], subscription: u64) -> &End {
 impl Wire for Connection {
     type Error = Broken;
 
-    async fn message(&mut self, _: &Arc<str>, _: &Control) -> Result<(), Broken> {
-        Ok(())
+    async fn message(&mut self, _: &Arc<str>, message: &Control) -> Result<(), Broken> {
+        let Control::Status(entries) = message else {
+            return Ok(());
+        };
+        if self.fault == Fault::HearsNoStatus {
+            return Ok(());
+        }
+        self.carry(|ends| {
+            for status in entries {
+                end_of(ends, status.subscription).hear(status);
+            }
+        })
     }
 
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Broken> {
         self.carry(|ends| {
             for link in links {
-                end_of(ends, link.subscription).arrive(link.first, &run.events);
+                end_of(ends, link.subscription).arrive(link, &run.events);
             }
         })
     }
 
     async fn frame_again(&mut self, link: &Link, again: &Again) -> Result<(), Broken> {
         let rest = &again.run.events[again.skip..];
-        self.carry(|ends| end_of(ends, link.subscription).arrive(again.entry.first, rest))
+        self.carry(|ends| end_of(ends, link.subscription).arrive(&again.entry, rest))
     }
 
     fn sent_again(&mut self, _: &Link, _: u64, _: u64) {}
 }
 
-fn publish_all(outbox: &Outbox) {
+fn publish_all(outbox: &Outbox, some_at_most_once: bool) {
     let mut last = None;
     for topic in TOPICS {
-        let (mut offer, mut route) = (Some(Event::new(topic, "x").unwrap()), None);
+        let at_most_once = some_at_most_once && chance(2);
+        let delivery = if at_most_once {
+            Delivery::AtMostOnce
+        } else {
+            Delivery::AtLeastOnce
+        };
+        let event = Event::new(topic, "x").unwrap().delivery(delivery);
+        let (mut offer, mut route) = (Some(event), None);
         let accepted = accept_within(outbox, &mut offer, &mut route, std::future::pending);
         let links = block_on(accepted).unwrap();
-        assert!(offer.is_none() && !links.is_empty());
-        let sequence = links[0].1;
+        assert!(offer.is_none() && (at_most_once || !links.is_empty()));
         // The first link takes everything.
-        if links[0].0.subscription == 0 {
-            assert!(last < Some(sequence));
-            last = Some(sequence);
+        if let Some((_, sequence)) = links.first().filter(|(link, _)| link.subscription == 0) {
+            assert!(last < Some(*sequence));
+            last = Some(*sequence);
         }
     }
 }
 
-fn cast(fault: Fault) {
+fn cast(fault: Fault, some_at_most_once: bool) {
     let outbox = Arc::new(Outbox::new(PublisherId([1; 16]), 7));
     let mut subscriptions = 0..;
     let ends = FILTERS.map(|(_, events)| {
         Arc::new(End {
             subscription: subscriptions.next().unwrap(),
             expected: (events * PUBLISHERS) as u64,
-            received: Mutex::default(),
+            has: Mutex::default(),
             told: Notify::new(),
             reconnected: AtomicBool::new(false),
         })
@@ -235,13 +290,14 @@ fn cast(fault: Fault) {
     });
     let publishers = [(); PUBLISHERS].map(|()| {
         let outbox = Arc::clone(&outbox);
-        thread::spawn(move || publish_all(&outbox))
+        thread::spawn(move || publish_all(&outbox, some_at_most_once))
     });
     let writer = thread::spawn({
         let outbox = Arc::clone(&outbox);
         let connection = Connection {
             ends: ends.clone(),
             breaks_left: 3,
+            fault,
         };
         move || connection.write(&outbox)
     });
@@ -254,34 +310,48 @@ fn cast(fault: Fault) {
 
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order() {
-    explore("schedules-links", COVERS, 1_000, || cast(Fault::None));
+    explore("schedules-links", COVERS, 1_000, || {
+        cast(Fault::None, false)
+    });
+}
+
+#[test]
+fn what_is_dropped_is_told_at_its_place() {
+    explore("schedules-links-drops", COVERS, 1_000, || {
+        cast(Fault::None, true);
+    });
 }
 
 #[test]
 fn a_seed_says_what_happens() {
-    must_replay(|| cast(Fault::None));
+    must_replay(|| cast(Fault::None, false));
 }
 
 #[test]
 fn the_schedules_show_a_cursor_that_is_too_far() {
-    must_fail("a gap", || cast(Fault::CursorTooFar));
+    must_fail("a gap", || cast(Fault::CursorTooFar, false));
 }
 
 #[test]
 fn the_schedules_show_an_acknowledgement_of_what_is_not_there() {
-    must_fail("a gap", || cast(Fault::AcknowledgesTooMuch));
+    must_fail("a gap", || cast(Fault::AcknowledgesTooMuch, false));
+}
+
+#[test]
+fn the_schedules_show_drops_that_are_not_told() {
+    must_fail("deadlock", || cast(Fault::HearsNoStatus, true));
 }
 
 #[test]
 fn the_schedules_show_credit_that_comes_in_silence() {
     with(Bug::ToldNobody, || {
-        must_fail("deadlock", || cast(Fault::None));
+        must_fail("deadlock", || cast(Fault::None, false));
     });
 }
 
 #[test]
 fn the_schedules_show_a_publisher_that_says_too_late_that_it_waits() {
     with(Bug::NotedLate, || {
-        must_fail("deadlock", || cast(Fault::None));
+        must_fail("deadlock", || cast(Fault::None, false));
     });
 }
