@@ -4,7 +4,10 @@
 //! - `notify_one` wakes the one that has waited longest; if nobody waits, one permit is stored, and
 //!   never more than one. Who drops a `Notified` that was woken in this way passes the wake-up on.
 //! - `notify_waiters` wakes all who wait and stores nothing. A `Notified` counts as waiting for it
-//!   from when it was made; for `notify_one` only from when it was first polled, or enabled.
+//!   from when it was made; for `notify_one` only from when it was first polled, or enabled. Whom
+//!   it has woken leaves a stored permit to others.
+//!
+//! The schedules hold it against tokio's.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -103,11 +106,12 @@ impl Notified<'_> {
         if self.id.is_none() && has(Bug::NotedLate) {
             self.rounds = state.rounds;
         }
-        let has_permit = match self.id {
+        let all_were = state.rounds != self.rounds;
+        let one_was = match self.id {
             Some(id) => take(&mut state.woken, |woken| *woken == id),
-            None => std::mem::take(&mut state.permit),
+            None => !all_were && std::mem::take(&mut state.permit),
         };
-        if has_permit || state.rounds != self.rounds {
+        if all_were || one_was {
             take(&mut state.waiting, |(id, _)| Some(*id) == self.id);
             self.done = true;
             return true;
@@ -147,7 +151,7 @@ impl Drop for Notified<'_> {
         let passed_on = {
             let mut state = self.notify.0.lock();
             take(&mut state.waiting, |(other, _)| *other == id);
-            if take(&mut state.woken, |woken| *woken == id) && state.rounds == self.rounds {
+            if take(&mut state.woken, |woken| *woken == id) {
                 state.wake_one()
             } else {
                 None

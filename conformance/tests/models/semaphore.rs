@@ -2,7 +2,8 @@
 //!
 //! It models what tokio promises: permits go to who has waited longest, who keeps what there is
 //! until there is enough, so that a large request is not starved; `close` fails all who wait and
-//! all who come; a cancelled wait gives back what it had.
+//! all who come; a cancelled wait gives back what it had. The schedules hold it against
+//! tokio's.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,6 +22,8 @@ struct State {
     next_id: u64,
     /// In order: who, how many are still missing, and whom to wake.
     waiting: Vec<(u64, usize, Waker)>,
+    /// Who waited when it was closed, and how many were missing.
+    failed: Vec<(u64, usize)>,
 }
 
 /// There is no room now, or will be none any more.
@@ -88,7 +91,10 @@ impl Semaphore {
         let waiting = {
             let mut state = self.0.lock();
             state.closed = true;
-            std::mem::take(&mut state.waiting)
+            let waiting = std::mem::take(&mut state.waiting);
+            let failed = waiting.iter().map(|(id, missing, _)| (*id, *missing));
+            state.failed.extend(failed);
+            waiting
         };
         if !has(Bug::ClosedInSilence) {
             waiting.into_iter().for_each(|(_, _, waker)| waker.wake());
@@ -145,7 +151,6 @@ impl<'a> Future for Acquire<'a> {
         let this = self.get_mut();
         let mut state = this.semaphore.0.lock();
         if state.closed {
-            this.done = true;
             return Poll::Ready(Err(NotAcquired));
         }
         if let Some(id) = this.id {
@@ -177,8 +182,13 @@ impl Drop for Acquire<'_> {
         };
         let had = {
             let mut state = self.semaphore.0.lock();
-            let at = state.waiting.iter().position(|(other, ..)| *other == id);
-            let missing = at.map_or(0, |at| state.waiting.remove(at).1);
+            let waiting = state.waiting.iter().position(|(other, ..)| *other == id);
+            let failed = state.failed.iter().position(|(other, _)| *other == id);
+            let missing = match (waiting, failed) {
+                (Some(at), _) => state.waiting.remove(at).1,
+                (None, Some(at)) => state.failed.remove(at).1,
+                (None, None) => 0,
+            };
             self.wanted - missing
         };
         self.semaphore.add_permits(had);

@@ -17,6 +17,7 @@
 mod bus;
 #[path = "../models/crossbeam.rs"]
 mod crossbeam;
+mod likeness;
 mod links;
 mod mirror;
 #[path = "../models/notify.rs"]
