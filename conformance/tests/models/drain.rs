@@ -43,12 +43,16 @@ fn read_all(reader: &mut Reader) -> Vec<u8> {
     std::iter::from_fn(|| read(reader)).collect()
 }
 
-/// A handle is closed while one publishes two events through it and one reads.
-fn closed_while_one_publishes(reads_on: bool) {
+/// A handle is closed while one publishes `events` through it and one reads.
+fn closed_while_one_publishes(events: u8, reads_on: bool) {
     let (bus, mut reader) = scene(1);
     let publisher = thread::spawn({
         let bus = Arc::clone(&bus);
-        move || [0, 1].map(|number| publish(&***bus, number))
+        move || {
+            (0..events)
+                .map(|number| publish(&***bus, number))
+                .collect::<Vec<_>>()
+        }
     });
     let closer = thread::spawn({
         let bus = Arc::clone(&bus);
@@ -64,8 +68,7 @@ fn closed_while_one_publishes(reads_on: bool) {
     if !reads_on && seen.len() == 2 {
         seen.pop();
     }
-    let expected: Vec<u8> = [0, 1]
-        .into_iter()
+    let expected: Vec<u8> = (0..events)
         .zip(accepted)
         .filter_map(|(number, outcome)| match outcome {
             Ok(queued) => (queued == 1).then_some(number),
@@ -120,7 +123,11 @@ fn closed_while_another_publishes() {
 /// Covers `Handle::close` and `Hub::detach` against `Handle::attempt` and `Queue::next`.
 #[test]
 fn what_was_accepted_is_read_and_then_the_stream_ends() {
-    Model::new("drain-closed", COVERS).explore(60_000, || closed_while_one_publishes(true));
+    Model::new("drain-closed", COVERS).explore(500, || closed_while_one_publishes(1, true));
+    // The second waits for room.
+    Model::new("drain-closed-full", COVERS)
+        .preemptions(1)
+        .explore(500, || closed_while_one_publishes(2, true));
 }
 
 /// Covers `Hub::detach` against `wait`.
@@ -140,20 +147,20 @@ fn another_handle_enters_no_queue_that_has_ended() {
 #[test]
 fn the_model_sees_an_event_that_comes_in_silence() {
     with(Bug::FilledInSilence, || {
-        must_fail("deadlock", || closed_while_one_publishes(false));
+        must_fail("deadlock", || closed_while_one_publishes(2, false));
     });
 }
 
 #[test]
 fn the_model_sees_a_stream_that_ends_in_silence() {
     with(Bug::ClosedInSilence, || {
-        must_fail("deadlock", || closed_while_one_publishes(true));
+        must_fail("deadlock", || closed_while_one_publishes(1, true));
     });
 }
 
 #[test]
 fn the_model_sees_events_that_are_accepted_and_not_read() {
     must_fail("accepted and not read", || {
-        closed_while_one_publishes(false)
+        closed_while_one_publishes(2, false)
     });
 }

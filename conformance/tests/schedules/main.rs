@@ -8,10 +8,12 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::duplicate_mod,
     dead_code,
     missing_docs,
     unreachable_pub,
-    reason = "a test may panic; what is compiled a second time is not used in all its parts"
+    reason = "a test may panic; what is compiled a second time is not used in all its parts; the \
+              stand-ins are compiled once more to be held against the originals"
 )]
 
 mod bus;
