@@ -3,7 +3,8 @@
 //! A member's namespace is the end of its client name, after `--in-`, so everybody who hears of a
 //! client knows at once whether it is a member of the same bus, and whoever decides who may have
 //! which name, and which topics, decides as before. Members of one bus have no links to those of
-//! another, so they neither get each other's events nor wait for each other.
+//! another, so they neither get each other's events nor wait for each other; and its topics begin
+//! otherwise on the broker, so none of it even goes to them.
 //!
 //! Invariant: a handle's client name has the mark if and only if the handle has a namespace.
 
@@ -14,18 +15,22 @@ use crate::options::{OpenError, is_name};
 /// Between a client's own name and its namespace.
 pub(crate) const MARK: &str = "--in-";
 /// Longest namespace.
-const LONGEST: usize = 16;
+pub(crate) const LONGEST: usize = 16;
 
 /// Checks a namespace.
 pub(crate) fn check(namespace: &str) -> Result<(), OpenError> {
-    let fits = (1..=LONGEST).contains(&namespace.len());
-    if fits && namespace.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if is_one(namespace) {
         Ok(())
     } else {
         Err(OpenError::Namespace {
             namespace: namespace.to_owned(),
         })
     }
+}
+
+/// Whether it is a namespace.
+pub(crate) fn is_one(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 /// The namespace of whoever has this client name; `None` is one, too: that of most.

@@ -79,8 +79,8 @@ pub struct Options {
     /// namespace see and wait for each other only; `None` is the one that all others are in. It is
     /// no secret and no border: whoever may be on the broker may be in any.
     ///
-    /// It takes room in the client name, which `--in-` and the namespace end. A client without a
-    /// session is in none, but reads what goes by on its topics.
+    /// It takes room in the client name, which `--in-` and the namespace end, and its topics begin
+    /// otherwise on the broker: see `docs/wire-format.md`.
     pub namespace: Option<String>,
     /// Limits of the bus.
     pub limits: Limits,

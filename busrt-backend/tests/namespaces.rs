@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busrt::client::AsyncClient as _;
-use busrt_backend::broker::{Broker, BrokerOptions, Listener};
+use busrt_backend::broker::{Acl, AclRule, Broker, BrokerOptions, Listener};
 use busrt_backend::{Address, BrokerMode, BusrtBus, OpenError, Options, open};
 use conformance::fault::BrokerProcess;
-use eventbus_trait::{ConnectError, Event, EventBus, Subscribe, Subscription};
+use eventbus_trait::{ConnectError, Event, EventBus, Subscribe, Subscription, TopicFilter};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,16 +83,26 @@ async fn are_apart(path: &Path) {
     assert_eq!(say(&late, "late").await, 1);
     assert_eq!(say(&other, "other").await, 0);
 
-    // A client without a session is part of the application's bus.
+    // A client without a session is part of the bus whose topics it uses.
     let config = busrt::ipc::Config::new(path.to_str().unwrap(), "foreign");
     let mut foreign = busrt::ipc::Client::connect(&config).await.unwrap();
+    let frames = foreign.take_event_channel().unwrap();
+    let subscribed = foreign.subscribe("eb/#", busrt::QoS::Processed);
+    subscribed.await.unwrap().unwrap().await.unwrap().unwrap();
+    assert_eq!(say(&one, "inside").await, 1);
     let bare = foreign.publish("eb/x/y", b"bare"[..].into(), busrt::QoS::Processed);
     bare.await.unwrap().unwrap().await.unwrap().unwrap();
     assert_eq!(heard(&mut seen).await, "application");
     assert_eq!(heard(&mut seen).await, "bare");
     say(&one, "last").await;
     say(&application, "last").await;
-    for expected in ["within", "late", "last"] {
+    // Of what was said inside nothing has even gone to it.
+    let mut sender = "foreign".to_owned();
+    while sender == "foreign" {
+        sender = frames.recv().await.unwrap().sender().to_owned();
+    }
+    assert!(!sender.contains("--in-"), "{sender}");
+    for expected in ["within", "late", "inside", "last"] {
         assert_eq!(heard(&mut within).await, expected);
     }
     assert_eq!(heard(&mut seen).await, "last");
@@ -105,7 +115,12 @@ async fn are_apart(path: &Path) {
 }
 
 async fn broker(path: &Path) -> Broker {
+    broker_with(path, Acl::default()).await
+}
+
+async fn broker_with(path: &Path, acl: Acl) -> Broker {
     let mut options = BrokerOptions::new();
+    options.acl = acl;
     options.listeners.push(Listener::Unix(path.to_owned()));
     Broker::start(options).await.unwrap()
 }
@@ -143,6 +158,35 @@ fn nobody_waits_for_those_of_another_namespace() {
         // It has room all the same: nothing of that was for it.
         say(&application, "own").await;
         assert_eq!(heard(&mut stalled).await, "own");
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn rules_of_access_hold_in_every_namespace() {
+    run(async {
+        let (_directory, path) = socket();
+        let open_alone = vec![TopicFilter::new("open.#").unwrap()];
+        let mut rule = AclRule::deny_all();
+        (rule.publish, rule.subscribe) = (open_alone.clone(), open_alone);
+        let broker = broker_with(&path, Acl::default().with("guest*", rule)).await;
+        let config = busrt::ipc::Config::new(path.to_str().unwrap(), "guest");
+        let mut guest = busrt::ipc::Client::connect(&config).await.unwrap();
+        for prefix in ["eb", "eb-a1", "eb-b"] {
+            for (topic, may) in [("open/x", true), ("secret", false)] {
+                let name = format!("{prefix}/{topic}");
+                let sent = guest.publish(&name, b"x"[..].into(), busrt::QoS::Processed);
+                let answer = sent.await.unwrap().unwrap().await.unwrap();
+                assert_eq!(answer.is_ok(), may, "publish on {name}");
+            }
+            for (pattern, may) in [("open/#", true), ("#", false), ("+/x", false)] {
+                let pattern = format!("{prefix}/{pattern}");
+                let sent = guest.subscribe(&pattern, busrt::QoS::Processed);
+                let answer = sent.await.unwrap().unwrap().await.unwrap();
+                assert_eq!(answer.is_ok(), may, "subscribe to {pattern}");
+            }
+        }
+        drop(guest);
         broker.stop().await;
     });
 }

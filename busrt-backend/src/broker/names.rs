@@ -9,10 +9,10 @@ use std::slice::Split;
 use eventbus_trait::{MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_TOPIC_BYTES};
 
 use crate::options::is_name;
-use crate::topics::PREFIX;
+use crate::topics::{LONGEST_PREFIX, split};
 
 /// Longest topic or pattern on the broker.
-pub(super) const MAX_TOPIC: usize = PREFIX.len() + MAX_TOPIC_BYTES;
+pub(super) const MAX_TOPIC: usize = LONGEST_PREFIX + MAX_TOPIC_BYTES;
 /// Longest client name.
 pub(super) const MAX_TARGET: usize = 64;
 /// The name under which busrt itself would answer.
@@ -62,8 +62,15 @@ fn look<'a>(name: &'a [u8], valid: impl FnOnce(Split<'a, u8, fn(&u8) -> bool>) -
     }
     let slash: fn(&u8) -> bool = |byte| *byte == b'/';
     let segments = |name: &'a [u8]| name.split(slash);
-    match name.strip_prefix(PREFIX.as_bytes()) {
-        Some(rest) if segments(rest).count() <= MAX_SEGMENTS && valid(segments(rest)) => Name::Ours,
+    let rest = str::from_utf8(name).ok().and_then(split);
+    match rest.map(|(_, rest)| rest.as_bytes()) {
+        Some(rest)
+            if rest.len() <= MAX_TOPIC_BYTES
+                && segments(rest).count() <= MAX_SEGMENTS
+                && valid(segments(rest)) =>
+        {
+            Name::Ours
+        }
         Some(_) => Name::Invalid,
         None => {
             let printable = name.iter().all(|byte| (b' '..=b'~').contains(byte));
@@ -96,9 +103,16 @@ mod tests {
     #[test]
     fn what_is_ours_is_what_the_topics_of_the_bus_translate_to() {
         let deep = |segments: usize| format!("eb/{}", vec!["a"; segments].join("/"));
+        let long = |bytes: usize, prefix: &str| {
+            let segments = ("a".repeat(63) + "/").repeat(bytes.div_ceil(64));
+            format!("{prefix}{}a", &segments[segments.len() - bytes + 1..])
+        };
         for (name, expected) in [
             ("eb/a", Name::Ours),
             ("eb/events/process/new", Name::Ours),
+            ("eb-a1/events/new", Name::Ours),
+            ("eb-a1/", Name::Invalid),
+            ("eb-a_1/a", Name::Foreign),
             ("eb-ping", Name::SignOfLife),
             ("plant/temperature", Name::Foreign),
             (".broker/info", Name::Foreign),
@@ -110,6 +124,10 @@ mod tests {
             ("eb/#", Name::Invalid),
             ("", Name::Invalid),
             ("plänt", Name::Invalid),
+            (&long(255, "eb/"), Name::Ours),
+            (&long(256, "eb/"), Name::Invalid),
+            (&long(255, "eb-0123456789abcdef/"), Name::Ours),
+            (&long(256, "eb-0123456789abcdef/"), Name::Invalid),
             (&deep(16), Name::Ours),
             (&deep(17), Name::Invalid),
             (&format!("eb/{}", "a".repeat(65)), Name::Invalid),
@@ -122,6 +140,8 @@ mod tests {
     fn wildcards_are_whole_segments_and_the_tail_is_last() {
         for (name, expected) in [
             ("eb/#", Name::Ours),
+            ("eb-a1/#", Name::Ours),
+            ("eb-+/#", Name::Foreign),
             ("eb/+", Name::Ours),
             ("eb/a/+/b/#", Name::Ours),
             ("eb/#/a", Name::Invalid),

@@ -76,8 +76,8 @@ impl Rights {
         };
         str::from_utf8(pattern)
             .ok()
-            .and_then(|text| text.strip_prefix(topics::PREFIX))
-            .and_then(|text| TopicFilter::new(text.replace('/', ".")).ok())
+            .and_then(topics::split)
+            .and_then(|(_, text)| TopicFilter::new(text.replace('/', ".")).ok())
             .is_some_and(|filter| covers(rule, &filter))
     }
 

@@ -73,7 +73,7 @@ impl Node {
                 }
                 topics
                     .entry(name.to_owned())
-                    .or_insert(topics::from_broker(name))
+                    .or_insert_with(|| self.topic_of(name))
                     .clone()
             }
         };
@@ -93,6 +93,13 @@ impl Node {
                 warn!(%topic, sender, %reason, "unreadable frame");
             }
         }
+    }
+
+    /// The topic of a broker's name, if it is one of our bus.
+    fn topic_of(&self, name: &str) -> Option<Topic> {
+        let (namespace, _) = topics::split(name)?;
+        let ours = namespace == namespace::of(&self.name);
+        ours.then(|| topics::from_broker(name))?
     }
 
     fn on_events(&self, sender: &str, topic: &Topic, frame: EventFrame) {
@@ -152,11 +159,8 @@ impl Node {
     }
 
     /// An event of a client that knows nothing of sessions: no link, no credit, so a subscription
-    /// that has no room drops it. It is on the bus without a namespace.
+    /// that has no room drops it.
     fn on_foreign(&self, topic: &Topic, payload: Bytes) {
-        if namespace::of(&self.name).is_some() {
-            return;
-        }
         let inboxes: Vec<_> = {
             let state = self.state.lock();
             let taking = state.subscriptions.values().filter(|s| s.takes(topic));

@@ -19,6 +19,7 @@ use super::command::{Command, NotSubscribed};
 use super::inbox::{Inbox, InboxSource};
 use super::link::{MAX_WINDOW, MAX_WINDOW_BYTES};
 use super::node::{Gone, Node, State, names};
+use crate::namespace;
 use crate::topics;
 use crate::wire::{Control, Refusal, SubscriptionInfo};
 
@@ -213,7 +214,7 @@ impl Node {
         let (reply, confirmed) = oneshot::channel();
         let command = Command::Subscribe {
             id,
-            patterns: patterns(subscribe.filters()),
+            patterns: patterns(subscribe.filters(), namespace::of(&self.name)),
             reply,
         };
         let started = Instant::now();
@@ -498,7 +499,8 @@ fn filters(subscribe: &Subscribe) -> String {
     all.join(", ")
 }
 
-fn patterns(filters: &[TopicFilter]) -> Vec<String> {
+fn patterns(filters: &[TopicFilter], namespace: Option<&str>) -> Vec<String> {
     let all: BTreeSet<String> = filters.iter().flat_map(topics::patterns).collect();
-    all.into_iter().collect()
+    let within = |pattern: String| topics::within(&pattern, namespace).into_owned();
+    all.into_iter().map(within).collect()
 }

@@ -18,6 +18,8 @@ use super::link::Link;
 use super::node::Node;
 use super::outbox::{Run, Taken};
 use super::sending::{self, Wire};
+use crate::namespace;
+use crate::topics;
 use crate::transport::Client;
 use crate::wire::{AckEntry, Control, FrameWriter, LinkEntry, MAX_COUNT, begin_resend};
 
@@ -28,12 +30,15 @@ pub(crate) struct Writer {
     pub(crate) node: Arc<Node>,
     pub(crate) client: Client,
     in_process: bool,
+    namespace: Option<String>,
 }
 
 impl Writer {
     pub(crate) fn new(node: Arc<Node>, client: Client) -> Self {
+        let namespace = namespace::of(&node.name).map(str::to_owned);
         Self {
             node,
+            namespace,
             // Only a client over a socket can tell whether it is connected.
             in_process: client.get_connected_beacon().is_none(),
             client,
@@ -146,9 +151,9 @@ impl Wire for Writer {
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Error> {
         let hint = usize::try_from(run.cost).unwrap_or_default();
         let frame = self.frame_of(Vec::new(), links, run, 0, hint);
-        let topic = &run.route.broker_topic;
+        let topic = topics::within(&run.route.broker_topic, self.namespace.as_deref());
         self.client
-            .publish(topic, frame.into(), QoS::Realtime)
+            .publish(&topic, frame.into(), QoS::Realtime)
             .await?;
         Ok(())
     }

@@ -113,7 +113,7 @@ fn a_running_broker_is_tested_beside_what_others_do_there() {
     let application = place.start(
         &format!(
             "shadow --primary {unix} --candidate crossbeam --source synthetic --rate 2000 \
-             --duration 4s --topics 3 --json"
+             --events 8000 --topics 3 --json"
         ),
         &[("EVENTBUS_BROKER__MODE", "external")],
     );
