@@ -21,6 +21,8 @@ use super::doors::{At, CLOCK, Door, Files, LOCAL, beside, private_directory, sec
 /// Short, so that what lasts longer does not last long.
 const KEEPALIVE: Duration = Duration::from_millis(500);
 const NO_CLOCK: &str = "the processes have no clock that could be turned";
+/// So long that nobody is taken for silent who is only busy: where none is to be.
+const CALM: Duration = Duration::from_secs(5);
 /// How long another process may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,6 +66,7 @@ struct Faulty {
 impl Faulty {
     async fn start(kind: Kind, limits: Limits, by_a_clock: bool) -> Result<Self, String> {
         let directory = private_directory()?;
+        let keepalive = if by_a_clock { CALM } else { KEEPALIVE };
         let clock = by_a_clock.then(|| Clock::new(directory.path()));
         let clock = clock.map(|clock| clock.ok_or(NO_CLOCK)).transpose()?;
         if let Some(clock) = &clock {
@@ -82,7 +85,7 @@ impl Faulty {
             Ok::<_, String>(Door {
                 clock: clock.clone(),
                 at,
-                keepalive: KEEPALIVE,
+                keepalive,
             })
         };
         let broker = match (kind, &place) {
@@ -221,7 +224,7 @@ impl FaultRig for Faulty {
     }
 
     fn keepalive(&self) -> Duration {
-        KEEPALIVE
+        self.direct.keepalive
     }
 
     async fn start_peer(&self, part: Part) -> Result<Box<dyn Peer>, String> {

@@ -25,6 +25,8 @@ pub enum Lasts {
     Moment,
     /// Longer than a broker puts up with a silent client.
     LongerThanKeepalive,
+    /// For this time.
+    For(Duration),
 }
 
 impl Faulty {
@@ -153,9 +155,13 @@ impl Faulty {
             let struck = tokio::time::timeout(self.stage.patience() / 2, striking).await;
             let never = |_| Unmet::unexercised(format_args!("{fault:?} never struck"));
             struck.map_err(never)?;
-            if lasts == Lasts::LongerThanKeepalive {
+            let time = match lasts {
+                Lasts::Moment => None,
+                Lasts::LongerThanKeepalive => Some(self.keepalive() * 2),
+                Lasts::For(time) => Some(time),
+            };
+            if let Some(time) = time {
                 // The fault itself: nothing is concluded from the time having passed.
-                let time = self.keepalive() * 2;
                 let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
             }
             self.heal().await?;

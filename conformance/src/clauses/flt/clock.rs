@@ -15,6 +15,9 @@ use crate::verdict::{Checked, ensure_eq};
 /// The other process's subscription.
 const ELSEWHERE: &str = "elsewhere";
 
+/// How long the clock is off: longer than it takes until the next sign of life.
+const OFF: Duration = Duration::from_secs(2);
+
 /// FLT-007: the wall clock of the broker and of another process jumps ahead and back again, and
 /// behind and back again. Nothing is lost, and nobody is given up or has to connect again.
 pub(crate) async fn flt_007_clocks_jump(context: Context) -> Checked {
@@ -30,7 +33,7 @@ pub(crate) async fn flt_007_clocks_jump(context: Context) -> Checked {
     let mut elsewhere = faulty.start_peer(Part::Subscriber { name }).await?;
     for hours in [1, -1] {
         let jump = Fault::ClockJump { hours };
-        let lasts = Lasts::LongerThanKeepalive;
+        let lasts = Lasts::For(OFF);
         let through = faulty.publish_through(jump, lasts, &authors, &mut readers);
         match select(pin!(through), pin!(listen(stage, &mut elsewhere, u64::MAX))).await {
             Either::Left((through, _)) => through?,
