@@ -9,27 +9,25 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::vec;
-
-use async_trait::async_trait;
-use eventbus_trait::{
-    Event, EventSource, Item, Overflow, Signal, SubscriptionCounters, TryRecvError, count, fate,
-};
-use parking_lot::Mutex;
 
 use super::acks::InLink;
 use super::node::Node;
 use super::outbox::event_cost;
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Signal};
+use async_trait::async_trait;
+use eventbus_trait::{
+    Event, EventSource, Item, Overflow, SubscriptionCounters, TryRecvError, count, fate,
+};
 
 /// Events that arrived together on one link.
-struct Chunk {
+pub(super) struct Chunk {
     /// `None` for events of foreign clients, which have no link.
     link: Option<Arc<InLink>>,
-    events: vec::IntoIter<Event>,
+    pub(super) events: vec::IntoIter<Event>,
     /// Events dropped at this place, before the chunk's first.
-    lagged: u64,
+    pub(super) lagged: u64,
 }
 
 /// Events that were dropped, as far as the log wants them.
@@ -60,7 +58,7 @@ pub(crate) struct Inbox {
     name: Arc<str>,
     state: Mutex<State>,
     signal: Signal,
-    queued: AtomicU64,
+    pub(super) queued: AtomicU64,
     capacity: u64,
     overflow: Overflow,
     /// Links whose windows are narrower than they should be, for want of room.
@@ -253,7 +251,7 @@ impl Inbox {
     }
 
     /// Takes the next chunk, or one event of it where events may be dropped.
-    fn take(&self) -> Result<Chunk, TryRecvError> {
+    pub(super) fn take(&self) -> Result<Chunk, TryRecvError> {
         let mut state = self.state.lock();
         let one_by_one = self.overflow != Overflow::Wait;
         let Some(mut chunk) = state.chunks.pop_front() else {
@@ -383,60 +381,5 @@ impl Drop for InboxSource {
             self.let_go();
             self.node.end_subscription(self.id);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events(range: std::ops::Range<u32>) -> Vec<Event> {
-        range
-            .map(|n| Event::new("a", n.to_string().into_bytes()).unwrap())
-            .collect()
-    }
-
-    fn read(inbox: &Inbox) -> Vec<String> {
-        let mut out = Vec::new();
-        while let Ok(chunk) = inbox.take() {
-            if chunk.lagged > 0 {
-                out.push(format!("lagged {}", chunk.lagged));
-            }
-            for event in chunk.events {
-                inbox.queued.fetch_sub(1, Ordering::Relaxed);
-                out.push(String::from_utf8(event.bytes().unwrap().to_vec()).unwrap());
-            }
-        }
-        out
-    }
-
-    fn conserved(inbox: &Inbox, delivered: u64) {
-        inbox.counters.delivered.store(delivered, Ordering::Relaxed);
-        let stats = inbox.counters.snapshot("s", inbox.queued());
-        assert!(stats.is_conserved(), "{stats:?}");
-    }
-
-    #[test]
-    fn drop_oldest_tells_the_loss_where_it_is() {
-        let inbox = Inbox::new("s".into(), 3, Overflow::DropOldest);
-        inbox.push(None, events(0..2), 0);
-        inbox.push(None, events(2..5), 0);
-        conserved(&inbox, 0);
-        assert_eq!(read(&inbox), ["lagged 2", "2", "3", "4"]);
-        inbox.push(None, events(0..10), 0);
-        assert_eq!(read(&inbox), ["lagged 7", "7", "8", "9"]);
-        conserved(&inbox, 6);
-    }
-
-    #[test]
-    fn drop_newest_tells_the_loss_after_what_was_kept() {
-        let inbox = Inbox::new("s".into(), 3, Overflow::DropNewest);
-        inbox.push(None, events(0..2), 0);
-        inbox.push(None, events(2..5), 0);
-        conserved(&inbox, 0);
-        assert_eq!(read(&inbox), ["0", "1", "2", "lagged 2"]);
-        inbox.push(None, events(5..6), 4);
-        assert_eq!(read(&inbox), ["lagged 4", "5"]);
-        conserved(&inbox, 4);
     }
 }

@@ -20,6 +20,7 @@ mod credit;
 mod crossbeam;
 mod drain;
 mod explore;
+mod inbox;
 mod line;
 mod mirror;
 mod notify;

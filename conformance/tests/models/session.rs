@@ -4,8 +4,33 @@
 
 pub(crate) use crate::sync;
 
+pub(crate) mod node {
+    //! What an inbox asks of its node.
+
+    use std::time::Duration;
+
+    use eventbus_trait::Limits;
+
+    use super::acks::AckBook;
+    use super::outbox::Outbox;
+
+    pub(crate) struct Node {
+        pub(crate) acks: AckBook,
+        pub(crate) outbox: Outbox,
+        pub(crate) limits: Limits,
+    }
+
+    impl Node {
+        pub(crate) fn end_subscription(&self, _: u64) {}
+
+        pub(crate) async fn end_subscription_everywhere(&self, _: u64, _: Duration) {}
+    }
+}
+
 #[path = "../../../busrt-backend/src/session/acks.rs"]
 pub(crate) mod acks;
+#[path = "../../../busrt-backend/src/session/inbox.rs"]
+pub(crate) mod inbox;
 #[path = "../../../busrt-backend/src/session/kept.rs"]
 pub(crate) mod kept;
 #[path = "../../../busrt-backend/src/session/link.rs"]
