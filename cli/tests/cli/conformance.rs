@@ -118,7 +118,7 @@ fn a_running_broker_is_tested_beside_what_others_do_there() {
         &[("EVENTBUS_BROKER__MODE", "external")],
     );
     let tls = "--ca certs/ca.pem --cert certs/prober.pem --key certs/prober.key";
-    for at in [format!("{unix}"), format!("{tcp} {tls}")] {
+    for at in [unix.clone(), format!("{tcp} {tls}")] {
         let words = format!(
             "conformance --at {at} --clause TOP --clause DEL --clause SUB --clause LIF-006 \
              --clause FLT-001 --json"

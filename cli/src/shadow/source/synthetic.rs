@@ -77,7 +77,12 @@ struct Publisher {
 impl Publisher {
     async fn run(mut self) -> Result<(), Failure> {
         while !self.feed.is_over() {
-            let claimed = self.feed.claim(self.pace.due(usize::MAX).await);
+            let due = self.pace.due(usize::MAX).await;
+            if due == 0 {
+                // Nothing is owed yet, which is not the end.
+                continue;
+            }
+            let claimed = self.feed.claim(due);
             if claimed == 0 {
                 break;
             }
