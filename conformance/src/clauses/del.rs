@@ -40,7 +40,7 @@ pub(crate) async fn del_001_reaches_every_subscription(context: Context) -> Chec
         "other",
     ];
     stage
-        .while_reading(&mut readers, publish_all(&authors, &topics, 600))
+        .while_reading(&mut readers, publish_all(&authors, &topics, 400))
         .await?;
     // Many more than wait in any queue unasked: what has no room must be refused.
     let topic = Topic::new(topics[0])?;

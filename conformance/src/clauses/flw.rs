@@ -178,7 +178,7 @@ pub(crate) async fn flw_002_losses_are_told_in_band(context: Context) -> Checked
 /// FLW-004: neither a publisher that waits for room nor a receiver that waits for an event is
 /// left asleep, on an executor or on a plain thread.
 pub(crate) async fn flw_004_no_lost_wake_up(context: Context) -> Checked {
-    const EVENTS: usize = 1500;
+    const EVENTS: usize = 1000;
     // A publisher that is not woken is seen as refused, long after any healthy one has gone on.
     let limits = Limits {
         publish_deadline: context.patience() / 2,

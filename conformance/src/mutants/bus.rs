@@ -1,21 +1,28 @@
 //! The mutant's own operations: what goes wrong in the handle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    SubscriptionCounters, Topic, TryPublishError,
+    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, SubscriptionCounters, Topic, TryPublishError,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::{NoSubscriber, with_default};
 
+use super::Defect;
+use super::request::altered;
+use super::shared::{Leaks, Shared, To};
 use super::source::MutantSource;
-use super::{Defect, Shared};
 use crate::history::mark_of;
+
+/// How long a mutant waits that should not have waited.
+const TOO_LONG: Duration = Duration::from_millis(50);
 
 /// A bus with a defect.
 #[derive(Debug)]
@@ -44,29 +51,22 @@ impl MutantBus {
     /// Wraps `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn EventBus>, defect: Defect) -> Arc<Self> {
-        let shared = Shared {
-            defect,
-            seen: AtomicU64::new(0),
-            injected: AtomicU64::new(0),
-        };
-        Self::with(inner, Arc::new(shared))
+        Self::with(inner, &Shared::new(defect, Arc::<Leaks>::default()))
     }
 
     /// How many deliveries were tampered with, by all handles.
     #[must_use]
     pub fn injected(&self) -> u64 {
-        self.core.shared.injected.load(Ordering::SeqCst)
+        self.core.shared.count_injected()
     }
 
-    fn with(inner: Arc<dyn EventBus>, shared: Arc<Shared>) -> Arc<Self> {
-        if shared.defect == Defect::LeaksTask {
-            tokio::spawn(std::future::pending::<()>());
-        }
-        let closed = AtomicBool::new(false);
+    pub(super) fn with(inner: Arc<dyn EventBus>, shared: &Arc<Shared>) -> Arc<Self> {
+        shared.leak();
+        shared.born(&inner);
         let core = Core {
             inner,
-            shared,
-            closed,
+            shared: Arc::clone(shared),
+            closed: AtomicBool::new(false),
             one_by_one: tokio::sync::Mutex::default(),
             under_way: tokio::sync::RwLock::default(),
             receiving: Mutex::default(),
@@ -108,6 +108,11 @@ impl Core {
         self.shared.defect
     }
 
+    /// Whether this is the handle that is hurt by faults.
+    pub(super) fn is_hurt(&self) -> bool {
+        self.shared.is_hurt(Some(self.inner.publisher_id()))
+    }
+
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
         self.hoard(&event);
         match self.defect() {
@@ -117,7 +122,6 @@ impl Core {
             Defect::Panics => std::panic::resume_unwind(Box::new("a mutant's own panic")),
             _ => {}
         }
-        let again = (self.defect() == Defect::RepeatsCancelled).then(|| event.clone());
         let _turn = match self.defect() {
             Defect::HoldsUpEverybody => Some(self.one_by_one.lock().await),
             _ => None,
@@ -126,22 +130,46 @@ impl Core {
             Defect::QueuesControl => Some(self.under_way.read().await),
             _ => None,
         };
+        let repeat = (self.defect() == Defect::RepeatsCancelled).then(|| event.clone());
         let repeat = Repeat {
-            bus: &self.inner,
-            event: again,
+            shared: &self.shared,
+            event: repeat.filter(|event| mark_of(event).is_some()),
         };
-        let event = self.wait_always(event);
-        let publishing = self.inner.publish(event);
-        let result = match self.defect() {
-            Defect::KeepsSilent => publishing.with_subscriber(NoSubscriber::default()).await,
-            _ => publishing.await,
-        };
+        let result = self.publish_inside(event).await;
         repeat.forget();
         match result {
             Ok(receipt) => Ok(self.overstate(receipt)),
             Err(refused) if self.swallows(refused.reason()) => Ok(Receipt::ready(0)),
-            Err(refused) => Err(refused),
+            Err(refused) => {
+                self.smuggle(&refused);
+                Err(refused)
+            }
         }
+    }
+
+    async fn publish_inside(&self, event: Event) -> Result<Receipt, Refused> {
+        if mark_of(&event).is_some() {
+            self.shared.published();
+        }
+        let waits = self.defect() == Defect::WaitsAlways && mark_of(&event).is_some();
+        if !waits || event.get_delivery() != Delivery::AtMostOnce {
+            let publishing = self.inner.publish(event);
+            return match self.defect() {
+                Defect::KeepsSilent => publishing.with_subscriber(NoSubscriber::default()).await,
+                _ => publishing.await,
+            };
+        }
+        let (began, back) = (Instant::now(), event.clone());
+        let waiting = self.inner.publish(event.delivery(Delivery::AtLeastOnce));
+        let waited = tokio::time::timeout(TOO_LONG, waiting).await;
+        waited.unwrap_or_else(|_| {
+            let (subscription, waited) = (String::new(), began.elapsed());
+            let reason = PublishError::Backpressure {
+                subscription,
+                waited,
+            };
+            Err(Refused::new(back, reason))
+        })
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
@@ -153,12 +181,17 @@ impl Core {
                 return Err(Refused::new(event, TryPublishError::Full { subscription }));
             }
             Defect::Panics => std::panic::resume_unwind(Box::new("a mutant's own panic")),
+            Defect::NeedsARuntime if tokio::runtime::Handle::try_current().is_err() => {
+                let reason = "this thread has no runtime".to_owned();
+                let reason = PublishError::Disconnected { reason };
+                return Err(Refused::new(event, reason.into()));
+            }
+            Defect::Deadlocks => drop(self.receiving.lock()),
             _ => {}
         }
-        if self.defect() == Defect::Deadlocks {
-            drop(self.receiving.lock());
+        if mark_of(&event).is_some() {
+            self.shared.published();
         }
-        let event = self.wait_always(event);
         let tried = match self.defect() {
             Defect::KeepsSilent => {
                 with_default(NoSubscriber::default(), || self.inner.try_publish(event))
@@ -169,19 +202,6 @@ impl Core {
             Ok(receipt) => Ok(self.overstate(receipt)),
             Err(refused) => match refused.reason() {
                 TryPublishError::Publish(reason) if self.swallows(reason) => Ok(Receipt::ready(0)),
-                TryPublishError::Full { .. } if self.defect() == Defect::DeliversRefused => {
-                    let (inner, event) = (Arc::clone(&self.inner), refused.event().clone());
-                    tokio::spawn(async move {
-                        let mut event = event;
-                        while let Err(back) = inner.publish(event).await {
-                            if *back.reason() == PublishError::Closed {
-                                break;
-                            }
-                            event = back.into_event();
-                        }
-                    });
-                    Err(refused)
-                }
                 _ => Err(refused),
             },
         }
@@ -201,15 +221,29 @@ impl Core {
     }
 
     fn swallows(&self, reason: &PublishError) -> bool {
+        use PublishError::{Backpressure, Closed, Denied, TooLarge};
         matches!(
             (self.defect(), reason),
-            (Defect::SwallowsLarge, PublishError::TooLarge { .. })
-                | (
-                    Defect::SwallowsBackpressure,
-                    PublishError::Backpressure { .. }
-                )
-                | (Defect::NeverCloses, PublishError::Closed)
+            (Defect::SwallowsLarge, TooLarge { .. })
+                | (Defect::SwallowsBackpressure, Backpressure { .. })
+                | (Defect::NeverCloses, Closed)
+                | (Defect::DeniesSilently, Denied { .. })
         )
+    }
+
+    /// Has an event that found no room delivered all the same.
+    fn smuggle(&self, refused: &Refused) {
+        let PublishError::Backpressure { subscription, .. } = refused.reason() else {
+            return;
+        };
+        let to = match self.defect() {
+            Defect::DeliversRefused => To::Only(subscription.clone()),
+            Defect::EntersSome => To::AllBut(subscription.clone()),
+            _ => return,
+        };
+        if mark_of(refused.event()).is_some() {
+            self.shared.smuggle(refused.event().clone(), to);
+        }
     }
 
     fn overstate(&self, receipt: Receipt) -> Receipt {
@@ -218,18 +252,11 @@ impl Core {
             _ => receipt,
         }
     }
-
-    fn wait_always(&self, event: Event) -> Event {
-        if self.defect() == Defect::WaitsAlways && mark_of(&event).is_some() {
-            return event.delivery(Delivery::AtLeastOnce);
-        }
-        event
-    }
 }
 
-/// Publishes an event twice when it is dropped before it was told to forget it.
+/// Has an event delivered twice when its publish is dropped before it was told to forget it.
 struct Repeat<'a> {
-    bus: &'a Arc<dyn EventBus>,
+    shared: &'a Shared,
     event: Option<Event>,
 }
 
@@ -242,11 +269,8 @@ impl Repeat<'_> {
 impl Drop for Repeat<'_> {
     fn drop(&mut self) {
         if let Some(event) = self.event.take() {
-            let bus = Arc::clone(self.bus);
-            tokio::spawn(async move {
-                let _ = bus.publish(event.clone()).await;
-                bus.publish(event).await
-            });
+            self.shared.smuggle(event.clone(), To::All);
+            self.shared.smuggle(event, To::All);
         }
     }
 }
@@ -284,7 +308,12 @@ impl EventBus for MutantBus {
                 }
                 Ok(Receipt::ready(0))
             }
-            _ => self.core.inner.publish_batch(events).await,
+            _ => {
+                for _ in events.iter().filter(|event| mark_of(event).is_some()) {
+                    self.core.shared.published();
+                }
+                self.core.inner.publish_batch(events).await
+            }
         }
     }
 
@@ -294,18 +323,20 @@ impl EventBus for MutantBus {
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
         self.core.after_publishes().await;
-        let wanted = match self.core.defect() {
-            Defect::IgnoresGates => subscribe.ungated(),
-            _ => subscribe.clone(),
-        };
+        let shared = &self.core.shared;
+        let flowing = shared.count_published() > 0;
+        let wanted = altered(&subscribe, shared.defect);
         let (inner, beside) = self.subscribe_inside(&wanted).await?;
-        let name = match (self.core.defect(), subscribe.name()) {
+        let name: Arc<str> = match (shared.defect, subscribe.name()) {
             (Defect::SharesNames, Some(asked)) => asked.into(),
             _ => inner.name().into(),
         };
         let counters = Arc::new(SubscriptionCounters::default());
         let core = Arc::clone(&self.core);
-        let source = MutantSource::new(core, inner, &subscribe, Arc::clone(&counters), beside);
+        let source = MutantSource::new(core, inner, &subscribe, Arc::clone(&counters))
+            .named(&name)
+            .in_a_flow(flowing)
+            .beside(beside);
         Ok(Subscription::new(
             name,
             &subscribe.ungated(),
@@ -317,7 +348,7 @@ impl EventBus for MutantBus {
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
         self.core.after_publishes().await;
         let inner = match (self.core.inner.connect(name).await, self.core.defect()) {
-            (Err(ConnectError::NameInUse { .. }), Defect::SharesNames) => {
+            (Err(ConnectError::NameInUse { .. }), Defect::SharesClientNames) => {
                 self.core.inner.connect(None).await?
             }
             (Err(ConnectError::BadName { .. }), Defect::TakesAnyName) => {
@@ -325,21 +356,39 @@ impl EventBus for MutantBus {
             }
             (connected, _) => connected?,
         };
-        Ok(Self::with(inner, Arc::clone(&self.core.shared)))
+        Ok(Self::with(inner, &self.core.shared))
     }
 
     fn stats(&self) -> Stats {
         let mut stats = self.core.inner.stats();
-        if self.core.defect() == Defect::Overcounts && stats.published > 0 {
-            stats.published += 1;
+        match self.core.defect() {
+            Defect::Overcounts if stats.published > 0 => stats.published += 1,
+            Defect::CountsNoRefusals => stats.refused = 0,
+            Defect::CountsResendsTwice => stats.resends *= 2,
+            Defect::ForgetsFamilies => stats.families.clear(),
+            _ => {}
         }
         stats
     }
 
+    fn state(&self) -> watch::Receiver<BusState> {
+        match self.core.defect() {
+            Defect::NeverNotices => watch::channel(BusState::Connected).1,
+            _ => self.core.inner.state(),
+        }
+    }
+
     async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.core.after_publishes().await;
-        if self.core.defect() == Defect::ForgetsAtShutdown {
-            self.core.closed.store(true, Ordering::SeqCst);
+        match self.core.defect() {
+            Defect::ForgetsAtShutdown => self.core.closed.store(true, Ordering::SeqCst),
+            Defect::ClosesOthers => {
+                let others = std::mem::take(&mut *self.core.shared.handles.lock());
+                for other in others.iter().filter_map(std::sync::Weak::upgrade) {
+                    other.shutdown().await?;
+                }
+            }
+            _ => {}
         }
         self.core.inner.shutdown().await
     }

@@ -1,13 +1,18 @@
-//! A phase that can be hurt, and whose buses have a defect besides. Other processes have none.
+//! A phase that can be hurt, and that has a defect: in its buses, or in how it stands the faults.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
+use parking_lot::Mutex;
 
+use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
 use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
+use crate::history::Op;
 use crate::peer::Part;
 
 #[async_trait]
@@ -33,33 +38,101 @@ impl FaultHarness for MutantHarness {
 
 impl MutantHarness {
     fn hurt(&self, inner: Box<dyn FaultRig>) -> Box<dyn FaultRig> {
-        let bus = MutantBus::new(inner.bus(), self.defect);
-        let defect = self.defect;
-        Box::new(MutantFaultRig { inner, bus, defect })
+        let shared = self.shared();
+        shared.hurts(inner.bus().publisher_id());
+        let bus = MutantBus::with(inner.bus(), &shared);
+        let dead = Mutex::default();
+        Box::new(MutantFaultRig {
+            inner,
+            bus,
+            shared,
+            dead,
+            began: Instant::now(),
+            lived: AtomicBool::new(false),
+            last: Mutex::default(),
+        })
     }
 }
 
 struct MutantFaultRig {
     inner: Box<dyn FaultRig>,
     bus: Arc<MutantBus>,
-    defect: Defect,
+    shared: Arc<Shared>,
+    /// Names of clients in other processes.
+    dead: Mutex<Vec<String>>,
+    began: Instant,
+    /// Whether there was a subscriber in another process.
+    lived: AtomicBool,
+    /// The last fault.
+    last: Mutex<Option<Fault>>,
 }
 
+#[async_trait]
 impl Rig for MutantFaultRig {
     fn bus(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
+    }
+
+    async fn quiesce(&self) {
+        self.inner.quiesce().await;
+    }
+
+    async fn judge(&self) -> Result<(), String> {
+        self.inner.judge().await
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.inner.paths()
     }
 }
 
 #[async_trait]
 impl FaultRig for MutantFaultRig {
     async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
-        let bus = self.inner.open(opening).await?;
-        Ok(MutantBus::new(bus, self.defect))
+        let last = *self.last.lock();
+        if self.shared.defect == Defect::StaysStarved && last == Some(Fault::NoDescriptors) {
+            return Err("no descriptors".to_owned());
+        }
+        let (named, waits) = (opening.name.clone(), opening.wait);
+        if named.is_some_and(|name| self.dead.lock().contains(&name)) {
+            return Err("the name is in use".to_owned());
+        }
+        let opening = match self.shared.defect {
+            Defect::NeverWaits => Opening {
+                wait: false,
+                ..opening
+            },
+            _ => opening,
+        };
+        let bus = match (self.inner.open(opening).await, self.shared.defect) {
+            (Ok(bus), _) => bus,
+            (Err(_), Defect::OpensToNothing) if !waits && last == Some(Fault::BrokerKilled) => {
+                self.inner.bus()
+            }
+            (Err(_), Defect::SaysNothingClear) => return Err("an error".to_owned()),
+            (Err(error), _) => return Err(error),
+        };
+        Ok(MutantBus::with(bus, &self.shared))
     }
 
     async fn strike(&self, fault: Fault) -> Result<(), String> {
-        self.inner.strike(fault).await
+        let sets_off = match self.shared.defect {
+            Defect::ForgetsSubscriptions => fault.breaks_the_connection(),
+            Defect::LosesAtRestart => fault == Fault::BrokerKilled,
+            Defect::RepeatsAfterReset => fault == Fault::Reset,
+            Defect::ReordersInPartition => {
+                matches!(fault, Fault::Partition | Fault::HalfPartition(_))
+            }
+            Defect::LosesByTheClock => matches!(fault, Fault::ClockJump { .. }),
+            Defect::CorruptsTorn => matches!(fault, Fault::Torn(_)),
+            _ => false,
+        };
+        self.inner.strike(fault).await?;
+        *self.last.lock() = Some(fault);
+        if sets_off {
+            self.shared.arm();
+        }
+        Ok(())
     }
 
     async fn heal(&self) -> Result<(), String> {
@@ -75,10 +148,75 @@ impl FaultRig for MutantFaultRig {
     }
 
     fn broker_cpu(&self) -> Option<Duration> {
-        self.inner.broker_cpu()
+        match self.shared.defect {
+            Defect::Spins => Some(self.began.elapsed()),
+            _ => self.inner.broker_cpu(),
+        }
     }
 
     async fn start_peer(&self, part: Part) -> Result<Box<dyn Peer>, String> {
-        self.inner.start_peer(part).await
+        let inner = self.inner.start_peer(part.clone()).await?;
+        if self.shared.defect == Defect::RemembersTheDead {
+            self.dead
+                .lock()
+                .extend(part.client_name().map(str::to_owned));
+        }
+        let shared = Arc::clone(&self.shared);
+        let subscribes = part.subscription().is_some();
+        let reborn = subscribes && self.lived.swap(true, Ordering::SeqCst);
+        Ok(Box::new(MutantPeer {
+            inner,
+            part,
+            shared,
+            heard: 0,
+            reborn,
+        }))
+    }
+}
+
+/// Another process, whose words are not always what it said.
+struct MutantPeer {
+    inner: Box<dyn Peer>,
+    part: Part,
+    shared: Arc<Shared>,
+    heard: u64,
+    /// Whether another subscriber was there before it.
+    reborn: bool,
+}
+
+/// How far behind what a publisher sends the event is that it never sends.
+const UNSENT: u64 = 1_000_000;
+
+impl Peer for MutantPeer {
+    fn kill(&mut self) {
+        self.inner.kill();
+        let subscribed = matches!(self.part, Part::Subscriber { .. });
+        if subscribed && self.shared.defect == Defect::HarmsNeighbours {
+            self.shared.arm();
+        }
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        let mut said = self.inner.said();
+        match self.shared.defect {
+            Defect::ConfirmsUnsent => {
+                let first = said.iter().find_map(|line| match line.parse() {
+                    Ok(Op::Invoke(publication)) => Some(publication),
+                    _ => None,
+                });
+                if let Some(mut unsent) = first.filter(|_| self.heard == 0) {
+                    self.heard += 1;
+                    unsent.mark.sequence += UNSENT;
+                    let accepted = Op::Accepted(unsent.mark);
+                    said.extend([Op::Invoke(unsent).to_string(), accepted.to_string()]);
+                }
+            }
+            Defect::MissesInSecondLife if self.reborn => said.retain(|_| {
+                self.heard += 1;
+                self.heard != super::EVERY
+            }),
+            _ => {}
+        }
+        said
     }
 }

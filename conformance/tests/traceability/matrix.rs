@@ -93,8 +93,8 @@ fn behind(text: &mut String) {
         let clause = clause.map_or("not built".to_owned(), |c| format!("`{}`", c.name));
         let mutants: BTreeSet<String> = MUTANTS
             .iter()
-            .filter(|(_, breaks)| *breaks == id)
-            .map(|(defect, _)| format!("`{defect:?}`"))
+            .filter(|mutant| mutant.breaks == id)
+            .map(|mutant| format!("`{:?}`", mutant.defect))
             .collect();
         let mutants = mutants.into_iter().collect::<Vec<_>>().join(" ");
         let _ = write!(text, "| {id} | {clause} | {mutants} |");

@@ -127,7 +127,10 @@ async fn tells_of_itself(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
 async fn subscribes(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
     let mut reader = stage.reader(bus, "control").await?;
     let author = stage.author(&stage.bus());
-    author.publish("control").await?;
+    let publishing = author.publish("control");
+    stage
+        .wait("a publish where there is room", publishing)
+        .await??;
     reader.expect().await?;
     reader.unsubscribe().await.map(|_| ())
 }

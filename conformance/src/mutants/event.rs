@@ -1,0 +1,68 @@
+//! Events that are not what was published.
+
+use eventbus_trait::{Event, Origin, Payload, PublisherId};
+
+use crate::history::{Mark, mark_of, payload};
+
+/// The author of a marked event.
+pub(super) fn author_of(event: &Event) -> Option<u32> {
+    mark_of(event).map(|mark| mark.author)
+}
+
+/// The handle that published an event.
+pub(super) fn publisher_of(event: &Event) -> Option<PublisherId> {
+    event.origin().map(|origin| origin.publisher)
+}
+
+/// With one byte more.
+pub(super) fn longer(event: &Event) -> Event {
+    let mut bytes = event.bytes().unwrap_or_default().to_vec();
+    bytes.push(0xee);
+    like(event, bytes)
+}
+
+/// With nothing from the first NUL on.
+pub(super) fn until_nul(event: &Event) -> Event {
+    let bytes = event.bytes().unwrap_or_default();
+    let until = bytes.iter().position(|byte| *byte == 0);
+    like(event, bytes[..until.unwrap_or(bytes.len())].to_vec())
+}
+
+/// Without headers and correlation.
+pub(super) fn bare(event: &Event) -> Event {
+    let bare = Event::on(event.topic().clone(), event.payload().clone());
+    stamped(bare.delivery(event.get_delivery()), event)
+}
+
+/// One that nobody has published.
+pub(super) fn invented(event: &Event, sequence: u64) -> Event {
+    let mark = Mark {
+        author: u32::MAX,
+        sequence,
+    };
+    like(event, payload(mark, 5)).given_origin(Origin {
+        publisher: PublisherId::random(),
+        epoch: 1,
+        sequence,
+    })
+}
+
+/// An event with another payload.
+fn like(event: &Event, bytes: Vec<u8>) -> Event {
+    let payload = Payload::new(bytes, event.payload().content_type().clone());
+    let mut copy = Event::on(event.topic().clone(), payload).delivery(event.get_delivery());
+    if let Some(headers) = event.get_headers() {
+        copy = copy.headers(headers.clone());
+    }
+    if let Some(correlation) = event.get_correlation() {
+        copy = copy.correlation(correlation.clone());
+    }
+    stamped(copy, event)
+}
+
+fn stamped(copy: Event, original: &Event) -> Event {
+    match original.origin() {
+        Some(origin) => copy.given_origin(*origin),
+        None => copy,
+    }
+}

@@ -1,0 +1,148 @@
+//! A bus with one thing changed: every operation goes to the bus inside unless the layer says
+//! otherwise.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventbus_trait::{
+    BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
+    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
+    Topic, TryPublishError,
+};
+use tokio::sync::watch;
+
+/// What a layer changes.
+#[async_trait]
+pub(super) trait Layered: Send + Sync + 'static {
+    /// The bus inside.
+    fn inner(&self) -> &Arc<dyn EventBus>;
+
+    /// The bus to subscribe on.
+    fn subscribes_on(&self) -> &Arc<dyn EventBus> {
+        self.inner()
+    }
+
+    /// What is done before an event is published; an error refuses it.
+    async fn before_publish(&self, event: &Event) -> Result<(), PublishError> {
+        self.before_try_publish(event)
+    }
+
+    /// The same where nothing can be waited for.
+    fn before_try_publish(&self, event: &Event) -> Result<(), PublishError> {
+        let _ = event;
+        Ok(())
+    }
+
+    /// What is done before a subscription is made; an error refuses it.
+    fn before_subscribe(&self, subscribe: &Subscribe) -> Result<(), SubscribeError> {
+        let _ = subscribe;
+        Ok(())
+    }
+
+    /// How the connection stands.
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.inner().state()
+    }
+
+    /// Counters as of now.
+    fn stats(&self) -> Stats {
+        self.inner().stats()
+    }
+
+    /// What is done once the handle is closed.
+    fn after_shutdown(&self) {}
+}
+
+/// A bus with a layer around it.
+pub(super) struct LayeredBus<L>(Arc<L>);
+
+impl<L: Layered> LayeredBus<L> {
+    pub(super) fn new(layer: L) -> Arc<dyn EventBus> {
+        Arc::new(Self(Arc::new(layer)))
+    }
+}
+
+impl<L: Layered> fmt::Debug for LayeredBus<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0.inner(), f)
+    }
+}
+
+#[async_trait]
+impl<L: Layered> EventBus for LayeredBus<L> {
+    fn backend(&self) -> &str {
+        self.0.inner().backend()
+    }
+
+    fn publisher_id(&self) -> PublisherId {
+        self.0.inner().publisher_id()
+    }
+
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        match self.0.before_publish(&event).await {
+            Ok(()) => self.0.inner().publish(event).await,
+            Err(reason) => Err(Refused::new(event, reason)),
+        }
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        match self.0.before_try_publish(&event) {
+            Ok(()) => self.0.inner().try_publish(event),
+            Err(reason) => Err(Refused::new(event, reason.into())),
+        }
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
+        for event in &events {
+            if let Err(reason) = self.0.before_publish(event).await {
+                let accepted = 0;
+                return Err(BatchRefused {
+                    accepted,
+                    events,
+                    reason,
+                });
+            }
+        }
+        self.0.inner().publish_batch(events).await
+    }
+
+    fn publisher(&self, topic: Topic) -> Publisher {
+        let bus = Self(Arc::clone(&self.0));
+        Publisher::new(topic, Arc::new(bus))
+    }
+
+    async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        self.0.before_subscribe(&subscribe)?;
+        self.0.subscribes_on().subscribe(subscribe).await
+    }
+
+    async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
+        self.0.inner().connect(name).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.0.state()
+    }
+
+    async fn shutdown(&self) -> Result<(), ShutdownError> {
+        let result = self.0.inner().shutdown().await;
+        self.0.after_shutdown();
+        result
+    }
+}
+
+#[async_trait]
+impl<L: Layered> PublishTopic for LayeredBus<L> {
+    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+        EventBus::publish(self, event).await
+    }
+
+    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+        EventBus::try_publish(self, event)
+    }
+}

@@ -1,0 +1,150 @@
+//! A shadow with a defect: the candidate reaches the application, or the comparison is wrong.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eventbus_trait::{Event, EventBus, Limits, Payload, PublishError};
+use futures_util::FutureExt;
+
+use super::layered::{Layered, LayeredBus};
+use super::{Defect, MutantHarness};
+use crate::harness::{Comparison, Rig, ShadowHarness, ShadowRig, Wrap};
+
+#[async_trait]
+impl ShadowHarness for MutantHarness {
+    async fn start_shadow(&self, limits: Limits, wrap: Wrap) -> Result<Box<dyn ShadowRig>, String> {
+        let Some(shadow) = self.inner.shadow() else {
+            return Err("the phase doubles nothing".to_owned());
+        };
+        let defect = self.defect;
+        if defect == Defect::ShowsCandidate {
+            let inner = shadow.start_shadow(limits, Box::new(|bus| bus)).await?;
+            let bus = wrap(inner.bus());
+            return Ok(Box::new(MutantShadowRig { inner, bus, defect }));
+        }
+        let place = Arc::new(OnceLock::new());
+        let candidate = Arc::clone(&place);
+        let wrap: Wrap = Box::new(move |bus| {
+            let wrapped = wrap(bus);
+            let _ = place.set(Arc::clone(&wrapped));
+            wrapped
+        });
+        let inner = shadow.start_shadow(limits, wrap).await?;
+        let bus = match (defect, candidate.get()) {
+            (
+                Defect::SpreadsPanics | Defect::SpreadsSlowness | Defect::SpreadsRefusals,
+                Some(candidate),
+            ) => LayeredBus::new(Exposed {
+                inner: inner.bus(),
+                candidate: Arc::clone(candidate),
+                defect,
+            }),
+            _ => inner.bus(),
+        };
+        Ok(Box::new(MutantShadowRig { inner, bus, defect }))
+    }
+}
+
+struct MutantShadowRig {
+    inner: Box<dyn ShadowRig>,
+    bus: Arc<dyn EventBus>,
+    defect: Defect,
+}
+
+#[async_trait]
+impl Rig for MutantShadowRig {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.bus)
+    }
+
+    async fn quiesce(&self) {
+        self.inner.quiesce().await;
+    }
+
+    async fn judge(&self) -> Result<(), String> {
+        self.inner.judge().await
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.inner.paths()
+    }
+}
+
+#[async_trait]
+impl ShadowRig for MutantShadowRig {
+    async fn compare(&self, patience: Duration) -> Comparison {
+        let mut seen = self.inner.compare(patience).await;
+        match self.defect {
+            Defect::BlindToMissing => overlook(&mut seen.missing, &mut seen.matched),
+            Defect::BlindToDifferences => overlook(&mut seen.differs, &mut seen.matched),
+            Defect::BlindToOrder => overlook(&mut seen.reordered, &mut seen.matched),
+            Defect::BlindToDuplicates => seen.duplicate = 0,
+            Defect::BlindToPhantoms => seen.phantom = 0,
+            Defect::CountsTwice => seen.duplicate *= 2,
+            Defect::Cries => {
+                seen.matched = seen.matched.saturating_sub(1);
+                seen.missing += 1;
+            }
+            Defect::LosesCount => seen.matched = seen.matched.saturating_sub(1),
+            Defect::Mislocates => {
+                for (topic, _) in &mut seen.places {
+                    topic.push_str(".elsewhere");
+                }
+            }
+            _ => {}
+        }
+        seen
+    }
+}
+
+/// Takes deliveries of one class for deliveries of another.
+fn overlook(class: &mut u64, taken_for: &mut u64) {
+    *taken_for += std::mem::take(class);
+}
+
+/// What the application has instead of the shadow's bus: the candidate stands before it.
+struct Exposed {
+    inner: Arc<dyn EventBus>,
+    candidate: Arc<dyn EventBus>,
+    defect: Defect,
+}
+
+impl Exposed {
+    /// Publishes on the candidate what nobody takes.
+    async fn ask_candidate(&self) -> Result<(), PublishError> {
+        let Ok(probe) = Event::new("mutant.probe", Payload::raw(Vec::new())) else {
+            return Ok(());
+        };
+        let asked = self.candidate.publish(probe).await;
+        asked.map(|_| ()).map_err(|refused| refused.into_parts().1)
+    }
+}
+
+#[async_trait]
+impl Layered for Exposed {
+    fn inner(&self) -> &Arc<dyn EventBus> {
+        &self.inner
+    }
+
+    async fn before_publish(&self, _: &Event) -> Result<(), PublishError> {
+        match self.defect {
+            Defect::SpreadsSlowness => {
+                // Whatever comes of it but time.
+                let _ = AssertUnwindSafe(self.ask_candidate()).catch_unwind().await;
+                Ok(())
+            }
+            Defect::SpreadsPanics => {
+                let _ = self.ask_candidate().now_or_never();
+                Ok(())
+            }
+            _ => {
+                let asking = AssertUnwindSafe(self.ask_candidate()).catch_unwind();
+                let refused = asking.now_or_never().and_then(Result::ok);
+                refused.unwrap_or(Ok(()))
+            }
+        }
+    }
+}

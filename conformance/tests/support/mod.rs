@@ -1,3 +1,0 @@
-//! What several tests of the suite itself share.
-
-pub(crate) mod pretend;
