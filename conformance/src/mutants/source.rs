@@ -24,6 +24,9 @@ use crate::stage::is_fence;
 /// How many times a receiver sleeps before it is not woken once.
 const SLEEPS: u64 = 300;
 
+/// How many events may come before one that is held: who counts events would wait for the last.
+const LONGEST: u64 = 16;
+
 pub(super) struct MutantSource {
     core: Arc<Core>,
     inner: Option<Subscription>,
@@ -36,6 +39,8 @@ pub(super) struct MutantSource {
     ready: VecDeque<Item>,
     /// Waits for the event that it changes places with, or for one that is none of the clause's.
     held: Option<Event>,
+    /// How many have gone before the event that is held.
+    passed: u64,
     /// Lost events that have not been told.
     untold: u64,
     /// Marked events that have come.
@@ -72,6 +77,7 @@ impl MutantSource {
             counters,
             ready: VecDeque::new(),
             held: None,
+            passed: 0,
             untold: 0,
             taken: 0,
             in_a_flow: false,
@@ -274,9 +280,10 @@ impl MutantSource {
     /// if none is held.
     fn swap(&mut self, event: Event) {
         let Some(held) = self.held.take() else {
-            self.held = Some(event);
+            (self.held, self.passed) = (Some(event), 0);
             return;
         };
+        self.passed += 1;
         let same_author = author_of(&held) == author_of(&event);
         let same_topic = held.topic() == event.topic();
         let (fits, in_vain) = match self.defect() {
@@ -287,7 +294,7 @@ impl MutantSource {
         if fits {
             self.core.shared.injected();
             self.both(event, held);
-        } else if in_vain {
+        } else if in_vain || self.passed == LONGEST {
             self.both(held, event);
         } else {
             self.ready.push_back(Item::Event(event));
