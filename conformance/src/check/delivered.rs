@@ -14,7 +14,8 @@ pub(super) fn lost(history: &History) -> Findings {
     for stream in view
         .streams
         .iter()
-        .filter(|s| !s.interest.lossy && !s.ended)
+        // Of one that was ended, what came before it was last read to its end is still owed.
+        .filter(|s| !s.interest.lossy && (!s.ended || s.drained.is_some()))
     {
         let mut flows: BTreeMap<(u32, &Topic), Vec<&Publication>> = BTreeMap::new();
         for p in view.owed(stream, &mut findings) {

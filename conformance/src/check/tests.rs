@@ -226,6 +226,13 @@ fn only_what_was_owed_can_be_lost() {
     assert_eq!(anomalies(&cancelled.arrive("s", [1]).drain("s")), []);
     let ended = Script::default().subscribe("s").publish(0..4).end("s");
     assert_eq!(anomalies(&ended.0.history()), []);
+    let read = Script::default().subscribe("s").publish(0..2);
+    read.0.record(Op::Drained("s".into()));
+    let then_ended = read.publish(2..4).end("s").0.history();
+    assert_eq!(
+        anomalies(&then_ended),
+        [(Kind::Unseen, Some(0)), (Kind::Unseen, Some(1))]
+    );
 }
 
 #[test]

@@ -46,6 +46,13 @@ impl Context {
         self
     }
 
+    /// The same with this seed: for what has to be the same on several phases.
+    #[must_use]
+    pub fn with_seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// The clause's own seed, derived from the run's.
     #[must_use]
     pub fn seed(&self) -> Seed {

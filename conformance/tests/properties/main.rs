@@ -26,6 +26,8 @@ macro_rules! tests {
     };
 }
 
+mod differential;
+mod faults;
 mod flow;
 mod programs;
 mod pubsub;
@@ -38,7 +40,12 @@ fn main() -> ExitCode {
     if let Some(ended) = conformance::phases::life_as_a_child() {
         return ended;
     }
-    let machines = [("pubsub", pubsub::tests()), ("flow", flow::tests())];
+    let machines = [
+        ("pubsub", pubsub::tests()),
+        ("flow", flow::tests()),
+        ("differential", differential::tests()),
+        ("faults", faults::tests()),
+    ];
     let trials = machines.into_iter().flat_map(|(machine, tests)| {
         tests.into_iter().map(move |(name, test)| {
             Trial::test(format!("{machine}::{name}"), move || {

@@ -1,6 +1,6 @@
 //! The bus under test: what it does is held against the model.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use eventbus_trait::{
 };
 
 use super::model::{Model, Operation, PUBLISHERS, Queue, Relief};
-use crate::programs::{Outcome, judge, on_a_runtime};
+use crate::programs::{Outcome, judge, on_a_runtime, read_until_quiet};
 
 const PATIENCE: Patience = Patience(Duration::from_secs(15));
 /// How long the impatient wait.
@@ -70,6 +70,8 @@ struct Standing {
     accepted: u64,
     /// Events that may be queued, where the model does not know: at-most-once, and given up.
     perhaps: usize,
+    /// Events that were read before it was known that they were accepted.
+    early: HashSet<Mark>,
 }
 
 /// How a publish ended.
@@ -98,6 +100,7 @@ impl Machine {
                     queue: Queue::new(filter, *capacity, *overflow),
                     accepted: 0,
                     perhaps: 0,
+                    early: HashSet::new(),
                 }));
                 Ok(())
             }
@@ -238,6 +241,7 @@ impl Machine {
             standing.accepted += 1;
             match mark {
                 Some(mark) if self.exact => standing.queue.enter(mark),
+                Some(mark) if standing.early.remove(&mark) => {}
                 Some(mark) => standing.queue.held.push_back(mark),
                 None => standing.perhaps += 1,
             }
@@ -320,6 +324,7 @@ impl Machine {
                 standing.queue.held.retain(|mark| Some(*mark) != came);
                 if standing.queue.held.len() == held {
                     standing.perhaps = standing.perhaps.saturating_sub(1);
+                    standing.early.extend(came);
                 }
                 continue;
             }
@@ -354,6 +359,9 @@ impl Machine {
             self.stage.drain(one, &self.authors[..1]).await?;
             readers.push(reader);
             queues.push_back(queue);
+        }
+        if self.stage.history().refused() > 0 {
+            read_until_quiet(&mut readers).await;
         }
         // The history first: it names what the counters only show.
         judge(&self.stage)?;

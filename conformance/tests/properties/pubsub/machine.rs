@@ -13,7 +13,7 @@ use eventbus_trait::{
 };
 
 use super::model::{Call, Operation, Wish};
-use crate::programs::{Outcome, judge, on_a_runtime};
+use crate::programs::{Outcome, judge, on_a_runtime, read_until_quiet};
 
 const PATIENCE: Patience = Patience(Duration::from_secs(15));
 
@@ -372,29 +372,15 @@ impl Parts {
                 .await?;
             read.push(standing.reader);
         }
-        self.read_what_was_given_up(&mut read).await;
+        if self.stage.history().given_up().next().is_some() {
+            read_until_quiet(&mut read).await;
+        }
         // The history first: it names what the counters only show.
         judge(&self.stage)?;
         for reader in &mut read {
             reader.counted(|stats| stats.is_conserved()).await?;
         }
         Ok(())
-    }
-
-    /// Nothing may come of what was given up, or once; a bus that goes on by itself gets a chance
-    /// to show it.
-    async fn read_what_was_given_up(&self, readers: &mut [Reader]) {
-        const QUIET: usize = 5;
-        if self.stage.history().given_up().next().is_none() {
-            return;
-        }
-        let mut beat = tokio::time::interval(Duration::from_millis(1));
-        let mut quiet = 0;
-        while quiet < QUIET {
-            beat.tick().await;
-            let taken: usize = readers.iter_mut().map(Reader::take).sum();
-            quiet = if taken == 0 { quiet + 1 } else { 0 };
-        }
     }
 }
 
