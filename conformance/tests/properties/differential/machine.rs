@@ -257,7 +257,7 @@ impl Machine<'_> {
                     ),
                 }
             }
-            Wrong::WrongTopic => {
+            Wrong::OtherTopic => {
                 let publisher = bus.publisher(Topic::new("a.b")?);
                 let refused = author.send_by(&publisher, author.event(&topic)).await;
                 format!(

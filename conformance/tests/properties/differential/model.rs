@@ -67,7 +67,7 @@ pub(crate) enum Wrong {
     TooLarge,
     LargeInBatch,
     /// A publisher for another topic.
-    WrongTopic,
+    OtherTopic,
     /// A name that a subscription has.
     NameInUse,
     LongName,
@@ -82,7 +82,7 @@ impl Wrong {
     const ALL: &[Self] = &[
         Self::TooLarge,
         Self::LargeInBatch,
-        Self::WrongTopic,
+        Self::OtherTopic,
         Self::NameInUse,
         Self::LongName,
         Self::NoCapacity,
