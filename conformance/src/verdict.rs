@@ -107,7 +107,7 @@ impl Unmet {
     }
 
     /// What keeps other clauses from being exercised breaks the one that is about it.
-    pub(crate) fn as_breach(self) -> Self {
+    pub(crate) fn into_breach(self) -> Self {
         match self {
             Self::Unexercised(text) => Self::Broken(text),
             other => other,

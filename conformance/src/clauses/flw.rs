@@ -45,7 +45,7 @@ pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
 
     for _ in 0..3 {
         let filled = author.fill("a.b").await;
-        let (_, full) = filled.map_err(Unmet::as_breach)?;
+        let (_, full) = filled.map_err(Unmet::into_breach)?;
         ensure_eq!(
             full,
             TryPublishError::Full {
