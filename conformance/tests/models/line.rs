@@ -1,7 +1,8 @@
 //! A line to the only subscriber of an outbox, and the task that writes to it.
 //!
 //! Invariant: the subscriber takes events by number, in order, each once. What arrives twice it cuts
-//! off; a gap fails the model, because nothing is lost here without the line saying that it broke.
+//! off; a gap fails the model, unless the line loses a frame without a word: then the subscriber takes
+//! nothing beyond it, and tells.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
     received: AtomicU64,
-    /// Told when there is another connection.
+    /// Told when there is another connection, or a gap.
     pub(crate) reconnected: Notify,
 }
 
@@ -46,8 +47,11 @@ impl Subscriber {
         self.received.load(Ordering::Acquire)
     }
 
-    fn take(&self, first: u64, events: u64) {
+    fn take(&self, first: u64, events: u64, may_miss: bool) {
         let expected = self.received();
+        if may_miss && first > expected {
+            return self.reconnected.notify_one();
+        }
         assert!(first <= expected, "a gap: {first} came after {expected}");
         let next = expected.max(first + events);
         self.received.store(next, Ordering::Release);
@@ -65,6 +69,8 @@ pub(crate) struct Line {
     pub(crate) acknowledges: bool,
     /// Frames until the line breaks; the one that breaks it is lost.
     pub(crate) breaks: Option<u64>,
+    /// The frame that begins here is lost, and nobody told.
+    pub(crate) loses: Option<u64>,
     pub(crate) fault: Fault,
 }
 
@@ -75,6 +81,7 @@ impl Line {
             subscriber: Arc::clone(subscriber),
             acknowledges: false,
             breaks: None,
+            loses: None,
             fault: Fault::None,
         }
     }
@@ -123,7 +130,12 @@ impl Line {
                 return Err(Broken);
             }
         }
-        self.subscriber.take(first, events);
+        if self.loses == Some(first) {
+            // Whoever is sent it again gets it.
+            self.loses = Some(u64::MAX);
+            return Ok(());
+        }
+        self.subscriber.take(first, events, self.loses.is_some());
         if self.acknowledges {
             acknowledge(&self.outbox, 1, self.subscriber.received(), AMPLE);
         }

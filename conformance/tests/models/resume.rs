@@ -87,6 +87,29 @@ fn the_connection_breaks(fault: Fault) {
     all_is_well(&outbox, &subscriber);
 }
 
+/// The broker loses the first frame without a word; the subscriber finds the gap and tells its
+/// cursor, while the connection holds and events are published and written.
+fn a_frame_is_lost(fault: Fault) {
+    let (outbox, subscriber) = scene();
+    let writer = thread::spawn({
+        let mut line = Line::new(&outbox, &subscriber);
+        line.loses = Some(0);
+        line.fault = fault;
+        move || line.write(|subscriber| subscriber.received() == EVENTS)
+    });
+    let other = thread::spawn({
+        let (outbox, subscriber) = (Arc::clone(&outbox), Arc::clone(&subscriber));
+        move || {
+            block_on(subscriber.reconnected.notified());
+            open(&outbox, cursor(1, subscriber.received(), AMPLE));
+        }
+    });
+    publish_all(&outbox);
+    writer.join().unwrap();
+    other.join().unwrap();
+    all_is_well(&outbox, &subscriber);
+}
+
 /// Covers `Kept::rewind`, `Kept::again`, `Kept::release` and `Outbox::open_link` against the writer.
 #[test]
 fn a_cursor_loses_nothing_and_doubles_nothing() {
@@ -101,6 +124,19 @@ fn a_connection_that_breaks_loses_nothing_and_doubles_nothing() {
     Model::new("resume-broken", COVERS)
         .preemptions(3)
         .explore(5_000, || the_connection_breaks(Fault::None));
+}
+
+/// Covers `Kept::rewind` of a link that is live.
+#[test]
+fn a_gap_is_filled_and_nothing_comes_before_that() {
+    Model::new("resume-gap", COVERS)
+        .preemptions(3)
+        .explore(2_500, || a_frame_is_lost(Fault::None));
+}
+
+#[test]
+fn the_model_sees_a_gap_that_is_not_filled() {
+    must_fail("deadlock", || a_frame_is_lost(Fault::ResendsNothing));
 }
 
 #[test]
