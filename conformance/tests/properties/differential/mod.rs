@@ -1,5 +1,5 @@
-//! The same program on two phases: DEL-001 to DEL-004, DEL-006, DEL-007, DEL-010, ORD-001, ORD-002,
-//! SUB-003 to SUB-005, SUB-009, LIF-001, MIG-001, MIG-005.
+//! The same program on two phases: DEL-001, DEL-003, DEL-004, DEL-006, DEL-007, DEL-010, ORD-001,
+//! ORD-002, SUB-003, SUB-004, SUB-005, SUB-009, LIF-001, MIG-001, MIG-005.
 //!
 //! What an application can observe must be the same: how each call ended, what each subscription
 //! yielded of each author and in which order, what it counted. How authors' events interleave is

@@ -1,5 +1,5 @@
-//! Faults in the middle of programs: DEL-001 to DEL-003, DEL-006, DEL-008, ORD-001, SUB-007, FLT-001 to
-//! FLT-003.
+//! Faults in the middle of programs: DEL-001, DEL-002, DEL-003, DEL-006, DEL-008, ORD-001, SUB-007,
+//! FLT-001, FLT-002, FLT-003.
 //!
 //! A reset, a broker that is killed and started again, a partition: they are operations like any
 //! other, so that a failing program shrinks to the faults that it needs.

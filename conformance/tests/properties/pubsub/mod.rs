@@ -1,5 +1,5 @@
-//! Publishing and subscribing: DEL-001 to DEL-006, DEL-008, DEL-010, ORD-001 to ORD-003, SUB-001 to
-//! SUB-005, FLW-001, FLW-002, LIF-002.
+//! Publishing and subscribing: DEL-001, DEL-002, DEL-003, DEL-005, DEL-006, DEL-008, DEL-010,
+//! ORD-001, ORD-002, SUB-001, SUB-004, SUB-005, FLW-001, FLW-002, LIF-002.
 //!
 //! A program connects, subscribes, publishes by each of the calls that there are, gives publishes
 //! up, reads a little, unsubscribes and shuts handles down, in any order.
