@@ -87,7 +87,7 @@ pub(crate) struct Bed(Notify);
 
 impl Bed {
     /// Sleeps until woken, since the last time.
-    pub(crate) fn sleep(&self) {
+    pub(crate) fn rest(&self) {
         self.0.wait();
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
                 drop(ManuallyDrop::into_inner(future));
                 return output;
             }
-            Poll::Pending => bed.sleep(),
+            Poll::Pending => bed.rest(),
         }
     }
 }

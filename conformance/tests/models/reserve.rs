@@ -237,7 +237,7 @@ fn reserve_or_sleep<R: Places>(rooms: &[&R], token: u64) -> Result<(), NoRoom> {
                 return Ok(());
             }
             Err((_, NoRoom::Closed)) => return Err(NoRoom::Closed),
-            Err((full, NoRoom::Full)) if full == at => bed.sleep(),
+            Err((full, NoRoom::Full)) if full == at => bed.rest(),
             Err((full, NoRoom::Full)) => {
                 rooms[at].forget(token);
                 at = full;

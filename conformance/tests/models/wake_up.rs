@@ -170,7 +170,7 @@ fn all_arrive<B: Bell>(senders: usize) {
     for wanted in 1..=senders {
         let look = || queued.load(Ordering::Relaxed) >= wanted;
         while !look() && !bell.last_look(&waker, look) {
-            bed.sleep();
+            bed.rest();
         }
     }
     for thread in threads {
