@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
-use super::layered::{Layered, LayeredBus};
+use super::layered::{Layered, layered};
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
 use crate::harness::{Answer, Caller, DoorHarness, DoorRig, Rig};
@@ -123,7 +123,7 @@ impl MutantDoorRig {
             Defect::LetsGuestsPublish => (member, guest),
             _ => (guest, member),
         };
-        LayeredBus::new(Promoted {
+        layered(Promoted {
             publishes,
             subscribes,
         })

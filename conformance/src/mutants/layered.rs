@@ -55,12 +55,11 @@ pub(super) trait Layered: Send + Sync + 'static {
 }
 
 /// A bus with a layer around it.
-pub(super) struct LayeredBus<L>(Arc<L>);
+struct LayeredBus<L>(Arc<L>);
 
-impl<L: Layered> LayeredBus<L> {
-    pub(super) fn new(layer: L) -> Arc<dyn EventBus> {
-        Arc::new(Self(Arc::new(layer)))
-    }
+/// The bus inside `layer`, with the layer around it.
+pub(super) fn layered<L: Layered>(layer: L) -> Arc<dyn EventBus> {
+    Arc::new(LayeredBus(Arc::new(layer)))
 }
 
 impl<L: Layered> fmt::Debug for LayeredBus<L> {

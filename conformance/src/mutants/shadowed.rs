@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use eventbus_trait::{Event, EventBus, Limits, Payload, PublishError};
 use futures_util::FutureExt;
 
-use super::layered::{Layered, LayeredBus};
+use super::layered::{Layered, layered};
 use super::{Defect, MutantHarness};
 use crate::harness::{Comparison, Rig, ShadowHarness, ShadowRig, Wrap};
 
@@ -37,7 +37,7 @@ impl ShadowHarness for MutantHarness {
             (
                 Defect::SpreadsPanics | Defect::SpreadsSlowness | Defect::SpreadsRefusals,
                 Some(candidate),
-            ) => LayeredBus::new(Exposed {
+            ) => layered(Exposed {
                 inner: inner.bus(),
                 candidate: Arc::clone(candidate),
                 defect,

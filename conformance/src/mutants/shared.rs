@@ -165,7 +165,7 @@ impl Shared {
                 tokio::spawn(std::future::pending::<()>());
             }
             Defect::LeaksThread => {
-                let (keep, wait) = std::sync::mpsc::channel::<()>();
+                let (keep, wait) = std::sync::mpsc::sync_channel::<()>(0);
                 self.leaks.keep(keep);
                 let name = "leaked".to_owned();
                 let thread = std::thread::Builder::new().name(name);

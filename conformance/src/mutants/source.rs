@@ -178,10 +178,8 @@ impl MutantSource {
             D::ReordersTopic | D::ReordersTopics | D::MixesTasks | D::ReordersAuthors => {
                 return self.reorder(event);
             }
-            D::ReordersInPartition => {
-                if self.held.is_some() || (hurt && self.is_armed()) {
-                    return self.swap(event);
-                }
+            D::ReordersInPartition if self.held.is_some() || (hurt && self.is_armed()) => {
+                return self.swap(event);
             }
             D::Drops | D::Duplicates | D::Corrupts | D::Invents if self.strikes() => {
                 return self.strike(event);

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Pretend;
 use crate::harness::{Answer, Caller, DoorHarness, DoorRig, Rig};
-use crate::mutants::layered::{Layered, LayeredBus};
+use crate::mutants::layered::{Layered, layered};
 
 /// What a guest may publish and subscribe to.
 const OPEN: &str = "open.#";
@@ -101,7 +101,7 @@ impl Pretended {
             return Ok(Answer::In(bus));
         }
         let open = TopicFilter::new(OPEN).map_err(|error| error.to_string())?;
-        Ok(Answer::In(LayeredBus::new(Guest { inner: bus, open })))
+        Ok(Answer::In(layered(Guest { inner: bus, open })))
     }
 }
 
@@ -139,7 +139,7 @@ struct Member {
 
 fn member(inner: Arc<dyn EventBus>, permit: OwnedSemaphorePermit) -> Arc<dyn EventBus> {
     let place = Mutex::new(Some(permit));
-    LayeredBus::new(Member { inner, place })
+    layered(Member { inner, place })
 }
 
 impl Layered for Member {

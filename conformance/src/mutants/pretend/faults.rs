@@ -15,7 +15,7 @@ use tokio::time::Interval;
 
 use super::Pretend;
 use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
-use crate::mutants::layered::{Layered, LayeredBus};
+use crate::mutants::layered::{Layered, layered};
 use crate::peer::{Part, play};
 
 #[async_trait]
@@ -38,7 +38,7 @@ impl Pretend {
         let rig = self.inner.start(limits).await?;
         let state = watch::channel(BusState::Connected).0;
         let resends = Arc::new(AtomicU64::new(0));
-        let bus = LayeredBus::new(Watched {
+        let bus = layered(Watched {
             inner: rig.bus(),
             state: state.clone(),
             resends: Arc::clone(&resends),
@@ -232,7 +232,7 @@ impl FaultRig for Unharmed {
             return Ok(Box::new(Task { said, task, bus }));
         }
         let lines = Arc::clone(&said);
-        let bus = LayeredBus::new(Remote {
+        let bus = layered(Remote {
             inner: bus,
             publishing: tokio::sync::Mutex::new((0, beat())),
         });
