@@ -1,11 +1,14 @@
-//! Mutants: buses with one defect each, wrapped around a bus without.
+//! Mutants: phases with one defect each, wrapped around a phase without.
 //!
-//! A suite that has never failed has shown nothing. Each defect breaks one promise and is listed
-//! with the clause that has to notice. The same wrappers stand around the candidate of a shadow,
-//! where what they did is counted and held against what the shadow found.
+//! A suite that has never failed has shown nothing. [`MUTANTS`] lists each defect with the clause
+//! that it is there for and with every clause that fails with it, and [`prove`] runs all of them:
+//! a clause that fails for what is not its subject is as wrong as one that never fails. The same
+//! wrappers stand around the candidate of a shadow, where what they did is counted and held against
+//! what the shadow found.
 //!
-//! Invariant: a defect touches marked events only, never fences or whatever else a bus carries for
-//! itself; with [`Defect::None`] the wrapper changes nothing.
+//! Invariant: what a defect does depends on what its subscription, handle or caller has done alone,
+//! so that it is the same in every run. It touches marked events, never fences; with
+//! [`Defect::None`] the wrapper changes nothing.
 
 mod bus;
 mod defect;
