@@ -34,8 +34,12 @@ pub struct Certificate {
     pub schema: u32,
     /// The phase.
     pub phase: String,
-    /// Whether, of what was asked, no MUST was broken and no clause inconclusive.
+    /// Whether, of what was asked, no MUST was broken and no clause inconclusive. What is waived
+    /// stands in `waived_must`.
     pub passed: bool,
+    /// The ids of the MUSTs that are waived: nobody has seen them kept.
+    #[serde(default)]
+    pub waived_must: Vec<String>,
     /// Whether every line of the contract was asked for. Otherwise the run was filtered.
     pub complete: bool,
     /// When the run began: RFC 3339, UTC.
@@ -147,6 +151,7 @@ impl Certificate {
             schema: SCHEMA,
             phase: phase.name.clone(),
             passed: counts.fail == 0 && counts.inconclusive == 0,
+            waived_must: waived_must(&clauses),
             complete: counts.not_run == 0,
             started: in_utc(report.started),
             seconds: seconds(report.took),
@@ -184,6 +189,12 @@ impl Certificate {
     pub fn to_html(&self) -> String {
         page::Page(self).to_string()
     }
+}
+
+fn waived_must(clauses: &[Entry]) -> Vec<String> {
+    let waived = |entry: &&Entry| entry.verdict == Word::Waived && entry.level == Binding::Must;
+    let waived = clauses.iter().filter(waived);
+    waived.map(|entry| entry.id.clone()).collect()
 }
 
 impl Counts {

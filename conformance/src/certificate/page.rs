@@ -6,6 +6,7 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::{Binding, Certificate, Entry, Model, Word};
+use crate::clauses::UNBUILT;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -41,19 +42,37 @@ impl Display for Page<'_> {
 }
 
 impl Page<'_> {
-    fn verdict(&self) -> &'static str {
-        match (self.0.passed, self.0.complete) {
-            (false, _) => "not conforming",
+    /// "Conforming" alone is said only where every MUST was kept, or has no object.
+    fn verdict(&self) -> String {
+        let waived = self.0.waived_must.len();
+        let verdict = match (self.0.passed, self.0.complete) {
+            (false, _) => return "not conforming".to_owned(),
             (true, true) => "conforming",
             (true, false) => "nothing broken in part of the contract",
+        };
+        match (waived, self.unbuilt()) {
+            (0, _) => verdict.to_owned(),
+            (_, 0) => format!("{verdict} but for {waived} waived"),
+            (_, unbuilt) => format!("{verdict} but for {waived} waived ({unbuilt} not built)"),
         }
+    }
+
+    /// Those of the waived whose part of the product does not exist.
+    fn unbuilt(&self) -> usize {
+        let ids = self.0.waived_must.iter();
+        let is_unbuilt = |id: &&String| UNBUILT.iter().any(|unbuilt| unbuilt.id == **id);
+        ids.filter(is_unbuilt).count()
     }
 
     fn head(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Certificate {
             counts, versions, ..
         } = self.0;
-        let class = if self.0.passed { "pass" } else { "fail" };
+        let class = match (self.0.passed, self.0.waived_must.is_empty()) {
+            (false, _) => "fail",
+            (true, false) => "warn",
+            (true, true) => "pass",
+        };
         writeln!(f, "<h1>{}</h1>", Text(&self.0.phase))?;
         writeln!(f, "<p class=\"verdict {class}\">{}</p>", self.verdict())?;
         let totals = [

@@ -99,6 +99,40 @@ fn it_says_how_each_line_of_the_contract_went() {
 }
 
 #[test]
+fn what_is_waived_is_in_the_headline() {
+    let headline = |certificate: &Certificate| {
+        let page = certificate.to_html();
+        let line = page.lines().find(|line| line.contains("class=\"verdict"));
+        line.unwrap().to_owned()
+    };
+    let unbuilt = UNBUILT.len();
+    let whole = certificate(|_| {});
+    let ids: Vec<&str> = UNBUILT.iter().map(|unbuilt| unbuilt.id).collect();
+    assert_eq!(whole.waived_must, ids);
+    let said = format!("warn\">conforming but for {unbuilt} waived ({unbuilt} not built)<");
+    assert!(headline(&whole).contains(&said), "{}", headline(&whole));
+
+    let waived = certificate(|outcomes| {
+        let verdict = Verdict::Waived("not yet".to_owned());
+        outcomes.enter("unix", CLAUSES[0].name, outcome(verdict));
+    });
+    assert_eq!(waived.waived_must.len(), unbuilt + 1);
+    assert_eq!(waived.waived_must[0], CLAUSES[0].id);
+    let said = format!("but for {} waived ({unbuilt} not built)<", unbuilt + 1);
+    assert!(headline(&waived).contains(&said), "{}", headline(&waived));
+
+    let kept = certificate(|outcomes| {
+        for unbuilt in UNBUILT {
+            let verdict = Verdict::NotApplicable("no such thing".to_owned());
+            outcomes.enter("unix", unbuilt.id, outcome(verdict));
+        }
+    });
+    assert_eq!(kept.waived_must, [""; 0]);
+    let said = "pass\">conforming<";
+    assert!(headline(&kept).contains(said), "{}", headline(&kept));
+}
+
+#[test]
 fn a_broken_clause_is_shown_as_broken() {
     let certificate = certificate(broken);
     assert!(!certificate.passed && certificate.complete);
