@@ -34,7 +34,7 @@ pub use bus::MutantBus;
 pub use defect::{Defect, Layer, MUTANTS, Mutant, UNBREAKABLE, mutant_of};
 pub use prove::{Proof, Surprise, prove};
 
-use crate::harness::{Capability, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness};
+use crate::harness::{Capability, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness, Waiver};
 use shared::{Leaks, Shared};
 
 /// A defect that strikes now and then touches one delivery in so many of each subscription.
@@ -100,6 +100,22 @@ impl Harness for MutantHarness {
         let bus = MutantBus::with(inner.bus(), &self.shared());
         let defect = self.defect;
         Ok(Box::new(MutantRig { inner, bus, defect }))
+    }
+
+    fn backend(&self) -> Option<String> {
+        self.inner.backend()
+    }
+
+    fn client_name(&self) -> &str {
+        self.inner.client_name()
+    }
+
+    fn lack(&self, capability: Capability) -> &'static str {
+        self.inner.lack(capability)
+    }
+
+    fn waivers(&self) -> Vec<Waiver> {
+        self.inner.waivers()
     }
 
     fn has(&self, capability: Capability) -> bool {

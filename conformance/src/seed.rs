@@ -91,11 +91,13 @@ fn mixed(state: u64) -> u64 {
 pub fn replay_command(test: &str, seed: Seed) -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let stem = program.file_name().unwrap_or_default().to_string_lossy();
-    // Cargo appends a hash to the target's name.
+    // Cargo puts tests there, and appends a hash to the target's name; examples and programs are
+    // elsewhere.
+    let is_test = program.parent().is_some_and(|in_| in_.ends_with("deps"));
     let target = stem.rsplit_once('-').map_or(&*stem, |(name, _)| name);
     let runner = match std::env::var("CARGO_PKG_NAME") {
-        Ok(package) => format!("cargo test -p {package} --test {target} --"),
-        Err(_) => program.display().to_string(),
+        Ok(package) if is_test => format!("cargo test -p {package} --test {target} --"),
+        _ => program.display().to_string(),
     };
     format!("{SEED_VARIABLE}={seed} {runner} --exact {test}")
 }

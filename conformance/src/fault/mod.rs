@@ -4,6 +4,7 @@
 //! taken for one that survived them. Nothing here knows a bus: it works on sockets and processes.
 //! The timers in here are the faults themselves; whoever uses them waits for conditions.
 
+mod address;
 #[cfg(any(feature = "phases", feature = "soak"))]
 mod authority;
 mod broker;
@@ -15,6 +16,7 @@ mod proxy;
 mod rules;
 mod stream;
 
+pub use address::free_address;
 #[cfg(any(feature = "phases", feature = "soak"))]
 pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;

@@ -1,6 +1,5 @@
 //! Phases whose broker is another process, with a proxy before the first handle.
 
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use crate::fault::{
     Authority, BrokerProcess, Clock, Place, Process, Proxy, Rules, Starved, Trickle, cpu_time,
+    free_address,
 };
 use crate::peer::Part;
 use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
@@ -16,7 +16,7 @@ use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::doors::{At, CLOCK, Door, Files, LOCAL, beside, private_directory, seconds_now};
+use super::doors::{At, CLOCK, Door, Files, beside, private_directory, seconds_now};
 
 /// Short, so that what lasts longer does not last long.
 const KEEPALIVE: Duration = Duration::from_millis(500);
@@ -74,7 +74,7 @@ impl Faulty {
         }
         let place = match kind {
             Kind::Unix | Kind::Busrtd => Place::Unix(directory.path().join("broker.sock")),
-            Kind::Tcp => Place::Tcp(free_port()?),
+            Kind::Tcp => Place::Tcp(free_address().map_err(|error| error.to_string())?),
         };
         let authority = Authority::new(directory.path(), "authority")?;
         let door = |place: &Place, names: &[&str]| {
@@ -145,12 +145,6 @@ impl Faulty {
             "the broker's clock is {off} s off, and not {seconds} s"
         ))
     }
-}
-
-/// Free a moment ago: a broker that is started again needs the one it had.
-fn free_port() -> Result<std::net::SocketAddr, String> {
-    let address = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr());
-    address.map_err(|error| error.to_string())
 }
 
 impl Rig for Faulty {

@@ -1,11 +1,13 @@
 //! The processes of a run, and the proxy in front of each.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use conformance::fault::{Authority, BrokerProcess, Place, Process, ProcessError, Proxy};
+use conformance::fault::{
+    Authority, BrokerProcess, Place, Process, ProcessError, Proxy, free_address,
+};
 use tempfile::TempDir;
 
 use crate::args::{Args, BrokerKind, Transport};
@@ -177,7 +179,10 @@ impl Network {
             Transport::Unix => (Place::Unix(directory.join("broker.sock")), None),
             Transport::Tcp => {
                 let authority = Authority::new(directory, "authority")?;
-                (Place::Tcp(free_port()?), Some(authority))
+                (
+                    Place::Tcp(free_address().map_err(|error| format!("no port: {error}"))?),
+                    Some(authority),
+                )
             }
         };
         Ok(Self {
@@ -214,12 +219,6 @@ impl Network {
 }
 
 const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A port that was free a moment ago: a broker that is started again needs the one it had.
-fn free_port() -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr());
-    listener.map_err(|error| format!("no port: {error}"))
-}
 
 fn start_broker(args: &Args, network: &Network) -> Result<BrokerProcess, String> {
     match (args.broker, &network.broker) {
