@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use busrt_backend::{Address, BrokerMode, BusrtBus, Options, open};
+use busrt_backend::broker::BrokerError;
+use busrt_backend::{Address, BrokerMode, BusrtBus, OpenError, Options, open};
 use eventbus_trait::{Event, EventBus, Subscribe};
 use libtest_mimic::{Arguments, Trial};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 const ROLE: &str = "EVENTBUS_TEST_ROLE";
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
                 "stalled" => stalled().await,
                 "counting" => counting().await,
                 "reborn" => reborn().await,
+                "starved" => starved().await,
                 other => panic!("no role `{other}`"),
             }
         });
@@ -64,6 +66,10 @@ fn main() -> ExitCode {
         test(
             "sub_008_a_stopped_subscriber_holds_up_nobody_else",
             a_stopped_subscriber_holds_up_nobody_else,
+        ),
+        test(
+            "without_descriptors_there_is_an_error_and_a_broker_later",
+            without_descriptors,
         ),
         test(
             "a_killed_brokers_socket_is_taken_over",
@@ -377,4 +383,38 @@ fn a_killed_brokers_socket_is_taken_over() {
     let publisher = Role::start("publisher", &path);
     publisher.wait_for("answered 1000");
     second.wait_for("received 1000");
+}
+
+/// Opens a bus with ever more descriptors to spare, then with all that it wants.
+async fn starved() {
+    println!("ready");
+    let before = getrlimit(Resource::Nofile);
+    let mut errors = 0;
+    for spare in 0..16 {
+        let open_now = std::fs::read_dir("/dev/fd").unwrap().count() as u64;
+        let current = Some(open_now + spare);
+        setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        match open(Options::new(Address::InProcess)).await {
+            Ok(bus) => bus.shutdown().await.unwrap(),
+            Err(OpenError::Broker(BrokerError::Runtime { .. }) | OpenError::Runtime { .. }) => {
+                errors += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        setrlimit(Resource::Nofile, before).unwrap();
+    }
+    assert!(errors > 4, "{errors}");
+    let bus = open(Options::new(Address::InProcess)).await.unwrap();
+    let mut numbers = bus
+        .subscribe(Subscribe::to("numbers").unwrap())
+        .await
+        .unwrap();
+    bus.publish(event("numbers", 7)).await.unwrap();
+    println!("{}", number(&numbers.recv().await.unwrap()));
+}
+
+fn without_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let starved = Role::start("starved", &dir.path().join("none"));
+    assert_eq!(starved.line(), "7");
 }

@@ -32,6 +32,8 @@ pub use socket::SocketError;
 pub use stats::{BrokerStats, Monitor};
 
 use std::fmt;
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ use stats::Counters;
 const LOOK: Duration = Duration::from_millis(10);
 /// How often in a row nothing may have moved before it is taken for quiet.
 const QUIET_LOOKS: u32 = 3;
+/// Descriptors that have to be there to start: busrt's timers take three, and others may be quicker.
+const SPARE: usize = 8;
 
 /// A broker inside this process. Dropping it ends it.
 pub struct Broker {
@@ -104,8 +108,9 @@ impl Broker {
     /// Starts a broker on threads of its own; when it returns, all its listeners listen.
     ///
     /// # Errors
-    /// [`BrokerError`]: a listener's address cannot be had, or the system gives no threads. Nothing
-    /// is left behind.
+    /// [`BrokerError`]: a listener's address cannot be had, or the system gives no threads or no
+    /// descriptors. No listener is left behind; the thread of busrt's timers, which the first broker
+    /// of a process starts, stays for good.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -125,7 +130,6 @@ impl Broker {
             .iter()
             .map(claim)
             .collect::<Result<Vec<_>, _>>()?;
-        start_timers();
         let failed = |reason: String| BrokerError::Runtime { reason };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -133,6 +137,10 @@ impl Broker {
             .enable_all()
             .build()
             .map_err(|e| failed(e.to_string()))?;
+        if let Err(reason) = start_timers() {
+            runtime.shutdown_background();
+            return Err(failed(reason.to_string()));
+        }
         let threads = runtime.handle().clone();
         let mut broker = busrt::broker::Broker::new();
         broker.set_queue_size(options.queue_frames);
@@ -264,10 +272,14 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// Sets a timer of the kind that busrt flushes by, and gives it up. The first one needs a
-/// descriptor; were there none left by then, the thread behind all of them would be gone for good.
-fn start_timers() {
+/// Sets a timer of the kind that busrt flushes by, and gives it up. The first one needs
+/// descriptors; were there none left by then, it would panic, and the thread behind all timers would
+/// be gone for good. So first of all they are proved to be there.
+fn start_timers() -> io::Result<()> {
+    let spare = (0..SPARE).map(|_| UnixDatagram::unbound());
+    drop(spare.collect::<io::Result<Vec<_>>>()?);
     let mut timer = async_io::Timer::after(Duration::from_secs(60));
     let polled = Pin::new(&mut timer).poll(&mut Context::from_waker(Waker::noop()));
     debug_assert!(polled.is_pending());
+    Ok(())
 }
