@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    Admission, BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic,
+    BatchRefused, BusState, ConnectError, Event, EventBus, Held, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
     Subscription, Topic, TryPublishError, count,
 };
@@ -61,6 +61,14 @@ impl BusrtBus {
     }
 }
 
+/// The end of a wait, which began when the publish did.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    left: Duration,
+    /// Noted once there is something to wait for.
+    started: Option<Instant>,
+}
+
 impl Node {
     /// Encodes and measures an event; what is wrong with it no waiting mends.
     fn check_event(&self, event: Event) -> Result<Event, Refused> {
@@ -99,29 +107,29 @@ impl Node {
     }
 
     /// The right to publish an event now, where there is a rate limit.
-    fn admit(&self) -> Result<Option<Admission<'_>>, TryPublishError> {
+    fn admit(&self) -> Result<Option<Held<'_>>, TryPublishError> {
         let Some(throttle) = &self.throttle else {
             return Ok(None);
         };
         let rate_limited = |retry_after| TryPublishError::RateLimited { retry_after };
-        throttle.admit().map(Some).map_err(rate_limited)
+        let admission = throttle.admit().map_err(rate_limited)?;
+        Ok(Some(admission.held()))
     }
 
-    /// Waits for an event's turn under the rate limit, if there is one; what is left of the
-    /// deadline after that.
-    async fn turn(
-        &self,
-        deadline: Duration,
-    ) -> Result<(Option<Admission<'_>>, Duration), PublishError> {
+    /// Waits for an event's turn under the rate limit, if there is one, or until the session is over.
+    async fn turn(&self, patience: &mut Patience) -> Result<Option<Held<'_>>, PublishError> {
         let Some(throttle) = self.throttle.as_ref().filter(|_| self.gone().is_none()) else {
-            return Ok((None, deadline));
+            return Ok(None);
         };
         let rate_limited = |retry_after| PublishError::RateLimited { retry_after };
-        let (wait, admission) = throttle.reserve(deadline).map_err(rate_limited)?;
+        let (wait, admission) = throttle.reserve(patience.left).map_err(rate_limited)?;
+        let admission = admission.held();
         if !wait.is_zero() {
-            Delay::new(wait).await;
+            patience.started = Some(Instant::now());
+            throttle.wait(Delay::new(wait)).await;
+            patience.left = patience.left.saturating_sub(wait);
         }
-        Ok((Some(admission), deadline.saturating_sub(wait)))
+        Ok(Some(admission))
     }
 
     fn closed(&self) -> PublishError {
@@ -206,8 +214,12 @@ impl Node {
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Sequences, PublishError> {
-        let (admission, left) = self.turn(self.limits.publish_deadline).await?;
-        let links = self.accept_within(offer, cached, left).await?;
+        let mut patience = Patience {
+            left: self.limits.publish_deadline,
+            started: None,
+        };
+        let admission = self.turn(&mut patience).await?;
+        let links = self.accept_within(offer, cached, patience).await?;
         if let Some(admission) = admission {
             admission.used();
         }
@@ -219,12 +231,11 @@ impl Node {
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
-        deadline: Duration,
+        Patience { left, mut started }: Patience,
     ) -> Result<Sequences, PublishError> {
-        let mut started = None;
         let timer = || {
-            started = Some(Instant::now());
-            Delay::new(deadline)
+            started.get_or_insert_with(Instant::now);
+            Delay::new(left)
         };
         let accepted = waiting::accept_within(&self.outbox, offer, cached, timer).await;
         accepted.map_err(|reason| match reason {
@@ -402,6 +413,7 @@ impl Node {
         self.state.lock().closing = true;
         self.changed.notify_waiters();
         self.outbox.close();
+        self.end_turns();
         let result = self.confirm_all(deadline).await;
         self.drain_subscriptions(left()).await;
         // The writer sends what is left, then leaves. Fails only if it has ended already.

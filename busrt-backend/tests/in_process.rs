@@ -21,7 +21,8 @@ use std::time::Duration;
 use busrt_backend::wire::Control;
 use busrt_backend::{Address, BusrtBus, Options, open};
 use eventbus_trait::{
-    Delivery, Event, EventBus, PublishError, Subscribe, Subscription, TryPublishError,
+    Delivery, Event, EventBus, PublishError, Rate, Refused, Subscribe, Subscription,
+    TryPublishError,
 };
 
 /// Reaching it is a hang.
@@ -390,5 +391,65 @@ fn a_flood_of_messages_to_the_directory_keeps_nobody_from_joining() {
             drop(pest);
             bus.shutdown().await.unwrap();
         }
+    });
+}
+
+fn at_a_rate(per_second: u32, publish_deadline: Duration) -> Options {
+    let mut options = Options::new(Address::InProcess);
+    options.limits.publish_deadline = publish_deadline;
+    options.limits.rate = Some(Rate {
+        per_second: per_second.try_into().unwrap(),
+        burst: 1.try_into().unwrap(),
+    });
+    options
+}
+
+#[test]
+fn who_waits_for_a_turn_is_told_of_a_shutdown() {
+    run(async {
+        let bus = open(at_a_rate(1, LONG)).await.unwrap();
+        bus.try_publish(event("a", 0)).unwrap();
+        let mut waiting = Vec::new();
+        let patience = loop {
+            let publisher = Arc::clone(&bus);
+            let n = waiting.len() as u64;
+            waiting.push(tokio::spawn(async move {
+                publisher.publish(event("a", n)).await
+            }));
+            tokio::task::yield_now().await;
+            match bus.try_publish(event("a", 0)).map_err(Refused::into_parts) {
+                Err((_, TryPublishError::RateLimited { retry_after }))
+                    if retry_after > WATCHDOG =>
+                {
+                    break retry_after;
+                }
+                _ => {}
+            }
+        };
+        bus.shutdown().await.unwrap();
+        for publish in waiting {
+            let refused = publish.await.unwrap().unwrap_err();
+            assert_eq!(*refused.reason(), PublishError::Closed, "{patience:?}");
+        }
+    });
+}
+
+#[test]
+fn the_wait_for_a_turn_is_part_of_what_was_waited() {
+    run(async {
+        let bus = open(at_a_rate(5, Duration::from_millis(300)))
+            .await
+            .unwrap();
+        let full = Subscribe::to("a").unwrap().capacity(1);
+        let _full = bus.subscribe(full).await.unwrap();
+        let refused = loop {
+            if let Err(refused) = bus.publish(event("a", 1)).await {
+                break refused;
+            }
+        };
+        let PublishError::Backpressure { waited, .. } = refused.reason() else {
+            panic!("{refused:?}");
+        };
+        assert!(*waited > Duration::from_millis(250), "{waited:?}");
     });
 }

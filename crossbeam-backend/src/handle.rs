@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    Admission, Delivery, Event, Origin, PublishError, PublisherId, Stats, Throttle, count,
-    process_epoch,
+    Delivery, Event, Held, Origin, PublishError, PublisherId, Stats, Throttle, count, process_epoch,
 };
 
 use super::hub::Hub;
@@ -105,11 +104,11 @@ impl Handle {
     /// The right to publish the event now, where there is a rate limit. An event that no waiting
     /// helps needs none: it is refused for what is wrong with it.
     #[inline]
-    pub(crate) fn admit(&self, event: &Event) -> Result<Option<Admission<'_>>, Duration> {
+    pub(crate) fn admit(&self, event: &Event) -> Result<Option<Held<'_>>, Duration> {
         match &self.throttle {
             None => Ok(None),
             Some(_) if self.is_hopeless(event) => Ok(None),
-            Some(throttle) => throttle.admit().map(Some),
+            Some(throttle) => throttle.admit().map(|admission| Some(admission.held())),
         }
     }
 
@@ -156,6 +155,9 @@ impl Handle {
             }
             own.values().cloned().collect()
         };
+        if let Some(throttle) = &self.throttle {
+            throttle.close();
+        }
         for queue in own {
             self.hub.detach(&queue);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{Admission, Event, PublishError, Refused, Throttle};
+use eventbus_trait::{Event, Held, PublishError, Refused, Throttle};
 
 use super::handle::{Attempt, Handle};
 use super::queue::Queue;
@@ -19,17 +19,28 @@ use super::sync::{Delay, PATIENCE, yield_now};
 /// How many of these looks follow a spin, each twice as long, instead of giving the processor away.
 const SPINS: u32 = 4;
 
+/// The end of a wait, which began when the publish did.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    left: Duration,
+    /// Noted once there is something to wait for.
+    started: Option<Instant>,
+}
+
 /// Publishes an event, waiting for room until the handle's deadline. Returns how many queued it.
 pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result<u64, Refused> {
-    let deadline = handle.hub.limits.publish_deadline;
+    let mut patience = Patience {
+        left: handle.hub.limits.publish_deadline,
+        started: None,
+    };
     let turn = match &handle.throttle {
-        Some(throttle) if !handle.is_hopeless(&event) => turn(throttle, deadline).await,
-        _ => Ok((None, deadline)),
+        Some(throttle) if !handle.is_hopeless(&event) => turn(throttle, &mut patience).await,
+        _ => Ok(None),
     };
     let mut slot = Some(event);
     let outcome = match turn {
-        Ok((admission, left)) => {
-            let outcome = enter(handle, &mut slot, path, left).await;
+        Ok(admission) => {
+            let outcome = enter(handle, &mut slot, path, patience).await;
             if let (Ok(_), Some(admission)) = (&outcome, admission) {
                 admission.used();
             }
@@ -48,18 +59,22 @@ pub(crate) async fn publish(handle: &Handle, event: Event, path: Path) -> Result
     }
 }
 
-/// Waits for the event's turn under the rate limit; what is left of the deadline after that.
+/// Waits for the event's turn under the rate limit, or until the handle is closed; the attempt that
+/// follows tells which.
 #[cold]
-async fn turn(
-    throttle: &Throttle,
-    deadline: Duration,
-) -> Result<(Option<Admission<'_>>, Duration), PublishError> {
+async fn turn<'a>(
+    throttle: &'a Throttle,
+    patience: &mut Patience,
+) -> Result<Option<Held<'a>>, PublishError> {
     let rate_limited = |retry_after| PublishError::RateLimited { retry_after };
-    let (wait, admission) = throttle.reserve(deadline).map_err(rate_limited)?;
+    let (wait, admission) = throttle.reserve(patience.left).map_err(rate_limited)?;
+    let admission = admission.held();
     if !wait.is_zero() {
-        Delay::new(wait).await;
+        patience.started = Some(Instant::now());
+        throttle.wait(Delay::new(wait)).await;
+        patience.left = patience.left.saturating_sub(wait);
     }
-    Ok((Some(admission), deadline.saturating_sub(wait)))
+    Ok(Some(admission))
 }
 
 /// Enters the queues, waiting for room until the deadline.
@@ -67,13 +82,13 @@ async fn enter(
     handle: &Handle,
     slot: &mut Option<Event>,
     path: Path,
-    deadline: Duration,
+    patience: Patience,
 ) -> Result<u64, PublishError> {
     match handle.attempt(slot, path) {
         Attempt::Queued(queued) => Ok(queued),
         Attempt::Full(queue) => match insist(handle, slot, queue, path) {
             Attempt::Queued(queued) => Ok(queued),
-            Attempt::Full(queue) => wait(handle, slot, queue, path, deadline).await,
+            Attempt::Full(queue) => wait(handle, slot, queue, path, patience).await,
             Attempt::Refused(reason) => Err(reason),
         },
         Attempt::Refused(reason) => Err(reason),
@@ -103,10 +118,10 @@ async fn wait(
     event: &mut Option<Event>,
     queue: Arc<Queue>,
     path: Path,
-    deadline: Duration,
+    patience: Patience,
 ) -> Result<u64, PublishError> {
-    let started = Instant::now();
-    let mut timer = Delay::new(deadline);
+    let started = patience.started.unwrap_or_else(Instant::now);
+    let mut timer = Delay::new(patience.left);
     let mut place = Place::new(handle.hub.next_id(), queue);
     poll_fn(|cx| {
         loop {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
     ConnectError, Delivery, Event, EventBus, Item, Limits, MAX_CAPACITY, Overflow, PublishError,
-    Subscribe, SubscribeError, Subscription, Topic, TryPublishError, TryRecvError,
+    Rate, Subscribe, SubscribeError, Subscription, Topic, TryPublishError, TryRecvError,
 };
 
 /// Fails a test that hangs.
@@ -469,4 +469,53 @@ async fn more_topics_than_are_remembered_are_delivered_and_counted_all_the_same(
     assert_eq!(stats.families["*"].deliveries, TOPICS - NAMED as u64);
     bus.try_publish(event("t.n0", 0)).unwrap();
     assert_eq!(bus.stats().families["t.n0"].published, 2);
+}
+
+fn at_a_rate(per_second: u32, publish_deadline: Duration) -> Arc<CrossbeamBus> {
+    CrossbeamBus::new(Limits {
+        publish_deadline,
+        rate: Some(Rate {
+            per_second: per_second.try_into().unwrap(),
+            burst: 1.try_into().unwrap(),
+        }),
+        ..Limits::default()
+    })
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_is_told_of_a_shutdown() {
+    let bus = at_a_rate(1, Duration::from_secs(3_600));
+    bus.try_publish(event("a", 0)).unwrap();
+    let publish = |n| {
+        let bus = Arc::clone(&bus);
+        tokio::spawn(async move { bus.publish(event("a", n)).await })
+    };
+    // The last turn is after the watchdog's.
+    let waiting: Vec<_> = (1..100).map(publish).collect();
+    tokio::task::yield_now().await;
+    assert!(matches!(
+        bus.try_publish(event("a", 0)).unwrap_err().reason(),
+        TryPublishError::RateLimited { retry_after } if *retry_after > Duration::from_secs(60)
+    ));
+    bus.shutdown().await.unwrap();
+    watchdog(async {
+        for publish in waiting {
+            let refused = publish.await.unwrap().unwrap_err();
+            assert_eq!(*refused.reason(), PublishError::Closed);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_wait_for_a_turn_is_part_of_what_was_waited() {
+    let deadline = Duration::from_millis(300);
+    let bus = at_a_rate(5, deadline);
+    let _full = bus.subscribe(to("a").capacity(1)).await.unwrap();
+    bus.publish(event("a", 0)).await.unwrap();
+    let refused = watchdog(bus.publish(event("a", 1))).await.unwrap_err();
+    let PublishError::Backpressure { waited, .. } = refused.reason() else {
+        panic!("{refused:?}");
+    };
+    assert!(*waited > Duration::from_millis(250), "{waited:?}");
 }

@@ -39,7 +39,7 @@ pub use event::{Delivery, Event, EventError, Headers};
 pub use filter::{FilterError, TopicFilter};
 pub use origin::{Origin, PublisherId, process_epoch};
 pub use payload::Payload;
-pub use rate::{Admission, Rate, Throttle};
+pub use rate::{Admission, Held, Rate, Throttle};
 pub use receipt::{Confirm, Confirmation, Receipt, ReceiptError};
 pub use signal::Signal;
 pub use state::BusState;

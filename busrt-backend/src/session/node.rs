@@ -258,6 +258,7 @@ impl Node {
                 .collect()
         };
         self.outbox.close();
+        self.end_turns();
         for (link, _) in self.outbox.take_links(|_| true) {
             link.lose("not confirmed when its session ended");
         }
@@ -267,6 +268,13 @@ impl Node {
         }
         self.watch.send_replace(BusState::Closed);
         self.changed.notify_waiters();
+    }
+
+    /// Nobody waits for a turn under the rate limit any more.
+    pub(crate) fn end_turns(&self) {
+        if let Some(throttle) = &self.throttle {
+            throttle.close();
+        }
     }
 
     pub(crate) fn lost_on_drop(self: &Arc<Self>, reason: &'static str) -> LostOnDrop {
