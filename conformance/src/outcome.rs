@@ -3,11 +3,13 @@
 //! A verdict alone cannot be weighed: "pass" after a thousand events and three faults says more
 //! than "pass" after none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clause::{Level, Unbuilt};
 use crate::clauses::{CLAUSES, UNBUILT};
+use crate::harness::Harness;
 use crate::seed::Seed;
 use crate::verdict::Verdict;
 
@@ -91,6 +93,22 @@ pub(crate) fn lines() -> impl Iterator<Item = Line> {
         title: "not built",
         level: Level::Must,
     }))
+}
+
+/// Two phases have one name, so that what is found of one would stand in place of what is found of
+/// the other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("two phases are named `{0}`; give each harness a name of its own")]
+pub(crate) struct SameName(String);
+
+/// Refuses phases of one name.
+pub(crate) fn distinct(harnesses: &[Arc<dyn Harness>]) -> Result<(), SameName> {
+    let mut names = BTreeSet::new();
+    let again = harnesses.iter().map(|harness| harness.name());
+    match again.into_iter().find(|name| !names.insert(*name)) {
+        Some(name) => Err(SameName(name.to_owned())),
+        None => Ok(()),
+    }
 }
 
 /// Outcomes by phase, and by the name of a line.

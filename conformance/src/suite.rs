@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::clause::{Clause, Unbuilt};
 use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
-use crate::outcome::{Outcome, Outcomes, lines};
+use crate::outcome::{Outcome, Outcomes, distinct, lines};
 use crate::report::{Phase, Report};
 use crate::runner::{Settings, declared, outcome_of};
 use crate::seed::Seed;
@@ -112,8 +112,9 @@ impl Suite {
     /// Starts and ends one bus on each phase: what cannot be started at all cannot be judged.
     ///
     /// # Errors
-    /// In words, which phase does not start, and why.
+    /// In words, which phase does not start, and why; or which two have one name.
     pub fn try_phases(&self) -> Result<(), String> {
+        distinct(&self.harnesses).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -135,8 +136,13 @@ impl Suite {
     }
 
     /// Runs them, and tells `heard` of each as it ends.
+    ///
+    /// # Panics
+    /// If two phases have one name: [`try_phases`](Self::try_phases) tells before.
     #[must_use]
     pub fn run(&self, heard: impl Fn(Progress<'_>) + Sync) -> Report {
+        let named = distinct(&self.harnesses);
+        assert_eq!(named, Ok(()), "phases are told apart by their names");
         let (started, began) = (SystemTime::now(), Instant::now());
         let outcomes = Mutex::new(self.known());
         let jobs = self
@@ -228,6 +234,20 @@ mod tests {
     fn ids(asked: &[&str]) -> Vec<&'static str> {
         let suite = Suite::new(Vec::new()).only(asked).unwrap();
         suite.clauses().map(|clause| clause.id).collect()
+    }
+
+    #[cfg(feature = "phases")]
+    #[test]
+    fn two_phases_of_one_name_are_refused() {
+        use crate::phases::{Crossbeam, InProcess};
+        let crossbeam = || Arc::new(Crossbeam) as Arc<dyn Harness>;
+        let twice = vec![crossbeam(), Arc::new(InProcess), crossbeam()];
+        assert_eq!(distinct(&twice[..2]), Ok(()));
+        let refused = Suite::new(twice).try_phases().unwrap_err();
+        assert!(
+            refused.contains("two phases are named `crossbeam`"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::clause::Clause;
 use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
-use crate::outcome::{Outcome, Outcomes};
+use crate::outcome::{Outcome, Outcomes, distinct};
 use crate::report::{Phase, Report};
 use crate::runner::{Settings, declared, outcome_of};
 use crate::seed::{Seed, replay_command};
@@ -28,9 +28,13 @@ pub fn run(harnesses: Vec<Arc<dyn Harness>>) -> ExitCode {
     run_with(&Arguments::from_args(), harnesses)
 }
 
-/// As [`run`], with these arguments.
+/// As [`run`], with these arguments. Two phases of one name are an error, and nothing runs.
 #[must_use]
 pub fn run_with(arguments: &Arguments, harnesses: Vec<Arc<dyn Harness>>) -> ExitCode {
+    if let Err(error) = distinct(&harnesses) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
     let settings = Settings::default();
     let (started, began) = (SystemTime::now(), Instant::now());
     let outcomes = Arc::new(Mutex::new(Outcomes::default()));
