@@ -12,7 +12,7 @@ mod sub;
 mod top;
 
 use crate::clause::{Clause, Unbuilt, clause};
-use crate::harness::Capability::{Clock, Door, Faults, SeveralHandles, Shadow};
+use crate::harness::Capability::{Clock, Door, Faults, Proc, SeveralHandles, Shadow, Socket, Tls};
 
 /// Every clause that is checked, in the contract's order.
 pub static CLAUSES: &[Clause] = &[
@@ -159,7 +159,7 @@ pub static CLAUSES: &[Clause] = &[
         "a rate limit is kept"
     ),
     clause!("FLW-006", flw::flw_006_memory_is_bounded, "memory stops growing in a stall",
-        needs: &[], alone: true),
+        needs: &[Proc], alone: true),
     clause!("LIF-001", lif::lif_001_shutdown_is_idempotent, "shutdown, then `Closed`",
         needs: &[SeveralHandles]),
     clause!("LIF-002", lif::lif_002_shutdown_drains, "shutdown drains",
@@ -170,7 +170,7 @@ pub static CLAUSES: &[Clause] = &[
         "`recv` is cancel-safe"
     ),
     clause!("LIF-004", lif::lif_004_nothing_is_left_behind, "nothing is left behind",
-        needs: &[], alone: true),
+        needs: &[Proc], alone: true),
     clause!(
         "LIF-005",
         lif::lif_005_handles_cross_threads,
@@ -187,11 +187,11 @@ pub static CLAUSES: &[Clause] = &[
     clause!("LIF-008", lif::lif_008_nobody_listens, "nobody listens, then somebody",
         needs: &[Faults]),
     clause!("SEC-001", sec::sec_001_the_socket_is_its_users, "the socket is its user's",
-        needs: &[Door]),
+        needs: &[Door, Socket]),
     clause!("SEC-002", sec::sec_002_tls_or_nothing, "TLS with a certificate, or nothing",
-        needs: &[Door]),
+        needs: &[Door, Tls]),
     clause!("SEC-003", sec::sec_003_a_name_is_its_certificates, "a name is its certificate's",
-        needs: &[Door]),
+        needs: &[Door, Tls]),
     clause!("SEC-004", sec::sec_004_denied_is_an_error, "denied is an error",
         needs: &[Door]),
     clause!("SEC-005", sec::sec_005_garbage_is_thrown_out, "garbage is thrown out",

@@ -38,6 +38,12 @@ pub enum Capability {
     Clock,
     /// A front door of its own, which decides who comes in: [`Harness::door`].
     Door,
+    /// A front door that is a socket in the file system: [`DoorHarness::has_socket`].
+    Socket,
+    /// A front door with TLS: [`DoorHarness::has_tls`].
+    Tls,
+    /// A process of which can be seen what it holds: on Linux.
+    Proc,
 }
 
 impl Capability {
@@ -53,6 +59,9 @@ impl Capability {
                  package `libfaketime` is not installed"
             }
             Self::Door => "the phase has no front door",
+            Self::Socket => "the phase has no socket file",
+            Self::Tls => "the phase has no TLS, and no certificates to bind a name to",
+            Self::Proc => "what a process holds is read from /proc",
         }
     }
 }
@@ -82,7 +91,7 @@ pub trait Harness: Send + Sync {
     }
 
     /// Whether the phase has `capability`. A clause that needs one that is missing is not
-    /// applicable.
+    /// applicable; one that finds out only by itself that it is missing is inconclusive.
     fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::SeveralHandles => true,
@@ -90,6 +99,9 @@ pub trait Harness: Send + Sync {
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
+            Capability::Socket => self.door().is_some_and(DoorHarness::has_socket),
+            Capability::Tls => self.door().is_some_and(DoorHarness::has_tls),
+            Capability::Proc => cfg!(target_os = "linux"),
         }
     }
 

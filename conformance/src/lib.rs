@@ -49,7 +49,9 @@ pub use harness::{
 };
 pub use outcome::{Outcome, Tally};
 pub use report::Report;
-pub use runner::{Settings, declared, outcome_of, run_clause, run_clause_within};
+pub use runner::{
+    Settings, declared, declared_where_installed, outcome_of, run_clause, run_clause_within,
+};
 pub use seed::Seed;
 pub use stage::{Context, Patience};
 pub use suite::{Progress, Suite, UnknownClause};

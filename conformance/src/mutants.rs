@@ -124,6 +124,8 @@ impl Harness for MutantHarness {
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
+            Capability::Socket => self.door().is_some_and(DoorHarness::has_socket),
+            Capability::Tls => self.door().is_some_and(DoorHarness::has_tls),
             other => self.inner.has(other),
         }
     }

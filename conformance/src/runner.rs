@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 
 use crate::clause::Clause;
-use crate::harness::Harness;
+use crate::harness::{Capability, FaultHarness, Harness};
 use crate::outcome::{Outcome, Tally};
 use crate::seed::Seed;
 use crate::stage::{Context, Patience};
@@ -65,12 +65,13 @@ pub fn run_clause_within(
 pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Outcome {
     crate::logs::install();
     let known = |verdict| Outcome::known(verdict, clause.level, settings.seed);
-    if let Some(reason) = not_applicable(&**harness, clause) {
+    if let Some(reason) = not_applicable(&**harness, clause, |need| harness.has(need)) {
         return known(Verdict::NotApplicable(reason));
     }
     let run = || {
         let started = Instant::now();
         let (verdict, tally) = watched(settings, harness, clause);
+        let verdict = as_declared(verdict);
         Outcome {
             took: started.elapsed(),
             tally,
@@ -145,16 +146,52 @@ fn panicked(error: tokio::task::JoinError) -> Unmet {
     Unmet::broken(format_args!("panicked: {}", text.unwrap_or("no message")))
 }
 
-/// Why the clause does not apply to the phase, by what the phase says of itself.
-fn not_applicable(harness: &dyn Harness, clause: &Clause) -> Option<String> {
-    let lacking = clause.needs.iter().find(|need| !harness.has(**need))?;
+/// What a phase says it has, a clause has to find: that it is missing is known before or it is a
+/// check that never happened.
+fn as_declared(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::NotApplicable(reason) => Verdict::Inconclusive(format!(
+            "the phase declares what the clause needs, but: {reason}"
+        )),
+        other => other,
+    }
+}
+
+/// Why the clause does not apply to the phase, by what it has.
+fn not_applicable(
+    harness: &dyn Harness,
+    clause: &Clause,
+    has: impl Fn(Capability) -> bool,
+) -> Option<String> {
+    let lacking = clause.needs.iter().find(|need| !has(**need))?;
     Some(harness.lack(*lacking).to_owned())
 }
 
 /// The verdict that is known before the clause runs: not applicable, or waived.
 #[must_use]
 pub fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
-    if let Some(reason) = not_applicable(harness, clause) {
+    declared_with(harness, clause, |need| harness.has(need))
+}
+
+/// As [`declared`], on a machine where whatever a phase can make use of is installed: the same on
+/// every machine.
+#[must_use]
+pub fn declared_where_installed(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
+    declared_with(harness, clause, |need| match need {
+        Capability::Clock => harness
+            .faults()
+            .is_some_and(FaultHarness::could_turn_clocks),
+        Capability::Proc => true,
+        other => harness.has(other),
+    })
+}
+
+fn declared_with(
+    harness: &dyn Harness,
+    clause: &Clause,
+    has: impl Fn(Capability) -> bool,
+) -> Option<Verdict> {
+    if let Some(reason) = not_applicable(harness, clause, has) {
         return Some(Verdict::NotApplicable(reason));
     }
     let waiver = harness
@@ -162,4 +199,44 @@ pub fn declared(harness: &dyn Harness, clause: &Clause) -> Option<Verdict> {
         .into_iter()
         .find(|waiver| waiver.id == clause.id)?;
     Some(Verdict::Waived(waiver.reason.to_owned()))
+}
+
+#[cfg(all(test, feature = "phases"))]
+mod tests {
+    use super::*;
+    use crate::clause::clause;
+    use crate::phases::{Crossbeam, phases};
+    use crate::verdict::Checked;
+
+    mod within {
+        use super::*;
+
+        pub(super) async fn finds_nothing(_: Context) -> Checked {
+            Err(Unmet::NotApplicable("there is no such thing".to_owned()))
+        }
+    }
+
+    #[test]
+    fn what_is_declared_and_not_there_is_inconclusive() {
+        let clause = clause!("DEL-001", within::finds_nothing, "nothing");
+        let verdict = run_clause(&(Arc::new(Crossbeam) as Arc<dyn Harness>), &clause);
+        let said = verdict.to_string();
+        assert!(verdict.fails_the_run(), "{said}");
+        assert!(said.ends_with("but: there is no such thing"), "{said}");
+    }
+
+    #[test]
+    fn what_is_declared_of_a_door_or_a_clock_is_so() {
+        let has = |phase: &str, id: &str| {
+            let phases = phases();
+            let phase = phases.iter().find(|p| p.name() == phase).unwrap();
+            let clause = crate::clauses::clause_of(id).unwrap();
+            declared_where_installed(&**phase, clause).is_none()
+        };
+        assert!(has("unix", "SEC-001") && !has("tcp", "SEC-001"));
+        assert!(has("tcp", "SEC-002") && !has("unix", "SEC-002"));
+        assert!(has("tcp", "SEC-003") && !has("unix", "SEC-003"));
+        assert!(has("unix", "FLT-007") && has("tcp", "FLT-007"));
+        assert!(!has("busrtd", "FLT-007"));
+    }
 }

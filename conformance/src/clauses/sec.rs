@@ -76,7 +76,7 @@ impl Inside {
 pub(crate) async fn sec_001_the_socket_is_its_users(context: Context) -> Checked {
     let inside = Inside::behind(&context, CONNECTIONS).await?;
     let Some(socket) = inside.door.socket() else {
-        return Err(Unmet::NotApplicable("the phase has no socket file".into()));
+        return Err(Unmet::unexercised("the front door has no socket file"));
     };
     let (file, directory) = (mode(&socket)?, mode(socket.parent().unwrap_or(&socket))?);
     ensure_eq!(format!("{file:o}"), "600", "mode of the socket");
@@ -103,7 +103,7 @@ fn mode(path: &std::path::Path) -> Checked<u32> {
 
 #[cfg(not(unix))]
 fn mode(_: &std::path::Path) -> Checked<u32> {
-    Err(Unmet::NotApplicable("files have no modes here".into()))
+    Err(Unmet::unexercised("files have no modes here"))
 }
 
 /// SEC-002: over TCP nobody gets in but by TLS with a certificate that the broker's authority has
@@ -122,7 +122,7 @@ pub(crate) async fn sec_002_tls_or_nothing(context: Context) -> Checked {
         turned_away += usize::from(inside.turns_away(caller).await?);
     }
     if turned_away == 0 {
-        return Err(Unmet::NotApplicable("the phase has no TLS".into()));
+        return Err(Unmet::unexercised("nobody could come by TLS"));
     }
     ensure_eq!(turned_away, callers.len(), "ways of not getting in");
     inside.are_well().await
@@ -132,8 +132,8 @@ pub(crate) async fn sec_002_tls_or_nothing(context: Context) -> Checked {
 pub(crate) async fn sec_003_a_name_is_its_certificates(context: Context) -> Checked {
     let mut inside = Inside::behind(&context, CONNECTIONS).await?;
     if !inside.turns_away(Caller::AnothersName).await? {
-        let reason = "the phase has no certificates to bind a name to";
-        return Err(Unmet::NotApplicable(reason.into()));
+        let reason = "nobody could come under another's name";
+        return Err(Unmet::unexercised(reason));
     }
     inside.are_well().await
 }

@@ -56,6 +56,16 @@ pub trait DoorHarness: Send + Sync {
         limits: Limits,
         connections: usize,
     ) -> Result<Box<dyn DoorRig>, String>;
+
+    /// Whether the door is a [socket](DoorRig::socket) in the file system.
+    fn has_socket(&self) -> bool {
+        cfg!(unix)
+    }
+
+    /// Whether callers have to come by TLS, with certificates.
+    fn has_tls(&self) -> bool {
+        true
+    }
 }
 
 /// A started bus, and the way to its front door.

@@ -79,6 +79,11 @@ pub trait FaultHarness: Send + Sync {
         false
     }
 
+    /// Whether it could be done where the tools for it are installed.
+    fn could_turn_clocks(&self) -> bool {
+        self.turns_clocks()
+    }
+
     /// As [`start_faulty`](Self::start_faulty), with a broker and other processes whose wall clock
     /// can be turned.
     ///

@@ -44,6 +44,14 @@ impl DoorHarness for MutantHarness {
             full,
         }))
     }
+
+    fn has_socket(&self) -> bool {
+        self.inner.door().is_some_and(DoorHarness::has_socket)
+    }
+
+    fn has_tls(&self) -> bool {
+        self.inner.door().is_some_and(DoorHarness::has_tls)
+    }
 }
 
 #[cfg(unix)]

@@ -47,8 +47,14 @@ impl Harness for Busrtd {
         Some(&faulty::Kind::Busrtd)
     }
 
+    /// Its door is the socket of a stock broker: what it does not keep there is waived.
     fn has(&self, capability: Capability) -> bool {
-        capability != Capability::Shadow
+        match capability {
+            Capability::Shadow => false,
+            Capability::Clock => faulty::Kind::Busrtd.turns_clocks(),
+            Capability::Proc => cfg!(target_os = "linux"),
+            _ => true,
+        }
     }
 
     fn waivers(&self) -> Vec<Waiver> {

@@ -40,9 +40,13 @@ impl FaultHarness for Kind {
         Ok(Box::new(Faulty::start(*self, limits, false).await?))
     }
 
-    /// A stock broker cannot be asked what time it has.
     fn turns_clocks(&self) -> bool {
-        *self != Self::Busrtd && Clock::can_be_turned()
+        self.could_turn_clocks() && Clock::can_be_turned()
+    }
+
+    /// A stock broker cannot be asked what time it has.
+    fn could_turn_clocks(&self) -> bool {
+        *self != Self::Busrtd
     }
 
     async fn start_by_a_clock(&self, limits: Limits) -> Result<Box<dyn FaultRig>, String> {

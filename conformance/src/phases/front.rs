@@ -36,6 +36,14 @@ impl DoorHarness for Front {
     ) -> Result<Box<dyn DoorRig>, String> {
         Ok(Box::new(AtDoor::start(*self, limits, connections).await?))
     }
+
+    fn has_socket(&self) -> bool {
+        *self == Self::Unix
+    }
+
+    fn has_tls(&self) -> bool {
+        *self == Self::Tcp
+    }
 }
 
 struct AtDoor {

@@ -71,6 +71,8 @@ impl Harness for Pretend {
         match capability {
             Capability::Shadow => self.shadow().is_some(),
             Capability::Faults | Capability::Clock | Capability::Door => true,
+            Capability::Socket => self.has_socket(),
+            Capability::Tls => self.has_tls(),
             other => self.inner.has(other),
         }
     }
