@@ -85,6 +85,12 @@ pub trait Harness: Send + Sync {
         None
     }
 
+    /// Whether the models that are explored beside the suite are of the phase's concurrent parts:
+    /// its certificate lists them then, and else none.
+    fn is_modelled(&self) -> bool {
+        false
+    }
+
     /// A client name that handles of the phase may have: `collector`.
     fn client_name(&self) -> &str {
         "collector"

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table as Grid, presets};
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Model};
 use crate::clause::Level;
 use crate::harness::Harness;
 use crate::outcome::{Line, Outcomes, lines};
@@ -22,6 +22,8 @@ pub struct Report {
     pub(crate) seed: Seed,
     pub(crate) started: SystemTime,
     pub(crate) took: Duration,
+    /// What has been explored, for the phases that are modelled.
+    pub(crate) models: Vec<Model>,
 }
 
 /// A phase that was part of a run.
@@ -29,6 +31,7 @@ pub struct Report {
 pub(crate) struct Phase {
     pub(crate) name: String,
     pub(crate) backend: Option<String>,
+    pub(crate) modelled: bool,
 }
 
 impl Phase {
@@ -36,6 +39,7 @@ impl Phase {
         Self {
             name: harness.name().to_owned(),
             backend: harness.backend(),
+            modelled: harness.is_modelled(),
         }
     }
 }

@@ -179,6 +179,8 @@ impl Suite {
             seed: self.settings.seed,
             started,
             took: began.elapsed(),
+            // Models run with the tests, and this may be any program.
+            models: Vec::new(),
         }
     }
 

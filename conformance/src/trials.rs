@@ -58,6 +58,7 @@ pub fn run_with(arguments: &Arguments, harnesses: Vec<Arc<dyn Harness>>) -> Exit
             seed: settings.seed,
             started,
             took: began.elapsed(),
+            models: crate::certificate::explored(),
         };
         println!("{report}");
         certify(&report);

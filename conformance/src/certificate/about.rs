@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 pub struct Versions {
     /// The suite.
     pub conformance: String,
+    /// The commit that the suite was built of, if it was built in a checkout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whether files of that commit had been changed when it was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
     /// What was tested, if its harness says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -20,6 +26,8 @@ impl Versions {
     pub(super) fn here(backend: Option<String>) -> Self {
         Self {
             conformance: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("CONFORMANCE_COMMIT").map(str::to_owned),
+            dirty: option_env!("CONFORMANCE_DIRTY").map(|dirty| dirty == "true"),
             backend,
             rustc: env!("CONFORMANCE_RUSTC").to_owned(),
             os: system(),

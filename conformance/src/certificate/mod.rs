@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use about::Versions;
 pub use models::Model;
+pub(crate) use models::explored;
 pub use store::{directory, target_directory};
 
 use crate::clause::Level;
@@ -54,7 +55,8 @@ pub struct Certificate {
     pub counts: Counts,
     /// Every line of the contract.
     pub clauses: Vec<Entry>,
-    /// How far the models of the concurrent parts were explored, if they have been.
+    /// How far the models of the phase's concurrent parts were explored, if they have been since
+    /// the suite was built.
     pub models: Vec<Model>,
 }
 
@@ -159,7 +161,10 @@ impl Certificate {
             versions: Versions::here(phase.backend.clone()),
             counts,
             clauses,
-            models: models::read(&directory()),
+            models: match phase.modelled {
+                true => report.models.clone(),
+                false => Vec::new(),
+            },
         })
     }
 

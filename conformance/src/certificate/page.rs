@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::{Binding, Certificate, Entry, Model, Word};
+use super::{Binding, Certificate, Entry, Model, Versions, Word};
 use crate::clauses::UNBUILT;
 
 const STYLE: &str = include_str!("page.css");
@@ -94,7 +94,7 @@ impl Page<'_> {
                 "Backend",
                 versions.backend.as_deref().unwrap_or("not said").to_owned(),
             ),
-            ("Suite", format!("conformance {}", versions.conformance)),
+            ("Suite", suite(versions)),
             ("Built by", versions.rustc.clone()),
             ("Ran on", versions.os.clone()),
             ("Began", self.0.started.clone()),
@@ -129,6 +129,17 @@ impl Page<'_> {
             )?;
         }
         writeln!(f, "</ul>")
+    }
+}
+
+fn suite(versions: &Versions) -> String {
+    let changed = match versions.dirty {
+        Some(true) => ", changed since",
+        _ => "",
+    };
+    match &versions.commit {
+        Some(commit) => format!("conformance {} at {commit}{changed}", versions.conformance),
+        None => format!("conformance {}", versions.conformance),
     }
 }
 

@@ -34,6 +34,7 @@ fn report(change: impl FnOnce(&mut Outcomes)) -> Report {
     let phase = |name: &str| Phase {
         name: name.to_owned(),
         backend: Some("busrt-backend 0.1.0".to_owned()),
+        modelled: name == "unix",
     };
     Report {
         phases: vec![phase("unix"), phase("tcp")],
@@ -41,6 +42,12 @@ fn report(change: impl FnOnce(&mut Outcomes)) -> Report {
         seed: Seed(7),
         started: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         took: Duration::from_millis(61_500),
+        models: vec![Model {
+            model: "wake".to_owned(),
+            covers: vec!["FLW-004".to_owned()],
+            executions: 1_234,
+            floor: 100,
+        }],
     }
 }
 
@@ -96,6 +103,26 @@ fn it_says_how_each_line_of_the_contract_went() {
         "{:?}",
         whole.versions
     );
+    assert_eq!(
+        whole.versions.commit.is_some(),
+        whole.versions.dirty.is_some()
+    );
+}
+
+#[test]
+fn it_names_the_commit_that_the_suite_was_built_of() {
+    let mut certificate = certificate(|_| {});
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    certificate.versions.commit = Some(commit.to_owned());
+    certificate.versions.dirty = Some(false);
+    let page = certificate.to_html();
+    assert!(page.contains(&format!(" at {commit}<")), "{page}");
+    certificate.versions.dirty = Some(true);
+    let page = certificate.to_html();
+    assert!(page.contains(&format!(" at {commit}, changed since<")));
+    certificate.versions.commit = None;
+    certificate.versions.dirty = None;
+    assert!(!certificate.to_json().contains("dirty"));
 }
 
 #[test]
@@ -222,15 +249,27 @@ fn a_filtered_run_takes_no_whole_ones_place() {
 }
 
 #[test]
+fn only_a_phase_that_is_modelled_lists_models() {
+    let mut report = report(|_| {});
+    assert_eq!(report.certificates()[0].models, report.models);
+    report.phases[0].modelled = false;
+    assert_eq!(report.certificates()[0].models, []);
+}
+
+#[test]
 fn the_models_are_read_and_anything_else_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(models::read(directory.path()), []);
+    assert_eq!(models::read(directory.path(), UNIX_EPOCH), []);
     let of = |name: &str| directory.path().join("models").join(name);
     std::fs::create_dir(directory.path().join("models")).unwrap();
     let record = r#"{"model":"wake","covers":["FLW-004"],"executions":1234,"floor":100}"#;
     std::fs::write(of("wake.json"), record).unwrap();
     std::fs::write(of("half.json"), &record[..20]).unwrap();
-    let read = models::read(directory.path());
+    let written = std::fs::metadata(of("wake.json")).unwrap();
+    let written = written.modified().unwrap();
+    let built_since = written + Duration::from_secs(1);
+    assert_eq!(models::read(directory.path(), built_since), []);
+    let read = models::read(directory.path(), written);
     assert_eq!(read.len(), 1);
     assert_eq!(
         (read[0].model.as_str(), read[0].executions),

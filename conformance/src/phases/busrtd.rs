@@ -27,6 +27,10 @@ impl Harness for Busrtd {
         Some(format!("{} at busrtd {BUSRTD_VERSION}", busrt_version()))
     }
 
+    fn is_modelled(&self) -> bool {
+        true
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         let directory = private_directory()?;
         let socket = directory.path().join("bus.sock");

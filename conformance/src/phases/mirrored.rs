@@ -70,6 +70,10 @@ impl Harness for Shadow {
         Some(format!("{primary} beside {candidate}"))
     }
 
+    fn is_modelled(&self) -> bool {
+        true
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         let alone: Wrap = Box::new(|candidate| candidate);
         Ok(Box::new(self.mirrored(limits, alone).await?))

@@ -68,6 +68,10 @@ impl Harness for Crossbeam {
         Some(format!("crossbeam-backend {}", crossbeam_backend::VERSION))
     }
 
+    fn is_modelled(&self) -> bool {
+        true
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         Ok(Started::boxed(CrossbeamBus::new(limits)))
     }
@@ -87,6 +91,10 @@ impl Harness for InProcess {
         Some(busrt_version())
     }
 
+    fn is_modelled(&self) -> bool {
+        true
+    }
+
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
         Ok(Started::boxed(open(Address::InProcess, limits).await?))
     }
@@ -104,6 +112,10 @@ impl Harness for Unix {
 
     fn backend(&self) -> Option<String> {
         Some(busrt_version())
+    }
+
+    fn is_modelled(&self) -> bool {
+        true
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
@@ -138,6 +150,10 @@ impl Harness for Tcp {
 
     fn backend(&self) -> Option<String> {
         Some(busrt_version())
+    }
+
+    fn is_modelled(&self) -> bool {
+        true
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
