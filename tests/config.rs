@@ -287,7 +287,13 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         ),
         (
             "name = 'a.b'",
-            "bad value `a.b` for `name` in file `eventbus.toml`; expected 1 to 64 of A-Z a-z 0-9 _ -",
+            "bad value `a.b` for `name` in file `eventbus.toml`; expected 1 to 64 of A-Z a-z 0-9 _ -, \
+             not beginning with `eb-` and without `--in-`",
+        ),
+        (
+            "name = 'x--in-a'",
+            "bad value `x--in-a` for `name` in file `eventbus.toml`; expected 1 to 64 of A-Z a-z 0-9 \
+             _ -, not beginning with `eb-` and without `--in-`",
         ),
     ];
     for (text, expected) in cases {

@@ -167,30 +167,19 @@ impl Dialer {
         asked: Option<&str>,
         publisher: PublisherId,
     ) -> Result<String, ConnectError> {
-        let refused = |reason: String| ConnectError::Refused {
-            address: self.address(),
-            reason,
-        };
-        if asked.is_some_and(|name| name.contains(namespace::MARK)) {
-            let mark = namespace::MARK;
-            return Err(refused(format!(
-                "`{mark}` in a client name is for namespaces"
-            )));
-        }
         let namespace = self.options.namespace.as_deref();
         #[cfg(feature = "tcp")]
         if let Some(connector) = &self.connector {
-            let mut suffix = publisher.to_string();
-            if namespace.is_some() {
-                // Leaves room for it; within a namespace that is still enough.
-                suffix.truncate(8);
-            }
-            let name = connector.client_name(asked, &suffix);
-            let name = name.map_err(|e| refused(e.to_string()))?;
-            return namespace::within(name, namespace).map_err(refused);
+            let room = namespace::room(namespace);
+            let name = connector.client_name(asked, &publisher.to_string(), room);
+            let name = name.map_err(|reason| ConnectError::Refused {
+                address: self.address(),
+                reason: reason.to_string(),
+            })?;
+            return namespace::within(name, namespace);
         }
         let name = asked.map_or_else(|| format!("{STOCK_PREFIX}{publisher}"), str::to_owned);
-        namespace::within(name, namespace).map_err(refused)
+        namespace::within(name, namespace)
     }
 
     fn is_in_process(&self) -> bool {

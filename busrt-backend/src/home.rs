@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::bus::BusrtBus;
 use crate::dial::{Dialer, RETRY};
 use crate::namespace;
-use crate::options::{Address, BrokerMode, OpenError, Options, check_name};
+use crate::options::{Address, BrokerMode, OpenError, Options};
 use crate::runtime;
 use crate::session::connection;
 use crate::session::node::Node;
@@ -44,11 +44,12 @@ pub(crate) struct Home {
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
-    if let Some(name) = &options.name {
-        check_name(name)?;
-    }
     if let Some(namespace) = &options.namespace {
         namespace::check(namespace)?;
+    }
+    if let Some(name) = &options.name {
+        check_client_name(name)?;
+        namespace::within(name.clone(), options.namespace.as_deref())?;
     }
     let patience = Instant::now() + options.connect_timeout;
     loop {

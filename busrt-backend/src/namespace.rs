@@ -10,7 +10,7 @@
 
 use eventbus_trait::ConnectError;
 
-use crate::options::{OpenError, is_name};
+use crate::options::{LONGEST_NAME, OpenError};
 
 /// Between a client's own name and its namespace.
 pub(crate) const MARK: &str = "--in-";
@@ -35,21 +35,34 @@ pub(crate) fn is_one(text: &str) -> bool {
 
 /// The namespace of whoever has this client name; `None` is one, too: that of most.
 pub(crate) fn of(client: &str) -> Option<&str> {
-    client.rsplit_once(MARK).map(|(_, namespace)| namespace)
+    split(client).1
 }
 
-/// The client name of `name` in a namespace; in words, why there is none.
-pub(crate) fn within(name: String, namespace: Option<&str>) -> Result<String, String> {
-    let Some(namespace) = namespace else {
-        return Ok(name);
-    };
-    let whole = name + MARK + namespace;
-    if is_name(&whole) {
-        Ok(whole)
-    } else {
-        Err(format!(
-            "client name `{whole}` is too long with its namespace"
-        ))
+/// A client name without its namespace, and that.
+pub(crate) fn split(client: &str) -> (&str, Option<&str>) {
+    match client.rsplit_once(MARK) {
+        Some((own, namespace)) if is_one(namespace) => (own, Some(namespace)),
+        _ => (client, None),
+    }
+}
+
+/// Longest name that leaves room for the namespace.
+pub(crate) fn room(namespace: Option<&str>) -> usize {
+    let taken = namespace.map_or(0, |namespace| MARK.len() + namespace.len());
+    LONGEST_NAME.saturating_sub(taken)
+}
+
+/// The client name of `name` in a namespace.
+pub(crate) fn within(name: String, namespace: Option<&str>) -> Result<String, ConnectError> {
+    let limit = room(namespace);
+    match namespace {
+        None => Ok(name),
+        Some(namespace) if name.len() <= limit => Ok(name + MARK + namespace),
+        Some(namespace) => Err(ConnectError::LongName {
+            name,
+            namespace: namespace.to_owned(),
+            limit,
+        }),
     }
 }
 
@@ -57,10 +70,7 @@ pub(crate) fn within(name: String, namespace: Option<&str>) -> Result<String, St
 pub(crate) fn as_asked(error: ConnectError) -> ConnectError {
     match error {
         ConnectError::NameInUse { name } => ConnectError::NameInUse {
-            name: name
-                .rsplit_once(MARK)
-                .map_or(&*name, |(own, _)| own)
-                .to_owned(),
+            name: split(&name).0.to_owned(),
         },
         other => other,
     }
@@ -76,8 +86,15 @@ mod tests {
         assert_eq!(name, "collector--2--in-a1");
         assert_eq!(of(&name), Some("a1"));
         assert_eq!(of(&within("collector--2".to_owned(), None).unwrap()), None);
-        let long = within("n".repeat(60), Some("a1")).unwrap_err();
-        assert!(long.contains("too long"), "{long}");
+        for other in ["x--in-", "x--in-a-b", "x--in-12345678901234567"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(within("n".repeat(57), Some("a1")).unwrap().len(), 64);
+        let long = within("n".repeat(58), Some("a1")).unwrap_err().to_string();
+        assert!(
+            long.contains("the 57 bytes that namespace `a1` leaves"),
+            "{long}"
+        );
         let taken = ConnectError::NameInUse { name };
         assert_eq!(
             as_asked(taken).to_string(),

@@ -200,8 +200,33 @@ fn a_namespace_is_checked_and_its_mark_is_nobodys_name() {
         let namespace = "a-b".to_owned();
         assert_eq!(refused, Some(OpenError::Namespace { namespace }));
         let bus = member(&path, None).await;
-        let refused = bus.connect(Some("x--in-a")).await.unwrap_err().to_string();
-        assert!(refused.contains("`--in-`"), "{refused}");
+        for name in ["x--in-a", "eb-directory"] {
+            let refused = bus.connect(Some(name)).await.unwrap_err();
+            let name = name.to_owned();
+            assert_eq!(refused, ConnectError::BadName { name });
+        }
         broker.stop().await;
+    });
+}
+
+#[test]
+fn a_name_that_is_none_starts_nothing() {
+    run(async {
+        let (_directory, path) = socket();
+        let long = "n".repeat(58);
+        for name in ["x--in-a", "eb-directory", "", long.as_str()] {
+            let mut options = options(&path, Some("a1"));
+            options.broker = BrokerMode::Embedded;
+            options.name = Some(name.to_owned());
+            let name = name.to_owned();
+            let reason = match open(options).await {
+                Err(OpenError::Connect(reason)) => reason,
+                other => panic!("{other:?}"),
+            };
+            let bad = ConnectError::BadName { name };
+            let is_long = matches!(reason, ConnectError::LongName { limit: 57, .. });
+            assert!(reason == bad || is_long, "{reason}");
+            assert!(!path.exists(), "a broker was started");
+        }
     });
 }

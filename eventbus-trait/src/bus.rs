@@ -52,13 +52,20 @@ impl Default for Limits {
 /// Longest name of a client, in bytes.
 const MAX_CLIENT_NAME: usize = 64;
 
-/// Checks a client's name as every backend has to, so that a name that one takes is good for all.
+/// Before the namespace at the end of a client's name on a broker.
+const NAMESPACE: &str = "--in-";
+/// Clients that a broker and its sessions name themselves begin so.
+const OWN: &str = "eb-";
+
+/// Checks a client's name as every backend has to, so that a name that one takes is good for all:
+/// 1 to 64 of `A-Z a-z 0-9 _ -`, not beginning with `eb-` and without `--in-`.
 ///
 /// # Errors
 /// [`ConnectError::BadName`].
 pub fn check_client_name(name: &str) -> Result<(), ConnectError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if (1..=MAX_CLIENT_NAME).contains(&name.len()) && name.bytes().all(allowed) {
+    let reserved = name.starts_with(OWN) || name.contains(NAMESPACE);
+    if (1..=MAX_CLIENT_NAME).contains(&name.len()) && name.bytes().all(allowed) && !reserved {
         return Ok(());
     }
     Err(ConnectError::BadName {
@@ -123,7 +130,7 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError>;
 
     /// Another handle of the same bus: a publisher of its own and, where there is a broker, a
-    /// connection of its own. Without a name it gets one; a name is 1 to 64 of `A-Z a-z 0-9 _ -`.
+    /// connection of its own. Without a name it gets one; see [`check_client_name`] for what a name is.
     ///
     /// # Errors
     /// [`ConnectError`].

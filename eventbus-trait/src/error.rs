@@ -267,10 +267,26 @@ pub enum ConnectError {
         name: String,
     },
     /// No client may have this name.
-    #[error("client name `{name}` is not 1 to 64 of A-Z a-z 0-9 _ -")]
+    #[error(
+        "client name `{name}` is not 1 to 64 of A-Z a-z 0-9 _ -, or begins with `eb-` or has `--in-` \
+         in it, which are reserved"
+    )]
     BadName {
         /// The name.
         name: String,
+    },
+    /// The name leaves no room for the namespace that is appended to it.
+    #[error(
+        "client name `{name}` is longer than the {limit} bytes that namespace `{namespace}` leaves; \
+         shorten one of them"
+    )]
+    LongName {
+        /// The name.
+        name: String,
+        /// The namespace.
+        namespace: String,
+        /// Longest name within it, in bytes.
+        limit: usize,
     },
     /// The two ends do not trust each other.
     #[error("no TLS with `{address}`: {problem}")]

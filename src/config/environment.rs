@@ -9,7 +9,7 @@ use figment::{Error, Metadata, Profile, Provider};
 const PREFIX: &str = "EVENTBUS_";
 
 /// Variables with the prefix that are no keys of the configuration.
-const OTHERS: [&str; 2] = [super::FILE_VARIABLE, "EVENTBUS_LOG"];
+const OTHERS: [&str; 3] = [super::FILE_VARIABLE, "EVENTBUS_LOG", "EVENTBUS_BUSRTD"];
 
 /// Keys whose values are `true` or `false`.
 const SWITCHES: [&str; 1] = ["connect.wait"];
@@ -107,6 +107,7 @@ mod tests {
         for name in [
             "EVENTBUS_CONFIG",
             "EVENTBUS_LOG",
+            "EVENTBUS_BUSRTD",
             "EVENTBUS_",
             "EVENTBUS___X",
             "PATH",

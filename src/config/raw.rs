@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eventbus_trait::{Limits, Rate};
+use eventbus_trait::{Limits, Rate, check_client_name};
 use figment::Figment;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
@@ -177,9 +177,10 @@ impl Raw {
         if config
             .name
             .as_deref()
-            .is_some_and(|name| !is_client_name(name))
+            .is_some_and(|name| check_client_name(name).is_err())
         {
-            let expected = "1 to 64 of A-Z a-z 0-9 _ -";
+            let expected =
+                "1 to 64 of A-Z a-z 0-9 _ -, not beginning with `eb-` and without `--in-`";
             return Err(ConfigError::value(figment, "name", expected));
         }
         Ok(config)
@@ -304,12 +305,6 @@ fn plain(figment: &Figment, key: &str, text: &str) -> Result<Phase, ConfigError>
             reason,
         },
     })
-}
-
-/// What every broker takes for a client's name.
-fn is_client_name(name: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    (1..=64).contains(&name.len()) && name.bytes().all(fits)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

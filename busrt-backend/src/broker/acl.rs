@@ -5,6 +5,8 @@
 
 use eventbus_trait::TopicFilter;
 
+use crate::namespace;
+
 /// What stands between a name and the handle of its process.
 const HANDLE: &str = "--";
 
@@ -41,8 +43,8 @@ impl AclRule {
 
 /// Rules by client name.
 ///
-/// The rule of a client is the one under its exact name, else the one under the longest beginning
-/// of its name that ends in `*`, else the default. What follows two hyphens is a handle's and not
+/// The rule of a client is the one under its exact name, else the one under that without its
+/// namespace (`reader` for `reader--in-a`), else the one under the longest beginning of its name that ends in `*`, else the default. What follows two hyphens is a handle's and not
 /// proved by a certificate, so only beginnings that have two hyphens themselves see it: `reader-*`
 /// is for `reader-7` and `reader-7--1`, and not for `reader--1`.
 ///
@@ -56,6 +58,9 @@ impl AclRule {
 /// assert_eq!(*acl.rule("reader-7--1"), reader);
 /// assert_eq!(*acl.rule("reader--1"), AclRule::deny_all());
 /// assert_eq!(*acl.rule("writer"), AclRule::deny_all());
+/// let acl = acl.with("writer", AclRule::allow_all());
+/// assert_eq!(*acl.rule("writer--in-a1"), AclRule::allow_all());
+/// assert_eq!(*acl.rule("writer--1"), AclRule::deny_all());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +95,9 @@ impl Acl {
         let proved = client
             .split_once(HANDLE)
             .map_or(client, |(proved, _)| proved);
-        let exact = self.clients.iter().find(|(name, _)| name == client);
+        let (own, _) = namespace::split(client);
+        let named = |wanted| self.clients.iter().find(|(name, _)| name == wanted);
+        let exact = named(client).or_else(|| named(own));
         let longest = || {
             self.clients
                 .iter()

@@ -27,6 +27,8 @@ const MIN_EVENT: usize = 13;
 /// Most messages of one connection to the directory. A session has two for it, that it comes and
 /// that it goes; each is told to all others, so a flood of them would drown everybody.
 const MAX_TO_DIRECTORY: u32 = 4;
+/// What is wrong with a topic or pattern that has another prefix.
+const NOT_OURS: &str = "topic outside of `eb/` and `eb-NAMESPACE/`";
 
 /// What a connection ends for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -230,7 +232,7 @@ impl Screen {
         let allowed = match names::topic(topic) {
             Name::Ours => self.rights.may_publish(topic),
             Name::SignOfLife => true,
-            Name::Foreign => return Ok(denied("topic outside of `eb/`")),
+            Name::Foreign => return Ok(denied(NOT_OURS)),
             Name::Invalid => return Err(Breach::Name { what: "topic" }),
         };
         if !allowed {
@@ -293,7 +295,7 @@ impl Screen {
         for pattern in body.split(|byte| *byte == 0) {
             match names::pattern(pattern) {
                 Name::Ours => {}
-                Name::SignOfLife | Name::Foreign => return Ok(denied("topic outside of `eb/`")),
+                Name::SignOfLife | Name::Foreign => return Ok(denied(NOT_OURS)),
                 Name::Invalid => return Err(invalid),
             }
             if op == OP_SUBSCRIBE && !self.rights.may_subscribe(pattern) {

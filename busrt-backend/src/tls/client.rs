@@ -58,15 +58,16 @@ impl Connector {
     }
 
     /// The name of a handle: what was asked for, if the certificate entitles to it, else one
-    /// derived from the certificate and `suffix`.
+    /// derived from the certificate and `suffix`, of at most `room` bytes if that is possible.
     pub(crate) fn client_name(
         &self,
         asked: Option<&str>,
         suffix: &str,
+        room: usize,
     ) -> Result<String, TlsError> {
         match asked {
             Some(name) => self.check_name(name).map(|()| name.to_owned()),
-            None => Ok(own_names(self.config.options())?.derived(suffix)),
+            None => Ok(own_names(self.config.options())?.derived(suffix, room)),
         }
     }
 

@@ -18,7 +18,10 @@ const SEPARATOR: &str = "--";
 /// Own clients of brokers and sessions begin so.
 const RESERVED: &str = "eb-";
 /// What a derived name appends at most, with the separator.
-const APPENDED: usize = SEPARATOR.len() + 16;
+const APPENDED: usize = SEPARATOR.len() + MOST;
+/// Characters of a derived name that tell handles apart: most, and least.
+const MOST: usize = 16;
+const LEAST: usize = 8;
 /// Longest name that leaves room for what is appended.
 pub(super) const LONGEST: usize = 64 - APPENDED;
 
@@ -79,10 +82,12 @@ impl CertNames {
         self.0.is_empty()
     }
 
-    /// A name made of the first one and at most 16 characters of `suffix`.
-    pub(super) fn derived(&self, suffix: &str) -> String {
-        let suffix = suffix.get(..16).unwrap_or(suffix);
+    /// A name made of the first one and at most 16 characters of `suffix`: fewer, so that it has at
+    /// most `room` bytes, but so many that it is one handle's alone.
+    pub(super) fn derived(&self, suffix: &str, room: usize) -> String {
         let first = self.0.first().map_or("", String::as_str);
+        let left = room.saturating_sub(first.len() + SEPARATOR.len());
+        let suffix = suffix.get(..left.clamp(LEAST, MOST)).unwrap_or(suffix);
         format!("{first}{SEPARATOR}{suffix}")
     }
 }
@@ -153,9 +158,12 @@ mod tests {
     fn a_derived_name_is_admitted_and_fits() {
         let longest = "x".repeat(LONGEST);
         let names = CertNames::new(["a.b", longest.as_str()]);
-        let derived = names.derived("0123456789abcdef0123");
-        assert_eq!(derived.len(), 64);
-        assert!(names.admits(&derived));
+        let suffix = "0123456789abcdef0123";
+        for (room, length) in [(64, 64), (60, 60), (56, 56), (50, 56)] {
+            let derived = names.derived(suffix, room);
+            assert_eq!(derived.len(), length, "{room}");
+            assert!(names.admits(&derived));
+        }
     }
 
     /// No name is admitted by two certificates that share no name.

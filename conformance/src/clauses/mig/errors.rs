@@ -315,7 +315,8 @@ async fn of_connecting(client: &str, stage: &Stage, errors: &mut Errors) -> Chec
     let in_use = SubscribeError::AlreadySubscribed { name: "far".into() };
     errors.of("subscribe by another handle's name", answer, &in_use);
     subscription.unsubscribe().await;
-    for bad in ["", "a b", "a.b", "ä", &"n".repeat(65)] {
+    let long = "n".repeat(65);
+    for bad in ["", "a b", "a.b", "ä", "a--in-b", "eb-directory", &long] {
         let answer = stage.wait("a refusal", bus.connect(Some(bad))).await?;
         let name = bad.to_owned();
         let want = ConnectError::BadName { name };
