@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Notify;
 
-use crate::record::{record, text_of};
+use crate::record::{forget, record, text_of};
 
 /// Preemptions in an execution, unless a model says otherwise. Nearly all bugs need two at most.
 const PREEMPTIONS: usize = 2;
@@ -46,6 +46,8 @@ impl Model {
 
     /// Explores `model`, at least `floor` executions of it, and records how many there were.
     pub(crate) fn explore(self, floor: usize, model: impl Fn() + Send + Sync + 'static) {
+        // What it held for may be other code than this.
+        forget(self.name);
         let executions = check(self.preemptions, model);
         println!("{}: {executions} executions", self.name);
         assert!(

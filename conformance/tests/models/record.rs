@@ -2,22 +2,37 @@
 
 use std::any::Any;
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 /// Writes `target/conformance/models/NAME.json`.
 pub(crate) fn record(name: &str, covers: &[&str], executions: usize, floor: usize) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../conformance/models");
-    fs::create_dir_all(&directory).unwrap();
+    fs::create_dir_all(directory()).unwrap();
     let record = json!({
         "model": name,
         "covers": covers,
         "executions": executions,
         "floor": floor,
     });
-    let path = directory.join(format!("{name}.json"));
-    fs::write(path, format!("{record:#}\n")).unwrap();
+    fs::write(file_of(name), format!("{record:#}\n")).unwrap();
+}
+
+/// Removes what an earlier run wrote.
+pub(crate) fn forget(name: &str) {
+    match fs::remove_file(file_of(name)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => panic!("{name}: {error}"),
+        _ => {}
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../conformance/models")
+}
+
+fn file_of(name: &str) -> PathBuf {
+    directory().join(format!("{name}.json"))
 }
 
 /// What a panic says.

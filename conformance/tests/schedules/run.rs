@@ -12,7 +12,7 @@ use shuttle::scheduler::{
 };
 use shuttle::{Config, MaxSteps, Runner};
 
-use crate::record::record;
+use crate::record::{forget, record};
 
 /// Changes of thread in a schedule that has few.
 const DEPTH: usize = 4;
@@ -36,6 +36,7 @@ pub(crate) fn explore(
     println!(
         "to replay: CONFORMANCE_SEED={seed} cargo test -p conformance --test schedules -- {test}"
     );
+    forget(name);
     let executions = both_ways(seed.of(name), schedules, &cast);
     println!("{name}: {executions} executions");
     assert_eq!(executions, 2 * schedules, "fewer than were asked for");
