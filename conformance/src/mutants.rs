@@ -93,11 +93,13 @@ impl Harness for MutantHarness {
             },
             _ => limits,
         };
+        let shared = self.shared();
+        shared.limits(&limits);
         let inner = self.inner.start(limits).await?;
         if self.layer != Layer::Bus {
             return Ok(inner);
         }
-        let bus = MutantBus::with(inner.bus(), &self.shared());
+        let bus = MutantBus::with(inner.bus(), &shared);
         let defect = self.defect;
         Ok(Box::new(MutantRig { inner, bus, defect }))
     }

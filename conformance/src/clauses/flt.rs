@@ -17,12 +17,23 @@ use crate::verdict::{Checked, Unmet, ensure};
 /// FLT-001: the broker's process is killed and started again, more than once.
 pub(crate) async fn flt_001_the_broker_is_killed(context: Context) -> Checked {
     let killed = (Fault::BrokerKilled, Lasts::Moment);
-    survives(&context, &[killed, killed]).await
+    survives(&context.fault_stage().await?, &[killed, killed]).await
 }
 
-/// FLT-002: a connection is reset, again and again.
+/// FLT-002: a connection is reset, again and again; the handle counts that it connects again.
 pub(crate) async fn flt_002_a_connection_is_reset(context: Context) -> Checked {
-    survives(&context, &[(Fault::Reset, Lasts::Moment); 4]).await
+    let faulty = context.fault_stage().await?;
+    survives(&faulty, &[(Fault::Reset, Lasts::Moment); 4]).await?;
+    let hurt = faulty.stage.bus();
+    // A phase whose state never changes has nothing to connect again.
+    if hurt.state().has_changed().is_ok() {
+        let reconnects = hurt.stats().reconnects;
+        ensure!(
+            reconnects > 0,
+            "a handle that was reset counts no reconnect"
+        );
+    }
+    Ok(())
 }
 
 /// FLT-003: the network is partitioned for longer than the keepalive: both ways, and each way.
@@ -32,11 +43,8 @@ pub(crate) async fn flt_003_the_network_is_partitioned(context: Context) -> Chec
         Fault::HalfPartition(Way::Up),
         Fault::HalfPartition(Way::Down),
     ];
-    survives(
-        &context,
-        &faults.map(|fault| (fault, Lasts::LongerThanKeepalive)),
-    )
-    .await
+    let faults = faults.map(|fault| (fault, Lasts::LongerThanKeepalive));
+    survives(&context.fault_stage().await?, &faults).await
 }
 
 /// FLT-004: bytes come late, few at a time, and are torn in the middle.
@@ -47,12 +55,12 @@ pub(crate) async fn flt_004_bytes_are_torn(context: Context) -> Checked {
         Fault::Torn(Way::Up),
         Fault::Torn(Way::Down),
     ];
-    survives(&context, &faults.map(|fault| (fault, Lasts::Moment))).await
+    let faults = faults.map(|fault| (fault, Lasts::Moment));
+    survives(&context.fault_stage().await?, &faults).await
 }
 
 /// Nothing is lost, repeated, invented, altered or out of its topic's order through `faults`.
-async fn survives(context: &Context, faults: &[(Fault, Lasts)]) -> Checked {
-    let faulty = context.fault_stage().await?;
+async fn survives(faulty: &Faulty, faults: &[(Fault, Lasts)]) -> Checked {
     let stage = &faulty.stage;
     let (near, far) = (stage.bus(), faulty.open(Opening::default()).await?);
     let authors = [stage.author(&near), stage.author(&far)];
@@ -65,7 +73,7 @@ async fn survives(context: &Context, faults: &[(Fault, Lasts)]) -> Checked {
         let through = faulty.publish_through(*fault, *lasts, &authors, &mut readers);
         through
             .await
-            .map_err(|unmet| during(&faulty, *fault, unmet))?;
+            .map_err(|unmet| during(faulty, *fault, unmet))?;
     }
     stage.drain(&mut readers, &authors).await?;
     if faulty.struck() == 0 {

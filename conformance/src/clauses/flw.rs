@@ -9,7 +9,7 @@ pub(super) use memory::flw_006_memory_is_bounded;
 pub(super) use rate::flw_005_a_rate_is_kept;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventbus_trait::{
     Limits, Overflow, PublishError, Refused, Subscribe, Subscription, Topic, TryPublishError,
@@ -83,7 +83,10 @@ pub(crate) async fn flw_001_room_in_all_or_none(context: Context) -> Checked {
 
 async fn backpressure(author: &Author, deadline: Duration) -> Checked {
     let event = author.event(&Topic::new("a.b")?);
-    match author.send(event).await.map_err(Refused::into_parts) {
+    let began = Instant::now();
+    let sent = author.send(event).await.map_err(Refused::into_parts);
+    let took = began.elapsed();
+    match sent {
         Ok(_) => Err(Unmet::broken("a publish went past a full subscription")),
         Err((
             _,
@@ -96,6 +99,10 @@ async fn backpressure(author: &Author, deadline: Duration) -> Checked {
             ensure!(
                 waited >= deadline,
                 "gave up after {waited:?}, before {deadline:?}"
+            );
+            ensure!(
+                took >= deadline,
+                "gave up after {took:?}, before {deadline:?}, and says {waited:?}"
             );
             Ok(())
         }

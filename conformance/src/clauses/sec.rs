@@ -16,6 +16,9 @@ use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 /// More than any clause here needs.
 const CONNECTIONS: usize = 50;
 
+/// How many there are inside from the first: the stage's own handle and another.
+const INSIDE: usize = 2;
+
 /// A door, and two inside who exchange events all the while.
 struct Inside {
     door: AtDoor,
@@ -205,13 +208,21 @@ pub(crate) async fn sec_006_connections_are_limited(context: Context) -> Checked
     const ROOM: usize = 5;
     let mut inside = Inside::behind(&context, ROOM).await?;
     let mut members = Vec::new();
-    let refusal = loop {
-        ensure!(members.len() <= ROOM, "there is always room");
+    // Not one fewer than there is room for, and not one more.
+    for place in INSIDE..ROOM {
         match inside.door.come(Caller::Member).await? {
             Answer::In(member) => members.push(member),
-            Answer::Out(reason) => break reason,
+            Answer::Out(reason) => {
+                let text =
+                    format_args!("{place} of {ROOM} were inside, and no more came: {reason}");
+                return Err(Unmet::broken(text));
+            }
             Answer::NoSuchCaller => return Err(Unmet::unexercised("nobody could come")),
         }
+    }
+    let refusal = match inside.door.come(Caller::Member).await? {
+        Answer::Out(reason) => reason,
+        _ => return Err(Unmet::broken(format_args!("more than {ROOM} came in"))),
     };
     ensure!(
         refusal.contains("many") && !refusal.contains("no answer"),

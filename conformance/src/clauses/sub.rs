@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{
-    Delivery, EventBus, PublishError, Refused, Subscribe, Topic, TryPublishError,
+    Delivery, EventBus, Limits, PublishError, Refused, Subscribe, Topic, TryPublishError,
 };
 
 use crate::check;
@@ -97,7 +97,12 @@ async fn stream(author: Arc<Author>, allowed: Arc<AtomicU64>, last: u64) -> Chec
 /// SUB-008: a stalled subscription holds up publishers of what it takes, until it is read, and
 /// nobody else: not other topics of the same handle, not other handles, not `AtMostOnce`.
 pub(crate) async fn sub_008_a_stall_is_local(context: Context) -> Checked {
-    let stage = context.stage().await?;
+    let limits = Limits {
+        // Whatever waits does so for longer than anything here is waited for.
+        publish_deadline: context.patience() * 2,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
     let (near, far) = (stage.bus(), stage.connect().await?);
     let stalled = stage
         .read(&near, Subscribe::to("slow.#")?.capacity(4))
@@ -123,9 +128,10 @@ pub(crate) async fn sub_008_a_stall_is_local(context: Context) -> Checked {
         let publishing = author.publish_over(&["free.a", "free.b"], 400);
         stage.while_reading(&mut free, publishing).await?;
         let topic = Topic::new("slow.a")?;
-        author
-            .send(author.event(&topic).delivery(Delivery::AtMostOnce))
-            .await?;
+        let fleeting = author.send(author.event(&topic).delivery(Delivery::AtMostOnce));
+        stage
+            .wait("a publish that waits for nobody", fleeting)
+            .await??;
     }
     stage.drain(&mut free, &authors).await?;
     for held in &held {

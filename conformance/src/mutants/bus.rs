@@ -151,7 +151,12 @@ impl Core {
         if mark_of(&event).is_some() {
             self.shared.published();
         }
-        let waits = self.defect() == Defect::WaitsAlways && mark_of(&event).is_some();
+        if self.defect() == Defect::OverstatesWaits && mark_of(&event).is_some() {
+            return self.give_up_early(event).await;
+        }
+        use Defect::{WaitsAlways, WaitsThenDrops};
+        let waits = matches!(self.defect(), WaitsAlways | WaitsThenDrops);
+        let waits = waits && mark_of(&event).is_some();
         if !waits || event.get_delivery() != Delivery::AtMostOnce {
             let publishing = self.inner.publish(event);
             return match self.defect() {
@@ -159,8 +164,16 @@ impl Core {
                 _ => publishing.await,
             };
         }
-        let (began, back) = (Instant::now(), event.clone());
+        let (began, fleeting) = (Instant::now(), event.clone());
         let waiting = self.inner.publish(event.delivery(Delivery::AtLeastOnce));
+        if self.defect() == WaitsThenDrops {
+            return match waiting.await.map_err(Refused::into_parts) {
+                Ok(receipt) => Ok(receipt),
+                // Dropped and counted as it should be, but late.
+                Err((_, PublishError::Backpressure { .. })) => self.inner.publish(fleeting).await,
+                Err((_, reason)) => Err(Refused::new(fleeting, reason)),
+            };
+        }
         let waited = tokio::time::timeout(TOO_LONG, waiting).await;
         waited.unwrap_or_else(|_| {
             let (subscription, waited) = (String::new(), began.elapsed());
@@ -168,8 +181,32 @@ impl Core {
                 subscription,
                 waited,
             };
-            Err(Refused::new(back, reason))
+            Err(Refused::new(fleeting, reason))
         })
+    }
+
+    /// Publishes `event` with half the time that it has, and says that it had all of it.
+    async fn give_up_early(&self, event: Event) -> Result<Receipt, Refused> {
+        let (whole, back) = (self.shared.publish_deadline(), event.clone());
+        let publishing = tokio::time::timeout(whole / 2, self.inner.publish(event));
+        if let Ok(published) = publishing.await {
+            return published;
+        }
+        let (event, reason) = match self.inner.try_publish(back).map_err(Refused::into_parts) {
+            Ok(receipt) => return Ok(receipt),
+            Err(refused) => refused,
+        };
+        let reason = match reason {
+            TryPublishError::Full { subscription } => PublishError::Backpressure {
+                subscription,
+                waited: whole,
+            },
+            TryPublishError::Publish(reason) => reason,
+            other => PublishError::Disconnected {
+                reason: other.to_string(),
+            },
+        };
+        Err(Refused::new(event, reason))
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
@@ -365,6 +402,7 @@ impl EventBus for MutantBus {
             Defect::Overcounts if stats.published > 0 => stats.published += 1,
             Defect::CountsNoRefusals => stats.refused = 0,
             Defect::CountsResendsTwice => stats.resends *= 2,
+            Defect::CountsNoReconnects => stats.reconnects = 0,
             Defect::ForgetsFamilies => stats.families.clear(),
             _ => {}
         }

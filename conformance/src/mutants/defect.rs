@@ -144,6 +144,8 @@ Bus {
     WaitsAlways "`AtMostOnce` events wait for room." "DEL-009"
         also ["SUB-008" "LIF-004" "OBS-002"]
         may ["FLW-005": "on a slow machine the mutant gives up before its turn comes"];
+    WaitsThenDrops "`AtMostOnce` events wait for room until the deadline, and are dropped then." "DEL-009"
+        also ["SUB-008" "LIF-004" "OBS-002"];
     Overstates "Receipts count one subscription too many." "DEL-010"
         also ["SUB-002"];
     ConfirmsTooSoon "Receipts are confirmed before the event is queued." "DEL-010";
@@ -178,6 +180,7 @@ Bus {
     SwallowsBackpressure "A publish that found no room returns Ok." "FLW-001"
         also ["DEL-004" "FLW-003" "MIG-005" "OBS-002"];
     EntersSome "A publish that found no room in one subscription enters the others." "FLW-001";
+    OverstatesWaits "A publish gives up at half its time, and says that it had it all." "FLW-001";
     HidesLosses "Losses are not told in band." "FLW-002"
         also ["DEL-008" "DEL-009"];
     MisplacesLosses "Losses are told one event too late." "FLW-002"
@@ -222,6 +225,7 @@ Faults {
     StaysStarved "A broker that was without descriptors lets nobody in any more." "SEC-007";
     LosesAtRestart "An event of the hurt handle is lost when the broker restarts." "FLT-001";
     RepeatsAfterReset "An event of the hurt handle comes again after a reset." "FLT-002";
+    CountsNoReconnects "The bus does not count that it has connected again." "FLT-002";
     ReordersInPartition "Two events of the hurt handle change places in a partition." "FLT-003";
     CorruptsTorn "An event of the hurt handle is altered where bytes are torn." "FLT-004";
     HarmsNeighbours "When a subscriber dies, the others lose an event." "FLT-005";
@@ -248,6 +252,8 @@ Door {
     AdmitsGarbage "Who sends garbage is let in." "SEC-005";
     SpillsGarbage "When garbage comes, those inside lose an event." "SEC-005";
     AdmitsEverybody "There is always room for one more connection." "SEC-006";
+    AdmitsOneMore "There is room for one connection more than there should be." "SEC-006";
+    AdmitsOneFewer "There is room for one connection fewer than there should be." "SEC-006";
     KeepsRoom "The room of who has left is not given back." "SEC-006";
 }
 Shadow {

@@ -24,6 +24,8 @@ impl DoorHarness for MutantHarness {
         };
         let connections = match self.defect {
             Defect::AdmitsEverybody => connections * 10,
+            Defect::AdmitsOneMore => connections + 1,
+            Defect::AdmitsOneFewer => connections - 1,
             _ => connections,
         };
         let inner = door.start_door(limits, connections).await?;

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
-use eventbus_trait::{Event, EventBus, PublisherId};
+use eventbus_trait::{Event, EventBus, Limits, PublisherId};
 use parking_lot::Mutex;
 
 use super::Defect;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     arms: AtomicU64,
     /// The handle that is hurt.
     hurt: OnceLock<PublisherId>,
+    publish_deadline: OnceLock<Duration>,
     pub(super) handles: Mutex<Vec<Weak<dyn EventBus>>>,
     leaks: Arc<Leaks>,
 }
@@ -84,6 +86,7 @@ impl Shared {
             count_smuggled: AtomicUsize::new(0),
             arms: AtomicU64::new(0),
             hurt: OnceLock::new(),
+            publish_deadline: OnceLock::new(),
             handles: Mutex::default(),
             leaks,
         })
@@ -147,6 +150,16 @@ impl Shared {
 
     pub(super) fn arms(&self) -> u64 {
         self.arms.load(Ordering::SeqCst)
+    }
+
+    /// Says how long a publish may wait, if that is not the default.
+    pub(super) fn limits(&self, limits: &Limits) {
+        let _ = self.publish_deadline.set(limits.publish_deadline);
+    }
+
+    pub(super) fn publish_deadline(&self) -> Duration {
+        let set = self.publish_deadline.get().copied();
+        set.unwrap_or_else(|| Limits::default().publish_deadline)
     }
 
     /// Says which handle is hurt by faults.

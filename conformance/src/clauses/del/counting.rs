@@ -96,14 +96,12 @@ async fn conserved(stage: &Stage, readers: &mut [Reader], matched: u64) -> Check
 /// told in band, to subscriptions that otherwise lose nothing too.
 pub(crate) async fn del_009_at_most_once_never_waits(context: Context) -> Checked {
     const EVENTS: usize = 2000;
-    // Were it to wait, it would be refused at the deadline.
-    let deadline = std::time::Duration::from_millis(1);
-    let stage = context
-        .stage_with(Limits {
-            publish_deadline: deadline,
-            ..Limits::default()
-        })
-        .await?;
+    // Were it to wait, it would do so for longer than anything here is waited for.
+    let limits = Limits {
+        publish_deadline: context.patience() * 2,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
     let bus = stage.bus();
     let author = stage.author(&bus);
     let mut readers = [
@@ -111,14 +109,20 @@ pub(crate) async fn del_009_at_most_once_never_waits(context: Context) -> Checke
         stage.reader(&bus, "a.b").await?,
     ];
     let topic = Topic::new("a.b")?;
-    for turn in 0..EVENTS {
-        let event = author.event(&topic).delivery(Delivery::AtMostOnce);
-        if turn % 2 == 0 {
-            author.send(event).await?;
-        } else {
-            author.try_send(event)?;
+    let publishing = async {
+        for turn in 0..EVENTS {
+            let event = author.event(&topic).delivery(Delivery::AtMostOnce);
+            if turn % 2 == 0 {
+                author.send(event).await?;
+            } else {
+                author.try_send(event)?;
+            }
         }
-    }
+        Ok::<_, Unmet>(())
+    };
+    stage
+        .wait("publishes that wait for nobody", publishing)
+        .await??;
     // A loss at the very end is told with whatever comes next.
     let closing = author.insist(author.event(&topic));
     let reading = try_join_all(

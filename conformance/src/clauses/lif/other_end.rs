@@ -24,8 +24,8 @@ pub(super) async fn a_dead_clients_name_is_free(context: &Context) -> Checked {
     faulty.open(opening).await.map(|_| ())
 }
 
-/// LIF-007: each end notices within two keepalives that the other has stopped answering. The
-/// handle says so, and the broker gives its name to another.
+/// LIF-007: a handle notices within two keepalives that its broker has stopped answering and says
+/// so; it is connected again once it is answered. What the broker notices is not looked at here.
 pub(crate) async fn lif_007_a_silent_peer_is_noticed(context: Context) -> Checked {
     /// For the machine, which may have other things to do.
     const SLACK: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@ use eventbus_trait::{BusState, EventBus, Limits, PublishError, Refused, Subscrib
 use tokio::task::JoinHandle;
 
 use crate::check;
+use crate::history::{Op, mark_of};
 use crate::stage::{Author, Context, Reader, Stage};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
@@ -61,10 +62,15 @@ impl Full {
             return Err(Unmet::unexercised("no queue took anything"));
         }
         let mut held = Vec::new();
+        let mut marks = Vec::new();
         for author in &authors {
             let event = author.event(&Topic::new(TOPIC)?);
+            marks.extend(mark_of(&event));
             held.push(tokio::spawn(hold(Arc::clone(author), event)));
         }
+        let begun = |op: &Op| matches!(op, Op::Invoke(publish) if marks.contains(&publish.mark));
+        let all_begun = || stage.recorder().count(begun) == authors.len();
+        stage.until("the publishes to begin", all_begun).await?;
         let full = Self {
             readers,
             authors,

@@ -38,10 +38,12 @@ impl Pretend {
         let rig = self.inner.start(limits).await?;
         let state = watch::channel(BusState::Connected).0;
         let resends = Arc::new(AtomicU64::new(0));
+        let reconnects = Arc::new(AtomicU64::new(0));
         let bus = layered(Watched {
             inner: rig.bus(),
             state: state.clone(),
             resends: Arc::clone(&resends),
+            reconnects: Arc::clone(&reconnects),
         });
         let everything = Subscribe::to("#").map_err(|error| error.to_string())?;
         let everything = everything.capacity(LAST).overflow(Overflow::DropOldest);
@@ -53,6 +55,7 @@ impl Pretend {
             state,
             last,
             resends,
+            reconnects,
             broker: watch::channel(true).0,
             starved: AtomicBool::new(false),
             struck: AtomicU64::new(0),
@@ -66,6 +69,7 @@ struct Watched {
     inner: Arc<dyn EventBus>,
     state: watch::Sender<BusState>,
     resends: Arc<AtomicU64>,
+    reconnects: Arc<AtomicU64>,
 }
 
 impl Layered for Watched {
@@ -80,6 +84,7 @@ impl Layered for Watched {
     fn stats(&self) -> Stats {
         let mut stats = self.inner.stats();
         stats.resends = self.resends.load(Ordering::SeqCst);
+        stats.reconnects = self.reconnects.load(Ordering::SeqCst);
         stats
     }
 }
@@ -125,6 +130,8 @@ struct Unharmed {
     last: Mutex<Subscription>,
     /// Events of the first handle that are said to have been sent again.
     resends: Arc<AtomicU64>,
+    /// How often its handle is said to have connected again.
+    reconnects: Arc<AtomicU64>,
     /// Whether the broker is there.
     broker: watch::Sender<bool>,
     /// Whether the broker can open nothing.
@@ -154,7 +161,10 @@ impl Unharmed {
     }
 
     fn reconnect(&self) {
-        self.state.send_replace(BusState::Connected);
+        let before = self.state.send_replace(BusState::Connected);
+        if before != BusState::Connected {
+            self.reconnects.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
