@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use eventbus_trait::{
     BatchRefused, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic, Publisher,
     PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    Topic, TryPublishError, fate,
+    Topic, TryPublishError,
 };
 use futures_timer::Delay;
 use futures_util::future::select;
@@ -236,6 +236,7 @@ impl EventBus for ShadowBus {
 
     fn stats(&self) -> Stats {
         let mut stats = self.primary.stats();
+        stats.refused += self.sender().refused();
         let counters = self.sender().counters.lock();
         for subscription in &mut stats.subscriptions {
             // The primary hands over what the application's filter then turns away.
@@ -361,7 +362,7 @@ impl PublishTopic for ShadowTopic {
     }
 
     fn refused(&self, event: &Event, reason: &PublishError) {
-        fate::refused(Some(self.sender.id), event, reason);
+        self.sender.note_refused(event, reason);
     }
 
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {

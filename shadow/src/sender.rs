@@ -14,12 +14,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
     Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
-    TryPublishError, fate, process_epoch,
+    TryPublishError, count, process_epoch,
 };
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -52,6 +53,8 @@ pub(crate) struct Sender {
     lanes: Mutex<HashMap<Topic, Arc<Lane>, RandomState>>,
     state: Mutex<State>,
     closed: AtomicBool,
+    /// Events that came back by themselves, not by the primary, which counts its own.
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +73,7 @@ impl Sender {
             lanes: Mutex::default(),
             state: Mutex::default(),
             closed: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
         });
         comparator.join(&sender);
         sender
@@ -122,7 +126,7 @@ impl Sender {
         let (room, turn) = (self.room_now(&event), lane.turn_now());
         if self.waits_for_candidate() && (room.is_none() || turn.is_none()) {
             let refused = full(event);
-            fate::refused(Some(self.id), refused.event(), refused.reason());
+            self.note_refused(refused.event(), refused.reason());
             return Err(refused);
         }
         self.publish_now(lane, event, turn, room, publish)
@@ -263,6 +267,17 @@ impl Sender {
             state.next = origin.sequence;
         }
         state.land(origin);
+    }
+
+    /// Counts and tells an event that the application has back, and that the primary does not know of.
+    pub(crate) fn note_refused(&self, event: &Event, reason: &dyn Refusal) {
+        count(&self.refused, 1);
+        fate::refused(Some(self.id), event, reason);
+    }
+
+    /// What [`note_refused`](Self::note_refused) has counted.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether this is the first call.
