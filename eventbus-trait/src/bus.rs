@@ -29,7 +29,7 @@ use crate::topic::Topic;
 pub struct Limits {
     /// Largest event, in bytes of payload, headers and correlation: 1 MiB.
     pub max_event_size: usize,
-    /// How long `publish` waits for room: 5 s.
+    /// How long `publish` waits, for a turn under `rate` and for room together: 5 s.
     pub publish_deadline: Duration,
     /// Most subscriptions of one handle: 16,384.
     pub max_subscriptions: usize,
@@ -100,8 +100,8 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     ///
     /// An `AtLeastOnce` event waits until all matching subscriptions have room, and enters none
     /// before (FLW-001). With a rate limit set, any event waits for its turn under it first, unless
-    /// that would take longer than the deadline (FLW-005). Cancelling before it returns leaves the event either published or not,
-    /// never half (DEL-005).
+    /// that would take longer than the deadline: then it is `RateLimited` at once (FLW-005). Cancelling
+    /// before it returns leaves the event either published or not, never half (DEL-005).
     ///
     /// # Errors
     /// The event comes back in [`Refused`]; nobody got it.

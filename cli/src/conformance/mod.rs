@@ -31,16 +31,17 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<u8, Failure> {
         suite.run(|progress| bar.follow(&progress))
     };
     let certificates = report.certificates();
-    for file in &args.certificate {
-        for certificate in &certificates {
-            write(certificate, file)?;
-        }
-    }
+    // What was found is told, whatever becomes of the files.
     print(&if args.json {
         output::document(&report, &certificates)?
     } else {
         format!("{report}\n")
     })?;
+    for file in &args.certificate {
+        for certificate in &certificates {
+            write(certificate, file)?;
+        }
+    }
     Ok(u8::from(!report.passed()))
 }
 
