@@ -8,6 +8,7 @@
 //! everything published and reads until they have come.
 
 mod actor;
+mod asleep;
 mod author;
 mod context;
 mod door;
@@ -27,6 +28,7 @@ use futures_util::future::{Either, join_all, select, try_join_all};
 use parking_lot::Mutex;
 
 pub use actor::Actor;
+pub use asleep::Sleeper;
 pub use author::Author;
 pub use context::{Context, Shadowed};
 pub use door::AtDoor;

@@ -224,7 +224,42 @@ pub(crate) async fn flw_004_no_lost_wake_up(context: Context) -> Checked {
         .map_err(Unmet::broken)?;
     ensure_eq!(counted, EVENTS * 2, "events received on a plain thread");
     stage.drain(&mut readers, &authors).await?;
-    check::lost(&stage.history()).verdict()
+    check::lost(&stage.history()).verdict()?;
+    for a_waits_first in [false, true] {
+        who_has_room_is_woken(&context, a_waits_first).await?;
+    }
+    Ok(())
+}
+
+/// Two publishers wait for two full subscriptions: room in one wakes who waits for that one.
+async fn who_has_room_is_woken(context: &Context, a_waits_first: bool) -> Checked {
+    let limits = Limits {
+        publish_deadline: context.patience() * 2,
+        ..Limits::default()
+    };
+    let stage = context.stage_with(limits).await?;
+    let bus = stage.bus();
+    let mut a = stage.read(&bus, Subscribe::to("a")?.capacity(1)).await?;
+    let _b = stage.read(&bus, Subscribe::to("b")?.capacity(1)).await?;
+    let filling = stage.author(&bus);
+    filling.fill("a").await?;
+    filling.fill("b").await?;
+    let waiting_for = |topic: &'static str| {
+        let author = stage.author(&bus);
+        async move { author.publish(topic).await.map(drop) }
+    };
+    let mut order = ["b", "a"];
+    if a_waits_first {
+        order.reverse();
+    }
+    let what = "one of two publishers that wait for two subscriptions";
+    let mut waiting = Vec::new();
+    for topic in order {
+        waiting.push(stage.asleep(what, waiting_for(topic)).await?);
+    }
+    a.expect().await?;
+    let for_a = waiting.swap_remove(usize::from(!a_waits_first));
+    for_a.woken(&stage, "by room in its own").await?
 }
 
 async fn read_exactly(mut reader: Reader, events: usize) -> Checked<Reader> {

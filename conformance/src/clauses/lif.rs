@@ -1,5 +1,6 @@
 //! LIF: handles begin, end, and leave nothing behind.
 
+mod asleep;
 mod census;
 mod other_end;
 
@@ -22,7 +23,8 @@ pub(super) use census::lif_004_nothing_is_left_behind;
 pub(super) use other_end::{lif_007_a_silent_peer_is_noticed, lif_008_nobody_listens};
 
 /// LIF-001: `shutdown` may be called again, by several tasks at once; every later operation of the
-/// handle is `Closed`, and other handles live on.
+/// handle is `Closed`, and what waits for room then; other handles live on. A handle that is dropped
+/// has ended.
 pub(crate) async fn lif_001_shutdown_is_idempotent(context: Context) -> Checked {
     let stage = context.stage().await?;
     let (near, far) = (stage.bus(), stage.connect().await?);
@@ -46,7 +48,9 @@ pub(crate) async fn lif_001_shutdown_is_idempotent(context: Context) -> Checked 
         .wait("the first handle's shutdown", near.shutdown())
         .await??;
     stage.wait("its second shutdown", near.shutdown()).await??;
-    everything_is_closed(&near, &near.publisher(Topic::new("a.b")?)).await
+    everything_is_closed(&near, &near.publisher(Topic::new("a.b")?)).await?;
+    asleep::publishers_are_closed(&context).await?;
+    asleep::a_dropped_handle_ends(&context).await
 }
 
 async fn everything_is_closed(bus: &Arc<dyn EventBus>, publisher: &Publisher) -> Checked {
@@ -125,6 +129,7 @@ pub(crate) async fn lif_002_shutdown_drains(context: Context) -> Checked {
     }
     stage.drain(&mut readers, &[author]).await?;
     check::lost(&stage.history()).verdict()?;
+    asleep::receivers_are_woken(&context).await?;
     ends_who_waits(&context).await
 }
 

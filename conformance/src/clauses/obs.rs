@@ -5,6 +5,8 @@ mod logs;
 
 pub(super) use logs::obs_002_losses_are_in_the_log;
 
+use std::sync::Arc;
+
 use eventbus_trait::{Delivery, FamilyStats, Limits, Subscribe, Topic};
 
 use crate::stage::{Author, Context};
@@ -112,5 +114,20 @@ async fn refusals_for_room(context: &Context) -> Checked {
     reader.read_until_matched(taken).await?;
     ensure_eq!(reader.stats().delivered, taken, "deliveries");
     ensure_eq!(reader.stats().dropped, 0, "losses");
+
+    author.fill("a.b").await?;
+    let topic = Topic::new("a.b")?;
+    let (publisher, event) = (bus.publisher(topic.clone()), author.event(&topic));
+    let by = Arc::clone(&author);
+    let waiting = async move { by.send_by(&publisher, event).await.map(drop) };
+    let waiting = stage.asleep("a publisher without room", waiting).await?;
+    reader.expect().await?;
+    waiting.woken(&stage, "by room").await??;
+    let refused = stage.history().refused();
+    ensure_eq!(
+        bus.stats().refused,
+        refused as u64,
+        "events refused, after one that waited and was taken"
+    );
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The mutant's own operations: what goes wrong in the handle.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use eventbus_trait::{
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
     Subscription, SubscriptionCounters, Topic, TryPublishError,
 };
+use futures_util::poll;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::instrument::WithSubscriber;
@@ -24,15 +26,21 @@ use crate::history::mark_of;
 /// How long a mutant waits that should not have waited.
 const TOO_LONG: Duration = Duration::from_millis(50);
 
+/// What comes of publishing without waiting.
+type Tried = Result<Receipt, Refused<TryPublishError>>;
+
 /// A bus with a defect.
 #[derive(Debug)]
 pub struct MutantBus {
+    inner: Arc<dyn EventBus>,
     core: Arc<Core>,
 }
 
 #[derive(Debug)]
 pub(super) struct Core {
-    inner: Arc<dyn EventBus>,
+    /// The bus inside lives as long as its handle does.
+    inner: Weak<dyn EventBus>,
+    id: PublisherId,
     pub(super) shared: Arc<Shared>,
     pub(super) closed: AtomicBool,
     /// Held by the publish that is under way, for [`Defect::HoldsUpEverybody`].
@@ -45,6 +53,8 @@ pub(super) struct Core {
     hoard: Mutex<Vec<Event>>,
     /// Subscriptions that should have ended.
     pub(super) undead: Mutex<Vec<Subscription>>,
+    /// How many publishes by a publisher had to wait, for [`Defect::CountsWaits`].
+    waits: AtomicU64,
 }
 
 impl MutantBus {
@@ -64,7 +74,8 @@ impl MutantBus {
         shared.leak();
         shared.born(&inner);
         let core = Core {
-            inner,
+            inner: Arc::downgrade(&inner),
+            id: inner.publisher_id(),
             shared: Arc::clone(shared),
             closed: AtomicBool::new(false),
             one_by_one: tokio::sync::Mutex::default(),
@@ -72,8 +83,10 @@ impl MutantBus {
             receiving: Mutex::default(),
             hoard: Mutex::default(),
             undead: Mutex::default(),
+            waits: AtomicU64::new(0),
         };
         Arc::new(Self {
+            inner,
             core: Arc::new(core),
         })
     }
@@ -82,7 +95,7 @@ impl MutantBus {
         &self,
         subscribe: &Subscribe,
     ) -> Result<(Subscription, Option<Arc<dyn EventBus>>), SubscribeError> {
-        let inner = &self.core.inner;
+        let inner = &self.inner;
         match (
             inner.subscribe(subscribe.clone()).await,
             self.core.shared.defect,
@@ -110,7 +123,7 @@ impl Core {
 
     /// Whether this is the handle that is hurt by faults.
     pub(super) fn is_hurt(&self) -> bool {
-        self.shared.is_hurt(Some(self.inner.publisher_id()))
+        self.shared.is_hurt(Some(self.id))
     }
 
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
@@ -135,7 +148,7 @@ impl Core {
             shared: &self.shared,
             event: repeat.filter(|event| mark_of(event).is_some()),
         };
-        let result = self.publish_inside(event).await;
+        let result = self.publish_to_its_end(event).await;
         repeat.forget();
         match result {
             Ok(receipt) => Ok(self.overstate(receipt)),
@@ -147,30 +160,54 @@ impl Core {
         }
     }
 
+    /// Publishes; who has to wait does what the defect says.
+    async fn publish_to_its_end(&self, event: Event) -> Result<Receipt, Refused> {
+        let was_open = !self.closed.load(Ordering::SeqCst);
+        let mut publishing = Box::pin(self.publish_inside(event));
+        let result = match (self.defect(), poll!(&mut publishing)) {
+            (_, Poll::Ready(result)) => result,
+            (Defect::WakesInTurn, Poll::Pending) => {
+                let _turn = self.one_by_one.lock().await;
+                publishing.await
+            }
+            (_, Poll::Pending) => publishing.await,
+        };
+        let overslept = self.defect() == Defect::SleepsWithoutRoom && was_open;
+        match &result {
+            Err(refused) if overslept && *refused.reason() == PublishError::Closed => {
+                std::future::pending().await
+            }
+            _ => result,
+        }
+    }
+
     async fn publish_inside(&self, event: Event) -> Result<Receipt, Refused> {
+        let Some(inner) = self.inner.upgrade() else {
+            return Err(Refused::new(event, PublishError::Closed));
+        };
         if mark_of(&event).is_some() {
             self.shared.published();
         }
         if self.defect() == Defect::OverstatesWaits && mark_of(&event).is_some() {
-            return self.give_up_early(event).await;
+            return self.give_up_early(&inner, event).await;
         }
         use Defect::{WaitsAlways, WaitsThenDrops};
         let waits = matches!(self.defect(), WaitsAlways | WaitsThenDrops);
         let waits = waits && mark_of(&event).is_some();
         if !waits || event.get_delivery() != Delivery::AtMostOnce {
-            let publishing = self.inner.publish(event);
+            let publishing = inner.publish(event);
             return match self.defect() {
                 Defect::KeepsSilent => publishing.with_subscriber(NoSubscriber::default()).await,
                 _ => publishing.await,
             };
         }
         let (began, fleeting) = (Instant::now(), event.clone());
-        let waiting = self.inner.publish(event.delivery(Delivery::AtLeastOnce));
+        let waiting = inner.publish(event.delivery(Delivery::AtLeastOnce));
         if self.defect() == WaitsThenDrops {
             return match waiting.await.map_err(Refused::into_parts) {
                 Ok(receipt) => Ok(receipt),
                 // Dropped and counted as it should be, but late.
-                Err((_, PublishError::Backpressure { .. })) => self.inner.publish(fleeting).await,
+                Err((_, PublishError::Backpressure { .. })) => inner.publish(fleeting).await,
                 Err((_, reason)) => Err(Refused::new(fleeting, reason)),
             };
         }
@@ -186,13 +223,17 @@ impl Core {
     }
 
     /// Publishes `event` with half the time that it has, and says that it had all of it.
-    async fn give_up_early(&self, event: Event) -> Result<Receipt, Refused> {
+    async fn give_up_early(
+        &self,
+        inner: &Arc<dyn EventBus>,
+        event: Event,
+    ) -> Result<Receipt, Refused> {
         let (whole, back) = (self.shared.publish_deadline(), event.clone());
-        let publishing = tokio::time::timeout(whole / 2, self.inner.publish(event));
+        let publishing = tokio::time::timeout(whole / 2, inner.publish(event));
         if let Ok(published) = publishing.await {
             return published;
         }
-        let (event, reason) = match self.inner.try_publish(back).map_err(Refused::into_parts) {
+        let (event, reason) = match inner.try_publish(back).map_err(Refused::into_parts) {
             Ok(receipt) => return Ok(receipt),
             Err(refused) => refused,
         };
@@ -209,7 +250,7 @@ impl Core {
         Err(Refused::new(event, reason))
     }
 
-    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+    fn try_publish(&self, event: Event, by: fn(&dyn EventBus, Event) -> Tried) -> Tried {
         self.hoard(&event);
         match self.defect() {
             Defect::RefusesAll => return Err(Refused::new(event, PublishError::Closed.into())),
@@ -226,14 +267,15 @@ impl Core {
             Defect::Deadlocks => drop(self.receiving.lock()),
             _ => {}
         }
+        let Some(inner) = self.inner.upgrade() else {
+            return Err(Refused::new(event, PublishError::Closed.into()));
+        };
         if mark_of(&event).is_some() {
             self.shared.published();
         }
         let tried = match self.defect() {
-            Defect::KeepsSilent => {
-                with_default(NoSubscriber::default(), || self.inner.try_publish(event))
-            }
-            _ => self.inner.try_publish(event),
+            Defect::KeepsSilent => with_default(NoSubscriber::default(), || by(&*inner, event)),
+            _ => by(&*inner, event),
         };
         match tried {
             Ok(receipt) => Ok(self.overstate(receipt)),
@@ -315,19 +357,20 @@ impl Drop for Repeat<'_> {
 #[async_trait]
 impl EventBus for MutantBus {
     fn backend(&self) -> &str {
-        self.core.inner.backend()
+        self.inner.backend()
     }
 
     fn publisher_id(&self) -> PublisherId {
-        self.core.inner.publisher_id()
+        self.inner.publisher_id()
     }
 
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
         self.core.publish(event).await
     }
 
-    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.core.try_publish(event)
+    fn try_publish(&self, event: Event) -> Tried {
+        self.core
+            .try_publish(event, |bus, event| bus.try_publish(event))
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
@@ -349,7 +392,7 @@ impl EventBus for MutantBus {
                 for _ in events.iter().filter(|event| mark_of(event).is_some()) {
                     self.core.shared.published();
                 }
-                self.core.inner.publish_batch(events).await
+                self.inner.publish_batch(events).await
             }
         }
     }
@@ -384,12 +427,12 @@ impl EventBus for MutantBus {
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
         self.core.after_publishes().await;
-        let inner = match (self.core.inner.connect(name).await, self.core.defect()) {
+        let inner = match (self.inner.connect(name).await, self.core.defect()) {
             (Err(ConnectError::NameInUse { .. }), Defect::SharesClientNames) => {
-                self.core.inner.connect(None).await?
+                self.inner.connect(None).await?
             }
             (Err(ConnectError::BadName { .. }), Defect::TakesAnyName) => {
-                self.core.inner.connect(None).await?
+                self.inner.connect(None).await?
             }
             (connected, _) => connected?,
         };
@@ -397,9 +440,10 @@ impl EventBus for MutantBus {
     }
 
     fn stats(&self) -> Stats {
-        let mut stats = self.core.inner.stats();
+        let mut stats = self.inner.stats();
         match self.core.defect() {
             Defect::Overcounts if stats.published > 0 => stats.published += 1,
+            Defect::CountsWaits => stats.refused += self.core.waits.load(Ordering::SeqCst),
             Defect::CountsNoRefusals => stats.refused = 0,
             Defect::CountsResendsTwice => stats.resends *= 2,
             Defect::CountsNoReconnects => stats.reconnects = 0,
@@ -412,23 +456,29 @@ impl EventBus for MutantBus {
     fn state(&self) -> watch::Receiver<BusState> {
         match self.core.defect() {
             Defect::NeverNotices => watch::channel(BusState::Connected).1,
-            _ => self.core.inner.state(),
+            _ => self.inner.state(),
         }
     }
 
     async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.core.after_publishes().await;
-        match self.core.defect() {
-            Defect::ForgetsAtShutdown => self.core.closed.store(true, Ordering::SeqCst),
-            Defect::ClosesOthers => {
-                let others = std::mem::take(&mut *self.core.shared.handles.lock());
-                for other in others.iter().filter_map(std::sync::Weak::upgrade) {
-                    other.shutdown().await?;
-                }
+        self.core.closed.store(true, Ordering::SeqCst);
+        if self.core.defect() == Defect::ClosesOthers {
+            let others = std::mem::take(&mut *self.core.shared.handles.lock());
+            for other in others.iter().filter_map(Weak::upgrade) {
+                other.shutdown().await?;
             }
-            _ => {}
         }
-        self.core.inner.shutdown().await
+        self.inner.shutdown().await
+    }
+}
+
+impl Drop for MutantBus {
+    fn drop(&mut self) {
+        let closed = self.core.closed.load(Ordering::SeqCst);
+        if self.core.defect() == Defect::OutlivesItsHandle && !closed {
+            self.core.shared.keep(Arc::clone(&self.inner));
+        }
     }
 }
 
@@ -437,10 +487,22 @@ struct MutantPublisher(Arc<Core>);
 #[async_trait]
 impl PublishTopic for MutantPublisher {
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        self.0.publish(event).await
+        let mut publishing = Box::pin(self.0.publish(event));
+        if let Poll::Ready(result) = poll!(&mut publishing) {
+            return result;
+        }
+        self.0.waits.fetch_add(1, Ordering::SeqCst);
+        publishing.await
     }
 
-    fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.0.try_publish(event)
+    fn try_publish(&self, event: Event) -> Tried {
+        self.0
+            .try_publish(event, |bus, event| bus.try_publish(event))
+    }
+
+    fn first_try(&self, event: Event) -> Tried {
+        self.0.try_publish(event, |bus, event| {
+            bus.publisher(event.topic().clone()).first_try(event)
+        })
     }
 }

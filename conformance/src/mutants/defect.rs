@@ -141,6 +141,7 @@ Bus {
         also ["SUB-009"];
     CountsNoLosses "Subscriptions do not count what they lose." "DEL-008"
         also ["DEL-009" "FLW-002" "FLW-006"];
+    ForgetsUnread "What is unread when a subscription ends is in no counter." "DEL-008";
     WaitsAlways "`AtMostOnce` events wait for room." "DEL-009"
         also ["SUB-008" "LIF-004" "OBS-002"]
         may ["FLW-005": "on a slow machine the mutant gives up before its turn comes"];
@@ -156,7 +157,8 @@ Bus {
     ReordersTopics "One delivery in forty changes places with the next of its author, on another topic." "ORD-002"
         also ["DEL-010" "ORD-003" "ORD-005" "FLW-002" "LIF-003"];
     MixesTasks "What two tasks publish through one handle is reordered within a task." "ORD-003";
-    QueuesControl "Subscribing, connecting and shutting down wait for the publishes that are under way." "ORD-004";
+    QueuesControl "Subscribing, connecting and shutting down wait for the publishes that are under way." "ORD-004"
+        also ["LIF-001"];
     ReordersAuthors "One delivery in forty comes after the next, which is another author's." "ORD-005"
         also ["DEL-010"];
     MissesBarrier "A subscription made while events flow misses its first." "SUB-001"
@@ -164,7 +166,7 @@ Bus {
     OverlooksNewcomers "The first event of a handle is lost to subscriptions older than the handle." "SUB-001"
         also ["FLW-005" "LIF-002" "SEC-007"];
     OutlivesUnsubscribe "An ended subscription lives on inside." "SUB-002"
-        also ["SUB-005" "SUB-006" "MIG-005"];
+        also ["DEL-008" "SUB-005" "SUB-006" "MIG-005"];
     CopiesPerFilter "An event that two filters of a subscription take comes twice." "SUB-003"
         also ["DEL-010"];
     IgnoresExcludeOwn "A subscription that leaves out its own handle's events gets them." "SUB-004"
@@ -174,7 +176,7 @@ Bus {
     HasNoLimit "There is always room for one more subscription." "SUB-006"
         also ["MIG-005"];
     HoldsUpEverybody "One publish at a time passes through a handle, however long it waits." "SUB-008"
-        also ["ORD-004"];
+        also ["ORD-004" "FLW-004"];
     IgnoresGates "Predicate and correlation filter are ignored." "SUB-009"
         also ["DEL-008" "FLW-003"];
     SwallowsBackpressure "A publish that found no room returns Ok." "FLW-001"
@@ -188,14 +190,19 @@ Bus {
     ConfusesOverflow "`DropNewest` drops the oldest." "FLW-002";
     Deadlocks "Publishing from inside a predicate never returns." "FLW-003";
     LosesWakeUps "A receiver with room for one event is not woken now and then." "FLW-004";
+    WakesInTurn "A publish that waits for room waits for those that waited before, too." "FLW-004";
     IgnoresRate "There is no rate limit, whatever is set." "FLW-005";
     Hoards "Every event that was offered is kept." "FLW-006";
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"
         also ["ORD-004" "LIF-002" "LIF-006" "MIG-005"];
+    SleepsWithoutRoom "A publish that waits for room sleeps through shutdown." "LIF-001"
+        also ["ORD-004"];
+    OutlivesItsHandle "A handle that is dropped lives on." "LIF-001";
     ForgetsAtShutdown "What is queued at shutdown is given up." "LIF-002"
         also ["ORD-004" "LIF-001"];
+    SleepsThroughShutdown "A `recv` that sleeps at shutdown is not woken." "LIF-002";
     LosesCancelled "The first event after a `recv` that was given up is lost." "LIF-003"
         also ["ORD-005"];
     LeaksTask "Each handle leaves a task behind." "LIF-004";
@@ -207,6 +214,7 @@ Bus {
         also ["MIG-005"];
     TakesAnyName "A client may have any name." "MIG-005";
     Overcounts "The bus counts one event too many." "OBS-001";
+    CountsWaits "A publisher's publish that had to wait counts as refused." "OBS-001";
     CountsNoRefusals "The bus counts no refusals." "OBS-001"
         also ["FLW-005"];
     ForgetsFamilies "The bus counts nothing by topic family." "OBS-001";

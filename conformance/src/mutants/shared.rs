@@ -171,6 +171,11 @@ impl Shared {
         publisher.is_some() && self.hurt.get() == publisher.as_ref()
     }
 
+    /// Keeps something until the phase itself is given up.
+    pub(super) fn keep(&self, kept: impl Any + Send) {
+        self.leaks.keep(kept);
+    }
+
     /// Leaves behind what the defect says.
     pub(super) fn leak(&self) {
         match self.defect {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use async_trait::async_trait;
 use eventbus_trait::{
@@ -305,7 +305,7 @@ impl MutantSource {
     }
 
     fn forgets(&self) -> bool {
-        self.core.closed.load(Ordering::SeqCst)
+        self.defect() == Defect::ForgetsAtShutdown && self.core.closed.load(Ordering::SeqCst)
     }
 
     fn bury(&mut self) {
@@ -376,7 +376,14 @@ impl EventSource for MutantSource {
                 return Poll::Ready(None);
             };
             let receiving = deadlocks.then(|| self.core.receiving.lock());
-            let polled = inner.poll_item(cx);
+            let polled = match self.core.shared.defect {
+                Defect::SleepsThroughShutdown => {
+                    let waker =
+                        Waker::from(Arc::new(Sound(Arc::clone(&self.core), cx.waker().clone())));
+                    inner.poll_item(&mut Context::from_waker(&waker))
+                }
+                _ => inner.poll_item(cx),
+            };
             drop(receiving);
             match polled {
                 Poll::Ready(Some(item)) => self.pass(item),
@@ -421,7 +428,11 @@ impl EventSource for MutantSource {
             return self.bury();
         }
         if let Some(inner) = self.inner.take() {
+            let unread = inner.stats().queued;
             self.last = inner.unsubscribe().await;
+            if self.defect() == Defect::ForgetsUnread {
+                self.last.dropped = self.last.dropped.saturating_sub(unread);
+            }
         }
     }
 }
@@ -429,6 +440,17 @@ impl EventSource for MutantSource {
 impl Drop for MutantSource {
     fn drop(&mut self) {
         self.bury();
+    }
+}
+
+/// Wakes a receiver until its handle shuts down.
+struct Sound(Arc<Core>, Waker);
+
+impl Wake for Sound {
+    fn wake(self: Arc<Self>) {
+        if !self.0.closed.load(Ordering::SeqCst) {
+            self.1.wake_by_ref();
+        }
     }
 }
 

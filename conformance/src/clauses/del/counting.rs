@@ -10,7 +10,7 @@ use crate::stage::{Author, Context, Reader, Stage};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
 /// DEL-008: `matched = delivered + filtered + dropped + queued` for every subscription, before,
-/// while and after it is read, whatever its policy.
+/// while and after it is read, and when it ends with events unread, whatever its policy.
 pub(crate) async fn del_008_conservation(context: Context) -> Checked {
     let stage = context.stage().await?;
     let bus = stage.bus();
@@ -70,6 +70,21 @@ pub(crate) async fn del_008_conservation(context: Context) -> Checked {
     );
     if readers[2..].iter_mut().any(|reader| reader.lagged() == 0) {
         return Err(Unmet::unexercised("a small subscription lost nothing"));
+    }
+    unread_is_counted(&author, readers).await
+}
+
+/// What nobody has read when a subscription ends is in one of the counters that it ends with.
+async fn unread_is_counted(author: &Author, readers: Vec<Reader>) -> Checked {
+    author.publish_over(&["a.b"], 10).await?;
+    for mut reader in readers {
+        reader.counted(|s| s.matched == 160 && s.queued > 0).await?;
+        let last = reader.unsubscribe().await?;
+        ensure_eq!(last.matched, 160, "events matched at the end, of {last:?}");
+        ensure!(
+            last.is_conserved(),
+            "unsubscribed with events unread, which no counter has: {last:?}"
+        );
     }
     Ok(())
 }
