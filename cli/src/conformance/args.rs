@@ -1,6 +1,7 @@
 //! What `eventbus conformance` is asked.
 
 use std::convert::Infallible;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -151,6 +152,13 @@ impl ConformanceArgs {
                     file.display()
                 )));
             }
+            // A run of minutes is not to end in a directory that was never there.
+            let place = file
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            place
+                .map_or(Ok(()), |place| fs::metadata(place).map(|_| ()))
+                .map_err(|reason| Failure::io(format!("write `{}`", file.display()), reason))?;
         }
         Ok(())
     }
