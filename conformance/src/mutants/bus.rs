@@ -1,5 +1,7 @@
 //! The mutant's own operations: what goes wrong in the handle.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -11,7 +13,6 @@ use eventbus_trait::{
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
     Subscription, SubscriptionCounters, Topic, TryPublishError,
 };
-use futures_util::poll;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::instrument::WithSubscriber;
@@ -164,7 +165,7 @@ impl Core {
     async fn publish_to_its_end(&self, event: Event) -> Result<Receipt, Refused> {
         let was_open = !self.closed.load(Ordering::SeqCst);
         let mut publishing = Box::pin(self.publish_inside(event));
-        let result = match (self.defect(), poll!(&mut publishing)) {
+        let result = match (self.defect(), once(publishing.as_mut()).await) {
             (_, Poll::Ready(result)) => result,
             (Defect::WakesInTurn, Poll::Pending) => {
                 let _turn = self.one_by_one.lock().await;
@@ -482,13 +483,18 @@ impl Drop for MutantBus {
     }
 }
 
+/// Polls `future` once, for the task that goes on to wait for it.
+async fn once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
 struct MutantPublisher(Arc<Core>);
 
 #[async_trait]
 impl PublishTopic for MutantPublisher {
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
         let mut publishing = Box::pin(self.0.publish(event));
-        if let Poll::Ready(result) = poll!(&mut publishing) {
+        if let Poll::Ready(result) = once(publishing.as_mut()).await {
             return result;
         }
         self.0.waits.fetch_add(1, Ordering::SeqCst);
