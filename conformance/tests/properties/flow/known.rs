@@ -32,17 +32,19 @@ pub(crate) fn full() -> Vec<Operation> {
         subscribe("a.#", 1, Overflow::DropOldest),
         subscribe("a.#", 2, Overflow::DropNewest),
     ];
+    let fleeting = |waits| Operation::Publish {
+        handle: 1,
+        topic: "a.b",
+        delivery: Delivery::AtMostOnce,
+        waits,
+        events: 2,
+    };
     for _ in 0..20 {
         program.extend([
             publish("a.b", false, 3),
             publish("a.b", true, 1),
-            Operation::Publish {
-                handle: 1,
-                topic: "a.b",
-                delivery: Delivery::AtMostOnce,
-                waits: false,
-                events: 2,
-            },
+            fleeting(false),
+            fleeting(true),
             publish("a", false, 1),
         ]);
         for subscription in [0, 1, 3] {
@@ -57,10 +59,7 @@ pub(crate) fn full() -> Vec<Operation> {
 
 /// A refusal, and nothing after it.
 pub(crate) fn refused() -> Vec<Operation> {
-    vec![
-        subscribe("*.b", 1, Overflow::Wait),
-        publish("a.b", false, 3),
-    ]
+    vec![subscribe("*.b", 1, Overflow::Wait), publish("a.b", true, 3)]
 }
 
 /// For publishers that wait: each kind of relief.

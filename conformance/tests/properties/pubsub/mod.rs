@@ -70,7 +70,8 @@ tests! {
             (Defect::ReordersTopic, "nonmonotonic in"),
             (Defect::HidesLosses, "uncounted in"),
             (Defect::Overstates, "a receipt for"),
-            (Defect::RepeatsCancelled, "duplicate in"),
+            // What nobody counted as matched was delivered.
+            (Defect::RepeatsCancelled, "for counters"),
         ] {
             let mutant = Arc::new(MutantHarness::new(Arc::new(Crossbeam), defect));
             assert_named(&defect, &run(mutant, &known::busy(), || {}), anomaly);
