@@ -18,8 +18,9 @@ use tempfile::TempDir;
 
 use super::doors::{At, CLOCK, Door, Files, beside, private_directory, seconds_now};
 
-/// Short, so that what lasts longer does not last long.
-const KEEPALIVE: Duration = Duration::from_millis(500);
+/// Short, so that what lasts longer does not last long; but on a busy machine a handle that has no
+/// turn for as long is thrown out, and what it publishes meanwhile goes to nobody who subscribes then.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 const NO_CLOCK: &str = "the processes have no clock that could be turned";
 /// So long that nobody is taken for silent who is only busy: where none is to be.
 const CALM: Duration = Duration::from_secs(5);
