@@ -20,6 +20,7 @@ mod credit;
 mod crossbeam;
 mod drain;
 mod explore;
+mod explorer;
 mod inbox;
 mod line;
 mod mirror;

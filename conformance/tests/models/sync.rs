@@ -1,4 +1,4 @@
-//! What the product names its primitives by, here loom's: with the faces of `parking_lot` and
+//! What the product names its primitives by, here its explorer's: with the faces of `parking_lot` and
 //! `tokio::sync`, which the product uses.
 
 use std::fmt;
@@ -7,10 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-pub(crate) use loom::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
-pub(crate) use loom::thread::yield_now;
+pub(crate) use crate::explorer::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+pub(crate) use crate::explorer::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use crate::explorer::thread::yield_now;
 
+use crate::explorer;
 pub(crate) use crate::notify::Notify;
 use crate::sabotage::{Bug, has};
 pub(crate) use crate::semaphore::{Semaphore, SemaphorePermit};
@@ -21,11 +22,11 @@ pub(crate) const PATIENCE: u32 = 1;
 
 /// A mutex without poison.
 #[derive(Default)]
-pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(explorer::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(explorer::sync::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -40,7 +41,7 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 /// A lock for readers and writers, without poison.
-pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+pub(crate) struct RwLock<T>(explorer::sync::RwLock<T>);
 
 impl<T> RwLock<T> {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
@@ -54,7 +55,7 @@ impl<T> RwLock<T> {
 
 impl<T: Default> Default for RwLock<T> {
     fn default() -> Self {
-        Self(loom::sync::RwLock::new(T::default()))
+        Self(explorer::sync::RwLock::new(T::default()))
     }
 }
 
@@ -98,7 +99,7 @@ impl Signal {
     }
 }
 
-/// A deadline that never comes.
+/// A deadline, which comes when the explorer says so.
 #[derive(Debug)]
 pub(crate) struct Delay;
 
@@ -112,6 +113,10 @@ impl Future for Delay {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+        if explorer::is_over() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }

@@ -8,6 +8,7 @@ use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 use shuttle::future::block_on;
 use shuttle::thread;
 
+use crate::explorer::chance;
 use crate::run::{explore, must_fail, must_replay};
 use crate::sabotage::{Bug, with};
 use crate::session::kept::Again;
@@ -15,7 +16,7 @@ use crate::session::link::Link;
 use crate::session::outbox::{Outbox, Run, Taken};
 use crate::session::sending::{Wire, send_all};
 use crate::session::waiting::{accept_within, confirm_all};
-use crate::sync::{AtomicBool, Mutex, Notify, Ordering, chance};
+use crate::sync::{AtomicBool, Mutex, Notify, Ordering};
 use crate::wire::{AckEntry, Control, LinkEntry, StatusEntry, SubscriptionInfo};
 
 /// What the casts here stand behind.

@@ -19,6 +19,7 @@
 mod bus;
 #[path = "../models/crossbeam.rs"]
 mod crossbeam;
+mod explorer;
 mod likeness;
 mod links;
 mod mirror;
@@ -35,6 +36,7 @@ mod semaphore;
 mod session;
 #[path = "../models/shadow.rs"]
 mod shadow;
+#[path = "../models/sync.rs"]
 mod sync;
 mod wake_up;
 

@@ -8,10 +8,11 @@ use eventbus_trait::Event;
 use shuttle::future::block_on;
 use shuttle::thread;
 
+use crate::explorer::chance;
 use crate::run::{explore, must_fail, must_replay};
 use crate::sabotage::{Bug, with};
 use crate::shadow::queue::{Command, Queue};
-use crate::sync::{AtomicU64, Ordering, chance};
+use crate::sync::{AtomicU64, Ordering};
 
 /// What the casts here stand behind.
 const COVERS: &[&str] = &["MIG-001", "MIG-002", "FLW-001", "FLW-004"];
