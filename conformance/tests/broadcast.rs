@@ -3,41 +3,20 @@
 
 #[path = "../examples/broadcast/bus.rs"]
 mod bus;
+#[path = "../examples/broadcast/harness.rs"]
+mod harness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use conformance::{CLAUSES, Harness, Patience, Rig, Verdict, declared, run_clause_within};
-use eventbus_trait::{EventBus, Limits};
+use conformance::{CLAUSES, Harness, Patience, Verdict, declared, run_clause_within};
 use parking_lot::Mutex;
 
-use bus::BroadcastBus;
+use harness::Broadcast;
 
 /// What it waits for never comes; what it has, it has at once.
 const SHORT: Patience = Patience(Duration::from_secs(3));
-
-struct Broadcast;
-
-#[async_trait]
-impl Harness for Broadcast {
-    fn name(&self) -> &str {
-        "broadcast"
-    }
-
-    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
-        Ok(Box::new(Started(BroadcastBus::new(limits))))
-    }
-}
-
-struct Started(Arc<BroadcastBus>);
-
-impl Rig for Started {
-    fn bus(&self) -> Arc<dyn EventBus> {
-        Arc::clone(&self.0) as Arc<dyn EventBus>
-    }
-}
 
 /// What does not hold, with a part of what the suite says: nothing is ever full, so that whatever
 /// is about fullness is broken or cannot be shown; who falls behind loses, and counts begin where

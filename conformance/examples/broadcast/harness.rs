@@ -1,0 +1,30 @@
+//! All that the suite needs to run on the backend.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use conformance::{Harness, Rig};
+use eventbus_trait::{EventBus, Limits};
+
+use crate::bus::BroadcastBus;
+
+pub(crate) struct Broadcast;
+
+#[async_trait]
+impl Harness for Broadcast {
+    fn name(&self) -> &str {
+        "broadcast"
+    }
+
+    async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {
+        Ok(Box::new(Started(BroadcastBus::new(limits))))
+    }
+}
+
+struct Started(Arc<BroadcastBus>);
+
+impl Rig for Started {
+    fn bus(&self) -> Arc<dyn EventBus> {
+        Arc::clone(&self.0) as Arc<dyn EventBus>
+    }
+}
