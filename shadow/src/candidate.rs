@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use eventbus_trait::{
-    Event, EventBus, Origin, Overflow, Refused, SubscribeError, Subscription, TryPublishError,
-};
+use eventbus_trait::{Origin, Overflow, SubscribeError, Subscription};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -152,9 +150,9 @@ impl Worker {
             None => Some(Reason::Unavailable),
             Some(bus) => {
                 offer.route.offered(comparator, offer.sequence);
-                let published = self.guard("publish", publish(&*bus, offer.event)).await;
+                let published = self.guard("publish", bus.publish(offer.event)).await;
                 match published {
-                    Some(Ok(())) => None,
+                    Some(Ok(_)) => None,
                     Some(Err(refused)) => {
                         comparator.error("publish", &kind(refused.reason()), refused.reason());
                         Some(Reason::Refused)
@@ -293,7 +291,7 @@ impl Worker {
             }
         }
         for (key, (cut, link)) in wanted {
-            // Noted also if there is no way to send it: then it is lost, and the grace time decides.
+            // Noted also if there is no way to send it: then it is lost, and silence decides.
             let now = comparator.now();
             for sub in subs {
                 sub.mark(&key, cut, now);
@@ -305,7 +303,7 @@ impl Worker {
                 sequence: cut,
             };
             let event = marker::marker(comparator.id, key.topic, origin);
-            let sent = self.guard("marker", publish(&*bus, event)).await;
+            let sent = self.guard("marker", bus.publish(event)).await;
             if let Some(Err(refused)) = sent {
                 comparator.error("marker", &kind(refused.reason()), refused.reason());
             }
@@ -321,24 +319,6 @@ impl Worker {
                 None
             }
         }
-    }
-}
-
-/// Publishes, without boxing a future unless it has to wait.
-async fn publish(bus: &dyn EventBus, event: Event) -> Result<(), Refused> {
-    match bus.try_publish(event) {
-        Ok(_) => Ok(()),
-        Err(refused) => match refused.into_parts() {
-            (event, TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
-            (event, _) => {
-                // A stamp that the attempt has put there must stay.
-                let event = match event.origin().copied() {
-                    Some(origin) => event.given_origin(origin),
-                    None => event,
-                };
-                bus.publish(event).await.map(|_| ())
-            }
-        },
     }
 }
 

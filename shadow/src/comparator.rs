@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventbus_trait::{PublisherId, Subscribe};
 use parking_lot::{Mutex, RwLock};
@@ -94,8 +94,11 @@ impl Comparator {
     }
 
     pub(crate) fn rules(&self) -> Rules {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Rules {
-            grace: u64::try_from(self.options.grace.as_nanos()).unwrap_or(u64::MAX),
+            grace: nanos(self.options.grace),
+            // A marker has at least the grace time.
+            silence: nanos(self.options.silence.max(self.options.grace)),
             window: self.options.window.max(1),
         }
     }

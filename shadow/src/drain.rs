@@ -65,7 +65,7 @@ async fn take_all(comparator: &Arc<Comparator>, sub: &Arc<Sub>, mut subscription
 }
 
 /// Takes items until nothing is awaited any more. Markers are on their way, and a lost one is
-/// given up after the grace time.
+/// sent again, or given up once the candidate has been silent for long.
 async fn take_what_is_due(
     comparator: &Arc<Comparator>,
     sub: &Arc<Sub>,

@@ -35,7 +35,9 @@
 //!
 //! An event is *reordered* if it comes after a later one of its stream had come: one event held
 //! back is one divergence. It is *missing* once a later one has come instead and the grace time is
-//! over, or at once when a marker has come through; if it still comes it is *late*.
+//! over, or at once when a marker has come through; if it still comes it is *late*. A candidate that
+//! delivers nothing at all for a while is slow; it has lost what it owes once it has been silent for
+//! [`ShadowOptions::silence`].
 //!
 //! The report is plain data: it is written to and read from JSON under the names of its fields,
 //! and [`Report::table`] shows it to people.

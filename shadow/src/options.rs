@@ -42,6 +42,9 @@ pub struct ShadowOptions {
     /// How long an event may take after a later one of its stream came instead: 2 s. After that it
     /// is missing, or late if it still comes.
     pub grace: Duration,
+    /// How long the candidate may deliver nothing to a subscription, markers included, before what
+    /// it owes there is missing: 10 s. A candidate that stands still for less is slow, not wrong.
+    pub silence: Duration,
     /// Most deliveries remembered of one stream (publisher, topic, subscription): 131,072.
     pub window: usize,
     /// Most streams of one subscription: 65,536.
@@ -68,6 +71,7 @@ impl Default for ShadowOptions {
             queue: 65_536,
             when_full: WhenFull::default(),
             grace: Duration::from_secs(2),
+            silence: Duration::from_secs(10),
             window: 131_072,
             max_streams: 65_536,
             candidate_capacity: 65_536,

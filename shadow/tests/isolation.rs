@@ -117,6 +117,7 @@ async fn beside(bad: Bad) -> (Seen, Report) {
     let released = Arc::clone(&candidate.released);
     let options = ShadowOptions {
         grace: Duration::from_millis(50),
+        silence: Duration::from_millis(50),
         shutdown_wait: Duration::from_millis(100),
         ..ShadowOptions::default()
     };
@@ -227,6 +228,7 @@ async fn a_candidate_that_delivers_nothing_has_lost_it() {
     let candidate = Arc::new(BadBus::new(crossbeam(), Bad::NeverDelivers));
     let options = ShadowOptions {
         grace: Duration::from_millis(50),
+        silence: Duration::from_millis(50),
         ..common::whole()
     };
     let bus = ShadowBus::new(crossbeam(), candidate, options);
@@ -235,7 +237,7 @@ async fn a_candidate_that_delivers_nothing_has_lost_it() {
         bus.publish(numbered(TOPICS[0], n)).await.unwrap();
     }
     common::take(&mut events, 10).await;
-    // The markers are lost as well: the grace time decides.
+    // The markers are lost as well: silence decides.
     let report = common::settled(&bus).await;
     assert_eq!((report.missing, report.verdict), (10, Verdict::Diverged));
 }
@@ -246,6 +248,7 @@ async fn a_name_is_given_back_before_it_is_used_again() {
     let candidate = Arc::new(BadBus::new(crossbeam(), Bad::NeverDelivers));
     let options = ShadowOptions {
         grace: Duration::from_millis(50),
+        silence: Duration::from_millis(50),
         ..common::whole()
     };
     let bus = ShadowBus::new(crossbeam(), candidate, options);

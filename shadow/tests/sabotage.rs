@@ -190,12 +190,13 @@ async fn a_lost_tail_is_found_by_a_marker() {
     assert_eq!((report.missing, saboteur.injected()), (3, 3));
 }
 
-/// There is no handle left to send a marker with: the grace time decides.
+/// There is no handle left to send a marker with: silence decides.
 #[tokio::test]
 async fn a_lost_tail_of_a_dropped_handle_is_found() {
     let saboteur = SabotageBus::new(crossbeam(), Sabotage::Drop, 1.0, 12);
     let options = ShadowOptions {
         grace: GRACE,
+        silence: GRACE,
         ..whole()
     };
     let bus = ShadowBus::new(crossbeam(), Arc::<SabotageBus>::clone(&saboteur), options);

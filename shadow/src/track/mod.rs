@@ -38,6 +38,8 @@ pub(crate) type Nanos = u64;
 pub(crate) struct Rules {
     /// How long an overtaken event may take, in nanoseconds.
     pub(crate) grace: Nanos,
+    /// How long the candidate may be silent while it owes something, in nanoseconds.
+    pub(crate) silence: Nanos,
     /// Most slots.
     pub(crate) window: usize,
 }
@@ -124,6 +126,8 @@ struct Gap {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     cut: u64,
+    /// When the first one was sent that is not answered.
+    asked_at: Nanos,
     sent_at: Nanos,
 }
 

@@ -34,7 +34,9 @@ pub(crate) struct End {
     pub(crate) overtaken_at: Nanos,
     /// Whether a marker says that this side is past it.
     pub(crate) passed: bool,
-    /// Whether it came only after the grace time.
+    /// Whether it was given up because this side was silent, and not because of a later event.
+    pub(crate) silent: bool,
+    /// Whether it came only after the grace time, or after it was given up.
     pub(crate) late: bool,
     /// Whether this side may drop it if it says so.
     pub(crate) may_drop: bool,
@@ -53,9 +55,9 @@ impl End {
         self.overtaken_at != 0
     }
 
-    /// Whether the grace time is over for something that was overtaken.
+    /// Whether it was given up, or the grace time is over for something that was overtaken.
     pub(crate) fn overdue(&self, now: Nanos, grace: Nanos) -> bool {
-        self.overtaken() && now.saturating_sub(self.overtaken_at) >= grace
+        self.silent || self.overtaken() && now.saturating_sub(self.overtaken_at) >= grace
     }
 
     /// Whether this side does not have it and is not waited for any more.

@@ -1,5 +1,7 @@
 //! Deciding the class of a delivery, and what time and markers add to it.
 
+use std::time::Duration;
+
 use super::{Class, Compared, Context, Mark, Nanos, Reason, Side, Track};
 use crate::report::DivergenceClass;
 
@@ -22,10 +24,15 @@ impl Track {
             _ => return,
         };
         if let Class::Missing(side) = class {
-            let detail = format!(
-                "delivered by the {}, not by the {side}, which went on to later events",
-                side.other()
-            );
+            let detail = if slot.end(side).silent {
+                let for_long = Duration::from_nanos(self.rules.silence);
+                format!("the {side} owes it and has been silent for {for_long:.1?}")
+            } else {
+                format!(
+                    "delivered by the {}, not by the {side}, which went on to later events",
+                    side.other()
+                )
+            };
             cx.find(DivergenceClass::Missing, side, slot.sequence, detail);
         }
         self.set_class(at, class);
@@ -67,8 +74,12 @@ impl Track {
             (Compared::Same, None) => (Class::Matched, None),
             (Compared::Same, Some(side)) => {
                 let end = slot.end(side);
-                let by = std::time::Duration::from_nanos(end.seen_at - end.overtaken_at);
-                let detail = format!("the {side} delivered it {by:.1?} after a later event");
+                let by = Duration::from_nanos(end.seen_at - end.overtaken_at);
+                let detail = if end.silent {
+                    format!("the {side} delivered it {by:.1?} after it was given up")
+                } else {
+                    format!("the {side} delivered it {by:.1?} after a later event")
+                };
                 if end.late {
                     (Class::Late, Some((DivergenceClass::Late, side, detail)))
                 } else {
@@ -165,14 +176,16 @@ impl Track {
         self.offered.filter(|cut| open && self.marked < Some(*cut))
     }
 
-    /// Gives up a marker that the candidate has had the grace time for, and has been silent for as
-    /// long. `heard_at` is when it last delivered anything to the subscription; the caller has just
-    /// made sure that nothing is waiting to be taken.
+    /// Gives up what the candidate owes and does not deliver. Silence alone says little: a
+    /// connection that is made anew is silent too, and then goes on where it was. So a marker that
+    /// is slow to come is only sent again, and what it asks for is given up once the candidate has
+    /// been silent for long. `heard_at` is when it last delivered anything to the subscription; the
+    /// caller has just made sure that nothing is waiting to be taken.
     pub(crate) fn give_up_mark(&mut self, heard_at: Nanos, cx: &mut Context<'_>) {
         if let Some(mark) = self.mark
-            && cx.now.saturating_sub(mark.sent_at.max(heard_at)) >= self.rules.grace
+            && cx.now.saturating_sub(mark.asked_at.max(heard_at)) >= self.rules.silence
         {
-            self.marked(mark.cut, cx);
+            self.pass_up_to(mark.cut, true, cx);
         }
     }
 
@@ -182,12 +195,22 @@ impl Track {
 
     /// Notes that a marker is being sent after everything up to `cut`.
     pub(crate) fn mark(&mut self, cut: u64, now: Nanos) {
-        self.mark = Some(Mark { cut, sent_at: now });
+        // The candidate has owed an answer since the first of the markers that it has not answered.
+        let asked_at = self.mark.map_or(now, |mark| mark.asked_at);
+        self.mark = Some(Mark {
+            cut,
+            asked_at,
+            sent_at: now,
+        });
     }
 
-    /// A marker has come through the candidate, or is given up: everything up to `cut` that the
-    /// candidate was given and has not delivered will not come in its place.
+    /// A marker has come through the candidate: everything up to `cut` that the candidate was given
+    /// and has not delivered will not come in its place.
     pub(crate) fn marked(&mut self, cut: u64, cx: &mut Context<'_>) {
+        self.pass_up_to(cut, false, cx);
+    }
+
+    fn pass_up_to(&mut self, cut: u64, silent: bool, cx: &mut Context<'_>) {
         if self.mark.is_some_and(|mark| mark.cut <= cut) {
             self.mark = None;
         }
@@ -205,6 +228,7 @@ impl Track {
             }
             if !end.overtaken() {
                 end.overtaken_at = cx.now;
+                end.silent = silent;
             }
             end.passed = true;
             self.resolve(at, Side::Candidate, cx);

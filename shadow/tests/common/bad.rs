@@ -132,6 +132,9 @@ impl EventBus for BadBus {
             let reason = "not today".to_owned();
             return Err(Refused::new(event, PublishError::Disconnected { reason }));
         }
+        if self.is(Bad::NeverDelivers) {
+            return Ok(Receipt::ready(0));
+        }
         self.inner.publish(event).await
     }
 

@@ -98,18 +98,59 @@ fn a_marker_finds_a_lost_tail_at_once() {
 }
 
 #[test]
-fn a_lost_marker_falls_back_on_the_grace_time() {
+fn a_candidate_that_stays_silent_has_lost_it() {
+    let mut bench = Bench::new();
+    bench.publish(0..2);
+    bench.arrive(Primary, 0..2);
+    bench.arrive(Candidate, [0]);
+    bench.with(|track, cx| track.mark(1, cx.now));
+    bench.wait(SILENCE);
+    let heard_at = bench.now - 1;
+    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
+    assert_eq!(bench.counts().open, 1, "the candidate is still delivering");
+    bench.wait(SILENCE);
+    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
+    assert_eq!(bench.counts().missing, 1);
+    assert!(bench.findings[0].detail.contains("silent"));
+    bench.wait(1);
+    bench.arrive(Candidate, [1]);
+    assert_eq!((bench.counts().late, bench.counts().reordered), (1, 0));
+    assert!(bench.findings[1].detail.contains("given up"));
+}
+
+#[test]
+fn a_candidate_that_stands_still_and_goes_on_in_order_is_slow() {
+    let mut bench = Bench::new();
+    bench.publish(0..20);
+    bench.arrive(Primary, 0..20);
+    for _ in 0..(SILENCE / GRACE - 1) {
+        let now = bench.now;
+        assert_eq!(
+            bench.track.wants_mark(now),
+            Some(19),
+            "the last one is late"
+        );
+        bench.with(|track, cx| track.mark(19, cx.now));
+        bench.wait(GRACE);
+        bench.with(|track, cx| track.give_up_mark(0, cx));
+    }
+    bench.arrive(Candidate, 0..20);
+    bench.with(|track, cx| track.marked(19, cx));
+    assert_eq!((bench.counts().matched, bench.findings.len()), (20, 0));
+}
+
+#[test]
+fn the_answer_to_a_second_marker_finds_what_was_lost_with_the_first() {
     let mut bench = Bench::new();
     bench.publish(0..2);
     bench.arrive(Primary, 0..2);
     bench.arrive(Candidate, [0]);
     bench.with(|track, cx| track.mark(1, cx.now));
     bench.wait(GRACE);
-    let heard_at = bench.now - 1;
-    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
-    assert_eq!(bench.counts().open, 1, "the candidate is still delivering");
-    bench.wait(GRACE);
-    bench.with(|track, cx| track.give_up_mark(heard_at, cx));
+    let now = bench.now;
+    assert_eq!(bench.track.wants_mark(now), Some(1));
+    bench.with(|track, cx| track.mark(1, cx.now));
+    bench.with(|track, cx| track.marked(1, cx));
     assert_eq!(bench.counts().missing, 1);
 }
 

@@ -8,6 +8,7 @@ use eventbus_trait::{Event, Topic};
 use super::*;
 
 const GRACE: Nanos = 100;
+const SILENCE: Nanos = 1_000;
 
 /// A track with its clock.
 pub(super) struct Bench {
@@ -27,6 +28,7 @@ impl Bench {
         Self {
             track: Track::new(Rules {
                 grace: GRACE,
+                silence: SILENCE,
                 window,
             }),
             dropped: Dropped::default(),
