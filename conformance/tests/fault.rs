@@ -250,6 +250,38 @@ fn delayed_and_trickled_bytes_come_whole() {
 }
 
 #[test]
+fn pieces_are_counted_each_way_and_a_trickle_ends_when_it_is_healed() {
+    both(|scene| {
+        let mut wire = scene.connect();
+        let pieces = |way| scene.proxy.pieces(way);
+        for text in ["one", "two", "three"] {
+            round_trip(&mut *wire, text.as_bytes());
+        }
+        passes(&scene, 22);
+        scene.until("counted", |_| pieces(Way::Down) == 3);
+        assert_eq!(pieces(Way::Up), 3);
+        scene.proxy.rule(Rules {
+            trickle: Some(Trickle {
+                bytes: 2,
+                every: Duration::from_millis(5),
+            }),
+            ..Rules::default()
+        });
+        // Far more than would come through in small ones until the test is given up.
+        let large = vec![7; 20_000];
+        wire.write_all(&large).unwrap();
+        scene.until("trickled", |_| {
+            pieces(Way::Up) > 10 && pieces(Way::Down) > 10
+        });
+        scene.proxy.heal();
+        let mut back = vec![0; large.len()];
+        wire.read_exact(&mut back).unwrap();
+        assert_eq!(back, large);
+        assert!(pieces(Way::Up) < 5_000, "{} small ones", pieces(Way::Up));
+    });
+}
+
+#[test]
 fn nobody_behind_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| Place::Unix(directory.path().join(name));

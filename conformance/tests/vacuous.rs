@@ -13,7 +13,7 @@ use conformance::history::mark_of;
 use conformance::peer::Part;
 use conformance::{
     Answer, CLAUSES, Caller, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig, Harness, Opening,
-    Patience, Peer, Rig, Verdict, run_clause_within,
+    Patience, Peer, Rig, Verdict, Way, run_clause_within,
 };
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
@@ -174,6 +174,10 @@ impl FaultRig for Still {
 
     fn struck(&self) -> u64 {
         self.struck.load(Ordering::SeqCst)
+    }
+
+    fn pieces(&self, _: Way) -> u64 {
+        self.struck() * 1_000
     }
 
     fn keepalive(&self) -> Duration {

@@ -50,12 +50,11 @@ pub(crate) async fn flt_003_the_network_is_partitioned(context: Context) -> Chec
 /// FLT-004: bytes come late, few at a time, and are torn in the middle.
 pub(crate) async fn flt_004_bytes_are_torn(context: Context) -> Checked {
     let faults = [
-        Fault::Delay,
-        Fault::Trickle,
-        Fault::Torn(Way::Up),
-        Fault::Torn(Way::Down),
+        (Fault::Delay, Lasts::Pieces(20)),
+        (Fault::Trickle, Lasts::Pieces(500)),
+        (Fault::Torn(Way::Up), Lasts::Moment),
+        (Fault::Torn(Way::Down), Lasts::Moment),
     ];
-    let faults = faults.map(|fault| (fault, Lasts::Moment));
     survives(&context.fault_stage().await?, &faults).await
 }
 

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use super::rules::{Counts, Rules, Struck, count};
+use super::rules::{Counts, Rules, Struck, Trickle, count};
 use super::stream::{Listener, Place, Stream};
 use crate::harness::Way;
 
@@ -40,6 +40,7 @@ struct Shared {
     orders: watch::Sender<Orders>,
     open: AtomicUsize,
     passed: AtomicU64,
+    pieces: [AtomicU64; 2],
     tear: [AtomicBool; 2],
     corrupt: [AtomicBool; 2],
     counts: Counts,
@@ -73,6 +74,7 @@ impl Proxy {
             orders: watch::Sender::new(Orders::default()),
             open: AtomicUsize::new(0),
             passed: AtomicU64::new(0),
+            pieces: Default::default(),
             tear: Default::default(),
             corrupt: Default::default(),
             counts: Counts::default(),
@@ -132,6 +134,12 @@ impl Proxy {
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.shared.passed.load(Ordering::SeqCst)
+    }
+
+    /// Writes in which bytes were passed on so far, this way: under a trickle, the small ones.
+    #[must_use]
+    pub fn pieces(&self, way: Way) -> u64 {
+        self.shared.pieces[way as usize].load(Ordering::SeqCst)
     }
 
     /// What it has done so far.
@@ -241,31 +249,51 @@ async fn pump(from: &Stream, to: &Stream, way: Way, shared: &Shared) -> io::Resu
             count(&shared.counts.corrupted);
         }
         let rules = orders.borrow_and_update().rules;
-        pass(piece, to, rules, shared).await?;
-    }
-}
-
-async fn pass(piece: &[u8], to: &Stream, rules: Rules, shared: &Shared) -> io::Result<()> {
-    if let Some(delay) = rules.delay {
-        count(&shared.counts.delayed);
-        pause(delay).await;
-    }
-    match rules.trickle {
-        None => to.write_all(piece).await?,
-        Some(trickle) => {
-            if piece.len() > trickle.bytes {
-                count(&shared.counts.trickled);
-            }
-            let mut beat = interval(trickle.every);
-            for drop in piece.chunks(trickle.bytes.max(1)) {
-                beat.tick().await;
-                to.write_all(drop).await?;
+        if let Some(delay) = rules.delay {
+            count(&shared.counts.delayed);
+            pause(delay).await;
+        }
+        match rules.trickle {
+            None => pass(piece, to, way, shared).await?,
+            Some(trickle) => {
+                if piece.len() > trickle.bytes {
+                    count(&shared.counts.trickled);
+                }
+                let goes_on = || orders.borrow().rules.trickle == Some(trickle);
+                pass_slowly(piece, to, way, shared, trickle, goes_on).await?;
             }
         }
     }
-    shared
-        .passed
-        .fetch_add(piece.len() as u64, Ordering::SeqCst);
+}
+
+async fn pass(piece: &[u8], to: &Stream, way: Way, shared: &Shared) -> io::Result<()> {
+    to.write_all(piece).await?;
+    let bytes = piece.len() as u64;
+    shared.passed.fetch_add(bytes, Ordering::SeqCst);
+    count(&shared.pieces[way as usize]);
+    Ok(())
+}
+
+/// Few bytes at a time, and the rest at once when that is over.
+async fn pass_slowly(
+    mut piece: &[u8],
+    to: &Stream,
+    way: Way,
+    shared: &Shared,
+    trickle: Trickle,
+    goes_on: impl Fn() -> bool,
+) -> io::Result<()> {
+    let mut beat = interval(trickle.every);
+    while !piece.is_empty() {
+        beat.tick().await;
+        let bytes = match goes_on() {
+            true => trickle.bytes.max(1).min(piece.len()),
+            false => piece.len(),
+        };
+        let (now, later) = piece.split_at(bytes);
+        pass(now, to, way, shared).await?;
+        piece = later;
+    }
     Ok(())
 }
 

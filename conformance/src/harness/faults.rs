@@ -121,6 +121,10 @@ pub trait FaultRig: Rig {
     /// that were there.
     fn struck(&self) -> u64;
 
+    /// In how many pieces something has gone this way, between the first handle and the broker, so
+    /// far: writes of whatever stands between them, or what comes closest.
+    fn pieces(&self, way: Way) -> u64;
+
     /// The keepalive of the handles.
     fn keepalive(&self) -> Duration;
 

@@ -236,6 +236,7 @@ Faults {
     CountsNoReconnects "The bus does not count that it has connected again." "FLT-002";
     ReordersInPartition "Two events of the hurt handle change places in a partition." "FLT-003";
     CorruptsTorn "An event of the hurt handle is altered where bytes are torn." "FLT-004";
+    WearsOut "An event of the hurt handle is lost where a fault outlasts ten pieces." "FLT-004";
     HarmsNeighbours "When a subscriber dies, the others lose an event." "FLT-005";
     MissesInSecondLife "A subscriber that starts again misses an event." "FLT-005";
     CountsResendsTwice "Each event that is sent again is counted twice." "OBS-002";

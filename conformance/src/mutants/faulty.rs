@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
-use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
+use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
 use crate::history::Op;
 use crate::peer::Part;
 
@@ -51,10 +51,14 @@ impl MutantHarness {
             dead,
             began: Instant::now(),
             lived: AtomicBool::new(false),
+            struck_at: Mutex::default(),
             last: Mutex::default(),
         })
     }
 }
+
+/// How many pieces a mutant that wears out stands.
+const PATIENCE: u64 = 10;
 
 struct MutantFaultRig {
     inner: Box<dyn FaultRig>,
@@ -65,6 +69,8 @@ struct MutantFaultRig {
     began: Instant,
     /// Whether there was a subscriber in another process.
     lived: AtomicBool,
+    /// Pieces that had gone up before the fault that lasts.
+    struck_at: Mutex<Option<u64>>,
     /// The last fault.
     last: Mutex<Option<Fault>>,
 }
@@ -129,6 +135,7 @@ impl FaultRig for MutantFaultRig {
             Defect::CorruptsTorn => matches!(fault, Fault::Torn(_)),
             _ => false,
         };
+        *self.struck_at.lock() = Some(self.inner.pieces(Way::Up));
         self.inner.strike(fault).await?;
         *self.last.lock() = Some(fault);
         if sets_off {
@@ -138,6 +145,7 @@ impl FaultRig for MutantFaultRig {
     }
 
     async fn heal(&self) -> Result<(), String> {
+        *self.struck_at.lock() = None;
         self.inner.heal().await
     }
 
@@ -147,6 +155,18 @@ impl FaultRig for MutantFaultRig {
 
     fn keepalive(&self) -> Duration {
         self.inner.keepalive()
+    }
+
+    fn pieces(&self, way: Way) -> u64 {
+        let pieces = self.inner.pieces(way);
+        if self.shared.defect == Defect::WearsOut && way == Way::Up {
+            let mut struck_at = self.struck_at.lock();
+            if struck_at.is_some_and(|before| pieces >= before + PATIENCE) {
+                *struck_at = None;
+                self.shared.arm();
+            }
+        }
+        pieces
     }
 
     fn broker_cpu(&self) -> Option<Duration> {

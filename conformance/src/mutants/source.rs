@@ -184,7 +184,11 @@ impl MutantSource {
             D::Drops | D::Duplicates | D::Corrupts | D::Invents if self.strikes() => {
                 return self.strike(event);
             }
-            D::RepeatsAfterReset | D::CorruptsTorn | D::LosesAtRestart | D::LosesByTheClock
+            D::RepeatsAfterReset
+            | D::CorruptsTorn
+            | D::LosesAtRestart
+            | D::LosesByTheClock
+            | D::WearsOut
                 if hurt && self.is_armed() =>
             {
                 return self.strike(event);

@@ -10,7 +10,7 @@ use crate::fault::{
     free_address,
 };
 use crate::peer::Part;
-use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
+use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
@@ -216,6 +216,10 @@ impl FaultRig for Faulty {
     fn struck(&self) -> u64 {
         let unseen = self.unseen.load(Ordering::SeqCst);
         self.broker.lock().kills() + self.proxy.struck().total() + unseen
+    }
+
+    fn pieces(&self, way: Way) -> u64 {
+        self.proxy.pieces(way)
     }
 
     fn broker_cpu(&self) -> Option<Duration> {

@@ -7,7 +7,7 @@ use eventbus_trait::{BusState, EventBus};
 use futures_util::future::try_join;
 
 use super::{Actor, Author, Reader, Stage};
-use crate::harness::{Fault, FaultRig, Opening};
+use crate::harness::{Fault, FaultRig, Opening, Way};
 use crate::peer::Part;
 use crate::verdict::{Checked, Unmet};
 
@@ -23,6 +23,8 @@ pub struct Faulty {
 pub enum Lasts {
     /// Until it has struck.
     Moment,
+    /// Until so many pieces have gone through it, each way.
+    Pieces(u64),
     /// Longer than a broker puts up with a silent client.
     LongerThanKeepalive,
     /// For this time.
@@ -144,6 +146,7 @@ impl Faulty {
             let before = self.struck();
             let mut state = self.stage.bus().state();
             state.mark_unchanged();
+            let pieces = self.pieces();
             self.strike(fault).await?;
             let striking = async {
                 let mut beat = tokio::time::interval(Duration::from_millis(1));
@@ -155,8 +158,11 @@ impl Faulty {
             let struck = tokio::time::timeout(self.stage.patience() / 2, striking).await;
             let never = |_| Unmet::unexercised(format_args!("{fault:?} never struck"));
             struck.map_err(never)?;
+            if let Lasts::Pieces(each) = lasts {
+                self.lasts_for(fault, each, pieces).await?;
+            }
             let time = match lasts {
-                Lasts::Moment => None,
+                Lasts::Moment | Lasts::Pieces(_) => None,
                 Lasts::LongerThanKeepalive => Some(self.keepalive() * 2),
                 Lasts::For(time) => Some(time),
             };
@@ -180,6 +186,33 @@ impl Faulty {
         };
         let work = async { try_join(publishing, striking).await.map(|_| ()) };
         self.stage.while_reading(readers, work).await
+    }
+
+    /// Pieces that have gone up, and down.
+    fn pieces(&self) -> [u64; 2] {
+        [Way::Up, Way::Down].map(|way| self.rig.pieces(way))
+    }
+
+    /// Waits until `each` more pieces than `before` have gone each way.
+    async fn lasts_for(&self, fault: Fault, each: u64, before: [u64; 2]) -> Checked {
+        let through = || {
+            let [up, down] = self.pieces();
+            [up - before[0], down - before[1]]
+        };
+        let passing = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(1));
+            while through().iter().any(|pieces| *pieces < each) {
+                beat.tick().await;
+            }
+        };
+        // Well before the wait for all of it ends.
+        let passed = tokio::time::timeout(self.stage.patience() / 2, passing).await;
+        passed.map_err(|_| {
+            let [up, down] = through();
+            Unmet::broken(format_args!(
+                "of {each} pieces each way, {up} went up and {down} came down through {fault:?}"
+            ))
+        })
     }
 }
 

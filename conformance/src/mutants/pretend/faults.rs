@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Interval;
 
 use super::Pretend;
-use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig};
+use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
 use crate::mutants::layered::{Layered, layered};
 use crate::peer::{Part, play};
 
@@ -223,6 +223,15 @@ impl FaultRig for Unharmed {
 
     fn struck(&self) -> u64 {
         self.struck.load(Ordering::SeqCst)
+    }
+
+    /// As many as there were events.
+    fn pieces(&self, way: Way) -> u64 {
+        let stats = self.bus.stats();
+        match way {
+            Way::Up => stats.published,
+            Way::Down => stats.subscriptions.iter().map(|s| s.delivered).sum(),
+        }
     }
 
     fn broker_cpu(&self) -> Option<Duration> {
