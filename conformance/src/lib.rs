@@ -30,6 +30,7 @@ pub mod history;
 pub mod logs;
 pub mod mutants;
 mod outcome;
+mod panics;
 pub mod peer;
 #[cfg(all(unix, feature = "phases"))]
 pub mod phases;

@@ -12,9 +12,10 @@ use parking_lot::RwLock;
 use crate::clause::Clause;
 use crate::harness::{Capability, FaultHarness, Harness};
 use crate::outcome::{Outcome, Tally};
+use crate::panics::caught;
 use crate::seed::Seed;
 use crate::stage::{Context, Patience};
-use crate::verdict::{Unmet, Verdict};
+use crate::verdict::Verdict;
 
 /// How many times the patience of a single wait a whole clause may take before it counts as hung.
 const WATCHDOG: u32 = 4;
@@ -106,18 +107,22 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (
     let context = Context::new(Arc::clone(harness), settings.patience);
     let context = context.seeded(settings.seed, clause.name);
     let (verdict, verdicts) = sync_channel(1);
-    let running = runtime.spawn((clause.run)(context.clone()));
-    let cleaning = context.clone();
+    let (cleaned, cleaning) = sync_channel(1);
+    let running = caught((clause.run)(context.clone()));
+    let of_clause = context.clone();
     runtime.spawn(async move {
-        let checked = running.await.unwrap_or_else(|error| Err(panicked(error)));
-        let checked = cleaning.leave(checked).await;
-        // The receiver is gone only if the watchdog has spoken already.
+        let checked = of_clause.judge(running.await).await;
+        // The receivers are gone only if the watchdog has spoken already. What is found is told
+        // before anything is cleaned up: a bus that hangs in that has nothing to do with it.
         let _ = verdict.send(Verdict::from(checked));
+        of_clause.clean().await;
+        let _ = cleaned.send(());
     });
     let verdict = verdicts.recv_timeout(watchdog);
     let tally = context.tally();
     let verdict = match verdict {
         Ok(verdict) => {
+            let _ = cleaning.recv_timeout(settings.patience.0);
             drop(context);
             runtime.shutdown_timeout(Duration::from_secs(5));
             verdict
@@ -132,18 +137,6 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (
         }
     };
     (verdict, tally)
-}
-
-fn panicked(error: tokio::task::JoinError) -> Unmet {
-    if !error.is_panic() {
-        return Unmet::broken("the clause was cancelled");
-    }
-    let panic = error.into_panic();
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    Unmet::broken(format_args!("panicked: {}", text.unwrap_or("no message")))
 }
 
 /// What a phase says it has, a clause has to find: that it is missing is known before or it is a
@@ -205,8 +198,9 @@ fn declared_with(
 mod tests {
     use super::*;
     use crate::clause::clause;
+    use crate::mutants::{Defect, MutantHarness};
     use crate::phases::{Crossbeam, phases};
-    use crate::verdict::Checked;
+    use crate::verdict::{Checked, Unmet};
 
     mod within {
         use super::*;
@@ -214,6 +208,43 @@ mod tests {
         pub(super) async fn finds_nothing(_: Context) -> Checked {
             Err(Unmet::NotApplicable("there is no such thing".to_owned()))
         }
+
+        pub(super) async fn finds_something(context: Context) -> Checked {
+            let stage = context.stage().await?;
+            for _ in 0..2 * WATCHDOG {
+                stage.connect().await?;
+            }
+            Err(Unmet::broken("an anomaly"))
+        }
+
+        pub(super) async fn panics(_: Context) -> Checked {
+            panic!("in the middle")
+        }
+    }
+
+    #[test]
+    fn handles_that_do_not_shut_down_change_no_verdict() {
+        let clause = clause!("DEL-001", within::finds_something, "nothing");
+        let harness = MutantHarness::new(Arc::new(Crossbeam), Defect::NeverShutsDown);
+        let patience = Patience(Duration::from_millis(200));
+        let began = Instant::now();
+        let verdict = run_clause_within(patience, &(Arc::new(harness) as _), &clause);
+        assert_eq!(verdict, Verdict::Fail("an anomaly".to_owned()));
+        // All handles one by one would take twice as long as the watchdog.
+        assert!(began.elapsed() < patience.0 * 2 * WATCHDOG);
+    }
+
+    #[test]
+    fn a_panic_says_where() {
+        let clause = clause!("DEL-001", within::panics, "nothing");
+        let verdict = run_clause(&(Arc::new(Crossbeam) as Arc<dyn Harness>), &clause);
+        let said = verdict.to_string();
+        let file = file!();
+        assert!(
+            said.starts_with(&format!("FAIL: panicked at {file}:")),
+            "{said}"
+        );
+        assert!(said.ends_with(": in the middle"), "{said}");
     }
 
     #[test]

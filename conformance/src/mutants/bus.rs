@@ -464,6 +464,9 @@ impl EventBus for MutantBus {
     async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.core.after_publishes().await;
         self.core.closed.store(true, Ordering::SeqCst);
+        if self.core.defect() == Defect::NeverShutsDown {
+            std::future::pending::<()>().await;
+        }
         if self.core.defect() == Defect::ClosesOthers {
             let others = std::mem::take(&mut *self.core.shared.handles.lock());
             for other in others.iter().filter_map(Weak::upgrade) {

@@ -87,6 +87,8 @@ macro_rules! mutants {
             Panics,
             /// Never returns from a publish. For candidates.
             Hangs,
+            /// Never returns from a shutdown.
+            NeverShutsDown,
         }
 
         /// Every mutant, by layer and by the clause that it is there for.

@@ -161,37 +161,51 @@ impl Context {
     /// # Errors
     /// Broken, if a handle does not shut down.
     pub async fn close(&self, stage: Stage) -> Checked {
-        self.stages
-            .lock()
-            .retain(|other| !Arc::ptr_eq(&other.0, &stage.0));
-        *self.done.lock() += stage.tally();
+        {
+            let mut stages = self.stages.lock();
+            stages.retain(|other| !Arc::ptr_eq(&other.0, &stage.0));
+            *self.done.lock() += stage.tally();
+        }
         stage.shut_down().await
     }
 
-    /// Ends every stage that was entered, whatever became of the clause, and asks those of a
-    /// clause that passed what they have found themselves.
+    /// Asks the stages of a clause that passed what they have found themselves.
     ///
     /// # Errors
-    /// Broken, if a phase found something wrong.
-    pub async fn leave(&self, checked: Checked) -> Checked {
-        let stages = std::mem::take(&mut *self.stages.lock());
-        let mut result = checked;
+    /// As `checked`, or broken, if a phase found something wrong.
+    pub async fn judge(&self, checked: Checked) -> Checked {
+        checked?;
+        let stages = self.stages.lock().clone();
         for stage in stages {
-            *self.done.lock() += stage.tally();
-            if result.is_ok() {
-                result = stage.judge().await;
-            }
-            // A bus that cannot be shut down breaks LIF-001 and LIF-004, which look at it.
-            let _ = stage.shut_down().await;
+            stage.judge().await?;
         }
-        result
+        Ok(())
+    }
+
+    /// Ends every stage that was entered, all of them within the patience of a single wait. A bus
+    /// that cannot be shut down breaks LIF-001 and LIF-004, which look at it, and no other clause.
+    pub async fn clean(&self) {
+        let stages = {
+            let mut stages = self.stages.lock();
+            let mut done = self.done.lock();
+            stages.iter().for_each(|stage| *done += stage.tally());
+            std::mem::take(&mut *stages)
+        };
+        let cleaning = async {
+            for stage in &stages {
+                let _ = stage.shut_down().await;
+            }
+        };
+        let _ = self.patience.wait("the clean-up", cleaning).await;
     }
 
     /// What the clause has done up to now, on all its stages.
     #[must_use]
     pub fn tally(&self) -> Tally {
+        // In this order: a stage is in one of them.
+        let stages = self.stages.lock();
         let mut tally = *self.done.lock();
-        for stage in self.stages.lock().iter() {
+        for stage in stages.iter() {
             tally += stage.tally();
         }
         tally

@@ -98,8 +98,9 @@ pub(crate) fn on_a_runtime(context: &Context, program: impl Future<Output = Chec
         .build()
         .map_err(|error| error.to_string())?;
     let checked = runtime.block_on(async {
-        let checked = program.await;
-        context.leave(checked).await
+        let checked = context.judge(program.await).await;
+        context.clean().await;
+        checked
     });
     runtime.shutdown_timeout(context.patience());
     checked.map_err(|unmet| unmet.to_string())
