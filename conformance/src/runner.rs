@@ -217,6 +217,15 @@ mod tests {
             Err(Unmet::broken("an anomaly"))
         }
 
+        pub(super) async fn waits_for_an_end(context: Context) -> Checked {
+            let stage = context.stage().await?;
+            let mut reader = stage.reader(&stage.bus(), "a.#").await?;
+            let waited = reader.expect().await.err();
+            let end = reader.read_to_end().await.err();
+            let texts = [waited, end].map(|unmet| unmet.unwrap().to_string());
+            Err(Unmet::broken(texts.join(", ")))
+        }
+
         pub(super) async fn panics(_: Context) -> Checked {
             panic!("in the middle")
         }
@@ -232,6 +241,17 @@ mod tests {
         assert_eq!(verdict, Verdict::Fail("an anomaly".to_owned()));
         // All handles one by one would take twice as long as the watchdog.
         assert!(began.elapsed() < patience.0 * 2 * WATCHDOG);
+    }
+
+    #[test]
+    fn who_waits_names_the_subscription() {
+        let clause = clause!("DEL-001", within::waits_for_an_end, "nothing");
+        let patience = Patience(Duration::from_millis(50));
+        let verdict = run_clause_within(patience, &(Arc::new(Crossbeam) as _), &clause);
+        let said = verdict.to_string();
+        for of in ["an event in `sub-", "the end of the stream of `sub-"] {
+            assert!(said.contains(of), "{said}");
+        }
     }
 
     #[test]

@@ -152,6 +152,7 @@ fn an_anomaly_is_named() {
         (Defect::HidesLosses, "FLW-002", "losses counted and told"),
         (Defect::AdmitsPlain, "SEC-002", "Plain was let in"),
         (Defect::NeverNotices, "LIF-007", "will never change"),
+        (Defect::TakesAnyName, "MIG-005", "phases:\n  connect as"),
     ] {
         let verdict = run_clause_within(SHORT, &mutant(defect), clause_of(id).unwrap());
         let text = verdict.to_string();

@@ -138,7 +138,8 @@ async fn ends_who_waits(context: &Context) -> Checked {
     let stage = context.stage().await?;
     let (near, far) = (stage.bus(), stage.connect().await?);
     let author = stage.author(&near);
-    let mut idle = stage.reader(&far, "idle").await?;
+    let idle = Subscribe::to("idle")?.named("idle");
+    let mut idle = stage.read(&far, idle).await?;
     let full = stage.read(&far, Subscribe::to("full")?.capacity(2)).await?;
     author.fill("full").await?;
     let waiting = tokio::spawn(async move { idle.read_to_end().await });
@@ -149,7 +150,7 @@ async fn ends_who_waits(context: &Context) -> Checked {
     };
     stage.wait("shutdown", far.shutdown()).await??;
     let read = stage
-        .wait("a stream to end", waiting)
+        .wait("the end of the stream of `idle`", waiting)
         .await?
         .map_err(Unmet::broken)??;
     ensure_eq!(read, 0, "events on an idle stream");

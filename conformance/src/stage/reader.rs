@@ -96,7 +96,8 @@ impl Reader {
     /// # Errors
     /// Broken, if it does not come.
     pub async fn expect(&mut self) -> Checked<Event> {
-        let next = self.patience.wait("an event", self.next()).await?;
+        let (patience, due) = (self.patience, format!("an event in `{}`", self.name));
+        let next = patience.wait(&due, self.next()).await?;
         next.ok_or_else(|| Unmet::broken(format_args!("`{}` has ended", self.name)))
     }
 
@@ -114,13 +115,9 @@ impl Reader {
     /// # Errors
     /// Broken, if it does not end.
     pub async fn read_to_end(&mut self) -> Checked<usize> {
-        let mut read = 0;
-        while self
-            .patience
-            .wait("the end of a stream", self.next())
-            .await?
-            .is_some()
-        {
+        let (mut read, patience) = (0, self.patience);
+        let end = format!("the end of the stream of `{}`", self.name);
+        while patience.wait(&end, self.next()).await?.is_some() {
             read += 1;
         }
         self.note_drained();

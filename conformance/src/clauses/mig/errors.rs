@@ -72,9 +72,9 @@ impl Errors {
             0 if self.compared == 0 => Err(Unmet::unexercised("no error was provoked")),
             0 => Ok(()),
             wrong => Err(Unmet::broken(format_args!(
-                "{wrong} of {} errors are not those of other phases: {}",
+                "{wrong} of {} errors are not those of other phases:\n  {}",
                 self.compared,
-                self.wrong.join("; ")
+                self.wrong.join("\n  ")
             ))),
         }
     }
@@ -328,9 +328,11 @@ async fn of_connecting(client: &str, stage: &Stage, errors: &mut Errors) -> Chec
 /// After shutdown everything is closed, whatever else would be wrong with it.
 async fn of_a_closed_bus(stage: &Stage, errors: &mut Errors) -> Checked {
     let bus = stage.bus();
-    let mut ended = bus.subscribe(Subscribe::to("a.#")?).await?;
+    let ended = Subscribe::to("a.#")?.named("ended");
+    let mut ended = bus.subscribe(ended).await?;
     stage.wait("shutdown", bus.shutdown()).await??;
-    stage.wait("the end of a stream", ended.recv()).await?;
+    let end = "the end of the stream of `ended`";
+    stage.wait(end, ended.recv()).await?;
     errors.of(
         "try_recv after the end",
         ended.try_recv(),
