@@ -12,6 +12,7 @@ use crate::certs::args::CertsArgs;
 use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
 use crate::shadow::endpoint::Endpoint;
+use crate::validate::args::ValidateArgs;
 
 /// One event bus over crossbeam channels or a busrt broker.
 #[derive(Debug, Parser)]
@@ -51,6 +52,16 @@ pub(crate) enum Command {
     /// Exit code: 0 if no MUST was broken or left unexercised, 1 if one was, 2 if nothing could be
     /// run. Waived clauses are listed, and do not count.
     Conformance(Box<ConformanceArgs>),
+
+    /// Measure each transport on this machine, and recommend one for each use, with its reasons.
+    ///
+    /// Without flags it measures crossbeam, in-process, UNIX and TCP with certificates of its own,
+    /// each in a process of its own, within a minute: set-up, throughput and latency with every
+    /// event counted, memory, and how a bus comes back after its broker was killed.
+    ///
+    /// Exit code: 0 if every transport delivered each event that it had accepted, once, unaltered
+    /// and in order; 1 if one did not; 2 if one could not be measured.
+    Validate(Box<ValidateArgs>),
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,9 @@ mod broker;
 mod certs;
 mod conformance;
 mod failure;
+mod place;
 mod shadow;
+mod validate;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ fn default_log(command: &Command) -> &'static str {
     match command {
         // Clauses do what is warned of, on purpose; their verdicts say what went wrong.
         Command::Conformance(_) => "off",
+        // Its brokers are killed on purpose; what was lost by that is counted.
+        Command::Validate(_) => "off",
         // Divergences are in the report, each with its place; in the log they would be there twice.
         _ => "warn,shadow=error",
     }
@@ -41,11 +45,16 @@ fn main() -> ExitCode {
     if let Some(ended) = ::conformance::phases::life_as_a_child() {
         return ended;
     }
+    // So are brokers and measured buses of a validation.
+    if let Some(ended) = validate::life_as_a_child() {
+        return ended;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
-    log_to_stderr(&cli.command);
+    let reads = matches!(cli.command, Command::Conformance(_));
+    log_to_stderr(default_log(&cli.command), reads);
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -62,10 +71,12 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Certs(args) => certs::run(&args),
         // Each clause has a runtime of its own, and some measure what the process has.
         Command::Conformance(args) => conformance::run(&args),
+        // Each transport is measured in a process of its own.
+        Command::Validate(args) => validate::run(&args),
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -109,17 +120,16 @@ pub(crate) fn complain(sentence: &str) {
 }
 
 /// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through
-/// `log` comes along.
-fn log_to_stderr(command: &Command) {
+/// `log` comes along. With `clauses`, they can look for what is told there, too.
+pub(crate) fn log_to_stderr(unasked: &str, clauses: bool) {
     let filter = ["EVENTBUS_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| default_log(command).to_owned());
+        .unwrap_or_else(|| unasked.to_owned());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_filter(EnvFilter::new(filter));
-    // A clause looks for what is told there.
-    let read = matches!(command, Command::Conformance(_)).then(::conformance::logs::layer);
+    let read = clauses.then(::conformance::logs::layer);
     tracing_subscriber::registry().with(read).with(lines).init();
 }

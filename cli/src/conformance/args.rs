@@ -5,12 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::conformance::phases::{Address, Running, TlsOptions, phases, self_contained};
+use ::conformance::phases::{Running, phases, self_contained};
 use ::conformance::{Harness, Seed, Suite};
 use clap::Args;
-use eventbus::{Config, Phase, Tls};
+use eventbus::Phase;
 
 use crate::failure::Failure;
+use crate::place::{Flags, Place};
 
 #[derive(Debug, Args)]
 pub(crate) struct ConformanceArgs {
@@ -95,45 +96,15 @@ impl ConformanceArgs {
     }
 
     fn running(&self, phase: &Phase) -> Result<Running, Failure> {
-        let running = match phase {
-            Phase::Unix(path) => Running::at(Address::Unix(path.clone())),
-            Phase::Tcp { host, port } => {
-                let tls = self.tls(phase)?;
-                let mut options = TlsOptions::new(tls.ca, tls.cert, tls.key);
-                options.server_name = tls.server_name;
-                options.crl = tls.crl;
-                Running::at(Address::Tcp {
-                    host: host.clone(),
-                    port: *port,
-                    tls: options,
-                })
-            }
-            other => {
-                return Err(Failure::Flags(format!(
-                    "no broker runs at `{other}`; expected `unix:///path` or `tcp://host:port`"
-                )));
-            }
+        let flags = Flags {
+            config: None,
+            ca: self.ca.as_ref(),
+            cert: self.cert.as_ref(),
+            key: self.key.as_ref(),
         };
-        running.map_err(|reason| Failure::io(format!("test the broker at `{phase}`"), reason))
-    }
-
-    /// Flags above the environment above the file.
-    fn tls(&self, phase: &Phase) -> Result<Tls, Failure> {
-        let mut figment = Config::figment()?;
-        for (key, file) in [
-            ("tls.ca", &self.ca),
-            ("tls.cert", &self.cert),
-            ("tls.key", &self.key),
-        ] {
-            if let Some(file) = file {
-                figment = figment.merge((key, file));
-            }
-        }
-        let tls = Config::from_figment(&figment)?.tls;
-        tls.ok_or_else(|| {
-            let phase = phase.to_string();
-            Failure::Open(eventbus::OpenError::NoCertificates { phase })
-        })
+        Place::of(phase, flags)?
+            .running()
+            .map_err(|reason| Failure::io(format!("test the broker at `{phase}`"), reason))
     }
 
     fn check_certificates(&self, phases: usize) -> Result<(), Failure> {

@@ -96,7 +96,8 @@ impl Endpoint {
     }
 }
 
-fn private_directory() -> Result<TempDir, Failure> {
+/// For this run's sockets and certificates.
+pub(crate) fn private_directory() -> Result<TempDir, Failure> {
     tempfile::Builder::new()
         .prefix("eventbus-")
         .permissions(Permissions::from_mode(0o700))

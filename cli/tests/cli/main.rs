@@ -7,3 +7,4 @@ mod conformance;
 mod program;
 mod shadow;
 mod usage;
+mod validate;
