@@ -222,8 +222,7 @@ mod tests {
             let mut reader = stage.reader(&stage.bus(), "a.#").await?;
             let waited = reader.expect().await.err();
             let end = reader.read_to_end().await.err();
-            let texts = [waited, end].map(|unmet| unmet.unwrap().to_string());
-            Err(Unmet::broken(texts.join(", ")))
+            Err(Unmet::broken(format_args!("{waited:?}, {end:?}")))
         }
 
         pub(super) async fn panics(_: Context) -> Checked {
