@@ -71,6 +71,52 @@ fn acknowledge(node: &Node, events: u64) {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    QueuedFirst,
+    /// As in a twin.
+    AcknowledgedFirst,
+}
+
+/// Nobody reads, so what is acknowledged is there.
+fn acknowledged_as_it_arrives(events: u8, order: Order) {
+    let Scene {
+        node, inbox, link, ..
+    } = scene(8, Overflow::Wait);
+    let draining = thread::spawn({
+        let (node, inbox) = (Arc::clone(&node), Arc::clone(&inbox));
+        move || {
+            for number in 0..events {
+                let event = Event::new("a", vec![number]).unwrap();
+                let queue = |event| assert!(inbox.push(Some(&link), vec![event], 0));
+                let acknowledge = || {
+                    link.receive(1, 1);
+                    node.acks.note(&link, &node.outbox.wake);
+                };
+                match order {
+                    Order::QueuedFirst => {
+                        queue(event);
+                        acknowledge();
+                    }
+                    Order::AcknowledgedFirst => {
+                        acknowledge();
+                        queue(event);
+                    }
+                }
+            }
+        }
+    });
+    let mut received = 0;
+    while received < u64::from(events) {
+        block_on(node.outbox.wake.notified());
+        for (_, ack) in node.acks.take() {
+            received = ack.received;
+            assert!(received <= inbox.queued(), "acknowledged and not there");
+        }
+    }
+    draining.join().unwrap();
+}
+
 /// Reads to the end: the events, and how many were lost.
 fn read(subscription: &mut Subscription) -> (Vec<u8>, u64) {
     let (mut seen, mut lost) = (Vec::new(), 0);
@@ -136,6 +182,14 @@ fn what_is_read_gives_credit() {
         .explore(700, || read_while_it_arrives(1, true));
 }
 
+/// Covers `Inbox::push`, `InLink::receive` and `AckBook::note`, in the order that the drain has.
+#[test]
+fn what_is_acknowledged_is_there() {
+    Model::new("inbox-acknowledged", &["DEL-010"]).explore(300, || {
+        acknowledged_as_it_arrives(2, Order::QueuedFirst);
+    });
+}
+
 /// Covers `Inbox::push` where something is dropped.
 #[test]
 fn what_is_dropped_is_told() {
@@ -151,6 +205,13 @@ fn what_is_dropped_is_told() {
 fn the_model_sees_an_event_that_comes_in_silence() {
     with(Bug::FilledInSilence, || {
         must_fail("deadlock", || read_while_it_arrives(2, false));
+    });
+}
+
+#[test]
+fn the_model_sees_an_acknowledgement_ahead_of_its_event() {
+    must_fail("acknowledged and not there", || {
+        acknowledged_as_it_arrives(1, Order::AcknowledgedFirst);
     });
 }
 
