@@ -196,7 +196,7 @@ impl Core {
         let waits = matches!(self.defect(), WaitsAlways | WaitsThenDrops);
         let waits = waits && mark_of(&event).is_some();
         if !waits || event.get_delivery() != Delivery::AtMostOnce {
-            let publishing = inner.publish(event);
+            let publishing = self.publish_in_its_turn(&inner, event);
             return match self.defect() {
                 Defect::KeepsSilent => publishing.with_subscriber(NoSubscriber::default()).await,
                 _ => publishing.await,
@@ -221,6 +221,28 @@ impl Core {
             };
             Err(Refused::new(fleeting, reason))
         })
+    }
+
+    /// Publishes; whose turn comes after the deadline waits for it with
+    /// [`Defect::OverstaysDeadlines`].
+    async fn publish_in_its_turn(
+        &self,
+        inner: &Arc<dyn EventBus>,
+        event: Event,
+    ) -> Result<Receipt, Refused> {
+        let mut result = inner.publish(event).await;
+        while self.defect() == Defect::OverstaysDeadlines {
+            let (event, reason) = match result.map_err(Refused::into_parts) {
+                Ok(receipt) => return Ok(receipt),
+                Err(refused) => refused,
+            };
+            let PublishError::RateLimited { retry_after } = reason else {
+                return Err(Refused::new(event, reason));
+            };
+            let _ = tokio::time::timeout(retry_after, std::future::pending::<()>()).await;
+            result = inner.publish(event).await;
+        }
+        result
     }
 
     /// Publishes `event` with half the time that it has, and says that it had all of it.

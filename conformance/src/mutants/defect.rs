@@ -194,6 +194,7 @@ Bus {
     LosesWakeUps "A receiver with room for one event is not woken now and then." "FLW-004";
     WakesInTurn "A publish that waits for room waits for those that waited before, too." "FLW-004";
     IgnoresRate "There is no rate limit, whatever is set." "FLW-005";
+    OverstaysDeadlines "A publish waits for its turn, also past its deadline." "FLW-005";
     Hoards "Every event that was offered is kept." "FLW-006";
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
