@@ -32,7 +32,7 @@ use eventbus_trait::{EventBus, Limits};
 
 pub use bus::MutantBus;
 pub use defect::{Defect, Layer, MUTANTS, Mutant, UNBREAKABLE, mutant_of};
-pub use prove::{Proof, Surprise, prove};
+pub use prove::{Proof, Surprise, control, prove};
 
 use crate::harness::{Capability, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness, Waiver};
 use shared::{Leaks, Shared};

@@ -39,6 +39,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// How binding the clause is.
     pub level: Level,
+    /// Whether the watchdog ended it, before it had come to a verdict.
+    pub hung: bool,
     /// From its start until its verdict; zero for what did not run.
     pub took: Duration,
     /// What it did.
@@ -54,6 +56,7 @@ impl Outcome {
         Self {
             verdict,
             level,
+            hung: false,
             took: Duration::ZERO,
             tally: Tally::default(),
             seed,

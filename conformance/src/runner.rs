@@ -71,10 +71,15 @@ pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Claus
     }
     let run = || {
         let started = Instant::now();
-        let (verdict, tally) = watched(settings, harness, clause);
+        let Watched {
+            verdict,
+            tally,
+            hung,
+        } = watched(settings, harness, clause);
         let verdict = as_declared(verdict);
         Outcome {
             took: started.elapsed(),
+            hung,
             tally,
             ..known(verdict.at(clause.level))
         }
@@ -88,7 +93,25 @@ pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Claus
     }
 }
 
-fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (Verdict, Tally) {
+/// What the watchdog saw.
+struct Watched {
+    verdict: Verdict,
+    tally: Tally,
+    hung: bool,
+}
+
+impl Watched {
+    fn ended(verdict: Verdict, tally: Tally) -> Self {
+        let hung = false;
+        Self {
+            verdict,
+            tally,
+            hung,
+        }
+    }
+}
+
+fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Watched {
     let watchdog = settings.patience.0 * WATCHDOG;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -101,7 +124,7 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (
         Ok(runtime) => runtime,
         Err(error) => {
             let verdict = Verdict::Inconclusive(format!("no runtime: {error}"));
-            return (verdict, Tally::default());
+            return Watched::ended(verdict, Tally::default());
         }
     };
     let context = Context::new(Arc::clone(harness), settings.patience);
@@ -120,23 +143,27 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> (
     });
     let verdict = verdicts.recv_timeout(watchdog);
     let tally = context.tally();
-    let verdict = match verdict {
+    match verdict {
         Ok(verdict) => {
             let _ = cleaning.recv_timeout(settings.patience.0);
             drop(context);
             runtime.shutdown_timeout(Duration::from_secs(5));
-            verdict
+            Watched::ended(verdict, tally)
         }
         Err(RecvTimeoutError::Timeout) => {
             let progress = context.progress();
             runtime.shutdown_background();
-            Verdict::Fail(format!("{} hung for {watchdog:?}, {progress}", clause.name))
+            let text = format!("{} hung for {watchdog:?}, {progress}", clause.name);
+            Watched {
+                hung: true,
+                ..Watched::ended(Verdict::Fail(text), tally)
+            }
         }
         Err(RecvTimeoutError::Disconnected) => {
-            Verdict::Fail(format!("{} ended without a verdict", clause.name))
+            let text = format!("{} ended without a verdict", clause.name);
+            Watched::ended(Verdict::Fail(text), tally)
         }
-    };
-    (verdict, tally)
+    }
 }
 
 /// What a phase says it has, a clause has to find: that it is missing is known before or it is a

@@ -6,12 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use conformance::mutants::pretend::Pretend;
-use conformance::mutants::{Defect, MUTANTS, Mutant, MutantHarness, UNBREAKABLE, prove};
+use conformance::mutants::{Defect, MUTANTS, Mutant, MutantHarness, UNBREAKABLE, control, prove};
 use conformance::phases::{Crossbeam, Shadow};
 use conformance::{
-    CLAUSES, Clause, Harness, Level, Patience, Verdict, clause_of, run_clause, run_clause_within,
+    CLAUSES, Clause, Harness, Level, Patience, Rig, Verdict, clause_of, run_clause,
+    run_clause_within,
 };
+use eventbus_trait::Limits;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Some clauses on mutants hang, which is how they fail.
@@ -47,10 +50,31 @@ fn asked_for() -> &'static [Mutant] {
 
 /// The clause that is asked for by its id, or all of them.
 fn clauses_asked_for() -> &'static [Clause] {
-    let asked = std::env::var("CONFORMANCE_CLAUSE").unwrap_or_default();
-    match CLAUSES.iter().find(|clause| clause.id == asked) {
+    clauses(&std::env::var("CONFORMANCE_CLAUSE").unwrap_or_default())
+}
+
+/// The clause of this id, or all of them.
+fn clauses(id: &str) -> &'static [Clause] {
+    match CLAUSES.iter().find(|clause| clause.id == id) {
         Some(one) => std::slice::from_ref(one),
         None => CLAUSES,
+    }
+}
+
+/// A phase that keeps the thread that starts it.
+#[derive(Debug)]
+struct Hangs;
+
+#[async_trait]
+impl Harness for Hangs {
+    fn name(&self) -> &str {
+        "hangs"
+    }
+
+    async fn start(&self, _: Limits) -> Result<Box<dyn Rig>, String> {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -66,23 +90,41 @@ fn exactly_the_clauses_expected_fail() {
 #[test]
 fn the_wrapper_alone_fails_nothing() {
     let _alone = alone();
-    let mutant = mutant(Defect::None);
-    for clause in CLAUSES {
-        let needs_outside = clause.needs.iter().any(|need| !mutant.has(*need));
-        let harness = if needs_outside {
-            pretend()
-        } else {
-            mutant.clone()
-        };
-        let verdict = run_clause(&harness, clause);
+    for (id, verdict) in control(&pretend(), CLAUSES) {
         // A SHOULD that the bus inside breaks now and then is none of the wrapper's.
         let broken_inside = matches!(verdict, Verdict::FailShould(_));
-        let name = clause.name;
-        assert!(
-            broken_inside || verdict == Verdict::Pass,
-            "{name}: {verdict}"
-        );
+        assert!(broken_inside || verdict == Verdict::Pass, "{id}: {verdict}");
     }
+}
+
+/// A phase that lacks what a clause needs, or on which it hangs, finds no mutant.
+#[test]
+fn what_does_not_run_or_hangs_finds_nothing() {
+    let _alone = alone();
+    let table = |defect: Defect| {
+        let of = |m: &&Mutant| m.defect == defect;
+        std::slice::from_ref(MUTANTS.iter().find(of).unwrap())
+    };
+    let crossbeam: Arc<dyn Harness> = Arc::new(Crossbeam);
+    let proof = prove(&crossbeam, table(Defect::LosesAtRestart), CLAUSES, 1);
+    let said = proof.to_string();
+    assert!(
+        said.contains("missing FLT-001: it is not found by n/a"),
+        "{said}"
+    );
+
+    let hangs: Arc<dyn Harness> = Arc::new(Pretend::new(Arc::new(Hangs)));
+    let proof = prove(
+        &hangs,
+        table(Defect::ConfusesOverflow),
+        clauses("FLW-002"),
+        1,
+    );
+    let said = proof.to_string();
+    assert!(
+        said.contains("missing FLW-002: it is not found by FAIL") && said.contains(" hung for "),
+        "{said}"
+    );
 }
 
 #[test]

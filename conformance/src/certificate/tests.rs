@@ -11,6 +11,7 @@ const NASTY: &str = "lost `a:1` <script>alert(\"1\")</script> & 'more'\n\u{1b}[3
 
 fn outcome(verdict: Verdict) -> Outcome {
     Outcome {
+        hung: false,
         took: Duration::from_micros(1_234_567),
         tally: Tally {
             published: 1_000,
@@ -41,6 +42,7 @@ fn report(change: impl FnOnce(&mut Outcomes)) -> Report {
         outcomes,
         seed: Seed(7),
         started: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+        hung: false,
         took: Duration::from_millis(61_500),
         models: vec![Model {
             model: "wake".to_owned(),

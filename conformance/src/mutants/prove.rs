@@ -2,7 +2,10 @@
 //!
 //! A clause that is expected to fail may do so by waiting for what never comes, so it is given
 //! little patience; one that is expected to pass has as much as ever, so that a slow machine makes
-//! no clause fail that should not.
+//! no clause fail that should not. That little is enough where nothing is wrong, [`control`] shows.
+//!
+//! Invariant: the clause that a mutant is there for comes to a verdict of its own. That the watchdog
+//! ends it, that it is not exercised or that the phase lacks what it needs finds nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +15,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Mutant, MutantHarness};
+use super::{Defect, Mutant, MutantHarness};
 use crate::clause::Clause;
-use crate::harness::Harness;
-use crate::runner::run_clause_within;
+use crate::harness::{Capability, Harness};
+use crate::outcome::Outcome;
+use crate::runner::{Settings, outcome_of, run_clause_within};
 use crate::stage::Patience;
 use crate::verdict::Verdict;
 
@@ -44,6 +48,8 @@ pub struct Surprise {
     pub clause: &'static str,
     /// How it ended.
     pub verdict: Verdict,
+    /// Whether it was to fail.
+    pub due: bool,
 }
 
 /// Runs each of `clauses` on each of `mutants` of the phase of `inner`, several at a time.
@@ -59,24 +65,53 @@ pub fn prove(
         .flat_map(|m| jobs_of(inner, m, clauses))
         .collect();
     let (alone, beside): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.clause.alone);
-    let verdicts = Mutex::new(BTreeMap::new());
+    let outcomes = Mutex::new(BTreeMap::new());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..workers.max(1) {
             scope.spawn(|| {
                 while let Some(job) = beside.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let verdict = job.run();
-                    verdicts.lock().insert(job.at, verdict);
+                    let outcome = job.run();
+                    outcomes.lock().insert(job.at, outcome);
                 }
             });
         }
     });
     // What measures the process runs when no worker is left that could disturb it.
     for job in alone {
-        let verdict = job.run();
-        verdicts.lock().insert(job.at, verdict);
+        let outcome = job.run();
+        outcomes.lock().insert(job.at, outcome);
     }
-    judge(&jobs, &verdicts.into_inner(), mutants.len())
+    judge(&jobs, &outcomes.into_inner(), mutants.len())
+}
+
+/// Runs each of `clauses` on the phase of `inner` with a wrapper that has no defect, where there is
+/// such, under the patience of one that is to fail, one by one: its id, and how it ended.
+#[must_use]
+pub fn control(
+    inner: &Arc<dyn Harness>,
+    clauses: &'static [Clause],
+) -> Vec<(&'static str, Verdict)> {
+    let wrapped: Arc<dyn Harness> = Arc::new(MutantHarness::new(Arc::clone(inner), Defect::None));
+    let run = |clause: &'static Clause| {
+        let wrapped_has = clause.needs.iter().all(|need| wrapped.has(*need));
+        let harness = if wrapped_has { &wrapped } else { inner };
+        (
+            clause.id,
+            run_clause_within(little(clause), harness, clause),
+        )
+    };
+    clauses.iter().map(run).collect()
+}
+
+/// The patience of a clause that is to fail. One that turns clocks takes seconds by itself, and so
+/// does a shadow that waits for its candidate.
+fn little(clause: &Clause) -> Patience {
+    let slow = [Capability::Clock, Capability::Shadow];
+    match slow.iter().any(|need| clause.needs.contains(need)) {
+        true => Patience::default(),
+        false => SHORT,
+    }
 }
 
 struct Job {
@@ -104,20 +139,39 @@ fn jobs_of(
 }
 
 impl Job {
-    fn run(&self) -> Verdict {
-        let patience = match self.mutant.fails.contains(&self.clause.id) {
-            true => SHORT,
+    /// Whether the clause is to fail.
+    fn is_due(&self) -> bool {
+        self.mutant.fails.contains(&self.clause.id)
+    }
+
+    fn run(&self) -> Outcome {
+        let patience = match self.is_due() {
+            true => little(self.clause),
             false => Patience::default(),
         };
-        run_clause_within(patience, &self.harness, self.clause)
+        let settings = Settings {
+            patience,
+            ..Settings::default()
+        };
+        outcome_of(settings, &self.harness, self.clause)
     }
 
     /// Whether this is how it was to end. The phase inside may break a SHOULD, now and then.
-    fn is_due(&self, verdict: &Verdict) -> bool {
-        let id = self.clause.id;
-        let may = self.mutant.may_fail.iter().any(|(may, _)| *may == id);
-        let due = self.mutant.fails.contains(&id);
-        may || due == fails(verdict) || (!due && matches!(verdict, Verdict::FailShould(_)))
+    fn expects(&self, outcome: &Outcome) -> bool {
+        let (id, verdict) = (self.clause.id, &outcome.verdict);
+        if self.mutant.may_fail.iter().any(|(may, _)| *may == id) {
+            return true;
+        }
+        if self.mutant.breaks == id {
+            // What never returns can be found by nothing else.
+            let hangs = self.mutant.defect == Defect::Deadlocks;
+            let found = matches!(verdict, Verdict::Fail(_) | Verdict::FailShould(_));
+            return found && (hangs || !outcome.hung);
+        }
+        match self.is_due() {
+            true => fails(verdict),
+            false => !verdict.fails_the_run(),
+        }
     }
 }
 
@@ -127,7 +181,7 @@ fn fails(verdict: &Verdict) -> bool {
 
 fn judge(
     jobs: &[Job],
-    verdicts: &BTreeMap<(usize, &'static str), Verdict>,
+    outcomes: &BTreeMap<(usize, &'static str), Outcome>,
     mutants: usize,
 ) -> Proof {
     let mut proof = Proof {
@@ -135,19 +189,19 @@ fn judge(
         ..Proof::default()
     };
     for job in jobs {
-        let Some(verdict) = verdicts.get(&job.at) else {
+        let Some(outcome) = outcomes.get(&job.at) else {
             continue;
         };
-        if matches!(verdict, Verdict::NotApplicable(_)) {
-            continue;
-        }
-        proof.runs += 1;
+        let verdict = &outcome.verdict;
+        let ran = !matches!(verdict, Verdict::NotApplicable(_));
+        proof.runs += usize::from(ran);
         proof.failures += usize::from(fails(verdict));
-        if !job.is_due(verdict) {
+        if !job.expects(outcome) {
             proof.surprises.push(Surprise {
                 mutant: job.mutant,
                 clause: job.clause.id,
                 verdict: verdict.clone(),
+                due: job.is_due(),
             });
         }
     }
@@ -156,9 +210,13 @@ fn judge(
 
 impl fmt::Display for Surprise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match fails(&self.verdict) {
-            true => write!(f, "unexpected {}: {}", self.clause, self.verdict),
-            false => write!(f, "missing {}: it survives", self.clause),
+        let Self {
+            clause, verdict, ..
+        } = self;
+        match (self.due, verdict) {
+            (false, _) => write!(f, "unexpected {clause}: {verdict}"),
+            (true, Verdict::Pass) => write!(f, "missing {clause}: it survives"),
+            (true, _) => write!(f, "missing {clause}: it is not found by {verdict}"),
         }
     }
 }
