@@ -42,7 +42,6 @@ fn report(change: impl FnOnce(&mut Outcomes)) -> Report {
         outcomes,
         seed: Seed(7),
         started: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-        hung: false,
         took: Duration::from_millis(61_500),
         models: vec![Model {
             model: "wake".to_owned(),
