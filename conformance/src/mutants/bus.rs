@@ -468,6 +468,7 @@ impl EventBus for MutantBus {
             Defect::Overcounts if stats.published > 0 => stats.published += 1,
             Defect::CountsWaits => stats.refused += self.core.waits.load(Ordering::SeqCst),
             Defect::CountsNoRefusals => stats.refused = 0,
+            Defect::LosesInSilence => stats.dropped = 0,
             Defect::CountsResendsTwice => stats.resends *= 2,
             Defect::CountsNoReconnects => stats.reconnects = 0,
             Defect::ForgetsFamilies => stats.families.clear(),

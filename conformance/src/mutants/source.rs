@@ -131,7 +131,8 @@ impl MutantSource {
                 self.ready.push_back(Item::Event(event));
                 self.tell();
             }
-            Item::Lagged(_) if self.defect() == Defect::HidesLosses => {}
+            Item::Lagged(_)
+                if matches!(self.defect(), Defect::HidesLosses | Defect::LosesInSilence) => {}
             Item::Lagged(n) if self.defect() == Defect::MisplacesLosses => self.untold += n,
             Item::Lagged(n) => self.ready.push_back(Item::Lagged(n)),
         }
@@ -416,7 +417,7 @@ impl EventSource for MutantSource {
             .map_or_else(|| self.last.clone(), Subscription::stats);
         let miscount = u64::from(self.defect() == Defect::Miscounts && self.taken > 0);
         let dropped = match self.defect() {
-            Defect::CountsNoLosses => 0,
+            Defect::CountsNoLosses | Defect::LosesInSilence => 0,
             _ => inner.dropped,
         };
         let counters = &self.counters;
