@@ -1,5 +1,6 @@
 //! The mutant's own operations: what goes wrong in the handle.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,9 @@ use crate::history::mark_of;
 /// How long a mutant waits that should not have waited.
 const TOO_LONG: Duration = Duration::from_millis(50);
 
+/// Bytes that are kept of an event by [`Defect::HoardsCrumbs`].
+const CRUMB: usize = 64;
+
 /// What comes of publishing without waiting.
 type Tried = Result<Receipt, Refused<TryPublishError>>;
 
@@ -50,8 +54,8 @@ pub(super) struct Core {
     under_way: tokio::sync::RwLock<()>,
     /// Held while receiving, for [`Defect::Deadlocks`].
     pub(super) receiving: Mutex<()>,
-    /// What was offered, for [`Defect::Hoards`].
-    hoard: Mutex<Vec<Event>>,
+    /// What was offered, for [`Defect::Hoards`], or crumbs of it.
+    hoard: Mutex<Vec<Box<dyn Any + Send>>>,
     /// Subscriptions that should have ended.
     pub(super) undead: Mutex<Vec<Subscription>>,
     /// How many publishes by a publisher had to wait, for [`Defect::CountsWaits`].
@@ -310,8 +314,10 @@ impl Core {
     }
 
     fn hoard(&self, event: &Event) {
-        if self.defect() == Defect::Hoards {
-            self.hoard.lock().push(event.clone());
+        match self.defect() {
+            Defect::Hoards => self.hoard.lock().push(Box::new(event.clone())),
+            Defect::HoardsCrumbs => self.hoard.lock().push(Box::new([1_u8; CRUMB])),
+            _ => {}
         }
     }
 
@@ -412,8 +418,11 @@ impl EventBus for MutantBus {
                 Ok(Receipt::ready(0))
             }
             _ => {
-                for _ in events.iter().filter(|event| mark_of(event).is_some()) {
-                    self.core.shared.published();
+                for event in &events {
+                    self.core.hoard(event);
+                    if mark_of(event).is_some() {
+                        self.core.shared.published();
+                    }
                 }
                 self.inner.publish_batch(events).await
             }

@@ -198,6 +198,7 @@ Bus {
     IgnoresRate "There is no rate limit, whatever is set." "FLW-005";
     OverstaysDeadlines "A publish waits for its turn, also past its deadline." "FLW-005";
     Hoards "Every event that was offered is kept." "FLW-006";
+    HoardsCrumbs "Of every event that was offered sixty-four bytes are kept." "FLW-006";
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"
