@@ -251,9 +251,12 @@ impl Node {
 /// What is named when the connection itself does not keep up.
 const CONNECTION: &str = "(connection to the broker)";
 
-fn receipt(links: Sequences) -> Receipt {
-    if links.is_empty() {
-        return Receipt::ready(0);
+fn receipt(mut links: Sequences) -> Receipt {
+    if links.len() <= 1 {
+        return match links.pop() {
+            Some((link, sequence)) => Receipt::up_to(link, sequence),
+            None => Receipt::ready(0),
+        };
     }
     let deliveries = links.len() as u64;
     Receipt::pending(Box::new(Pending { links, deliveries }))

@@ -40,7 +40,7 @@ pub use filter::{FilterError, TopicFilter};
 pub use origin::{Origin, PublisherId, process_epoch};
 pub use payload::Payload;
 pub use rate::{Admission, Held, Rate, Throttle};
-pub use receipt::{Confirm, Confirmation, Receipt, ReceiptError};
+pub use receipt::{Confirm, ConfirmUpTo, Confirmation, Receipt, ReceiptError};
 pub use signal::Signal;
 pub use state::BusState;
 pub use stats::{FamilyStats, Stats, SubscriptionCounters, SubscriptionStats, count};

@@ -1,6 +1,7 @@
 //! Receipts: knowing that every subscription has an event.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ pub struct Receipt(State);
 enum State {
     Confirmed(Confirmation),
     Pending(Box<dyn Confirm>),
+    UpTo(Arc<dyn ConfirmUpTo>, u64),
 }
 
 /// Every matching subscription has the event or events.
@@ -55,6 +57,22 @@ pub trait Confirm: Send + Sync {
     async fn confirmed(&self, deadline: Duration) -> Result<Confirmation, ReceiptError>;
 }
 
+/// A stream of events to one subscription that is confirmed in order: a receipt for one of them
+/// needs no memory of its own.
+#[async_trait]
+pub trait ConfirmUpTo: Send + Sync {
+    /// Waits until the event with this place in the stream is confirmed, at most until `deadline`
+    /// from now.
+    ///
+    /// # Errors
+    /// [`ReceiptError`] names the subscription if it has not confirmed.
+    async fn confirmed(
+        self: Arc<Self>,
+        place: u64,
+        deadline: Duration,
+    ) -> Result<Confirmation, ReceiptError>;
+}
+
 impl Receipt {
     /// A receipt that is confirmed already.
     #[inline]
@@ -69,13 +87,20 @@ impl Receipt {
         Self(State::Pending(confirm))
     }
 
+    /// A receipt that one stream will confirm, once it is confirmed up to `place`.
+    #[inline]
+    #[must_use]
+    pub fn up_to(stream: Arc<dyn ConfirmUpTo>, place: u64) -> Self {
+        Self(State::UpTo(stream, place))
+    }
+
     /// The confirmation, if it is known without waiting.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Option<Confirmation> {
         match &self.0 {
             State::Confirmed(confirmation) => Some(*confirmation),
-            State::Pending(_) => None,
+            State::Pending(_) | State::UpTo(..) => None,
         }
     }
 
@@ -87,6 +112,7 @@ impl Receipt {
         match &self.0 {
             State::Confirmed(confirmation) => Ok(*confirmation),
             State::Pending(confirm) => confirm.confirmed(deadline).await,
+            State::UpTo(stream, place) => Arc::clone(stream).confirmed(*place, deadline).await,
         }
     }
 }
@@ -95,7 +121,7 @@ impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             State::Confirmed(confirmation) => write!(f, "Receipt({confirmation:?})"),
-            State::Pending(_) => f.write_str("Receipt(pending)"),
+            State::Pending(_) | State::UpTo(..) => f.write_str("Receipt(pending)"),
         }
     }
 }

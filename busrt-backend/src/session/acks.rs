@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
+use super::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering, PLENTY};
 use crate::wire::AckEntry;
 
 /// The subscriber's side of a link.
@@ -25,13 +25,15 @@ pub(crate) struct InLink {
     window_bytes: u64,
     /// The highest credit that the publisher has been given.
     credit: AtomicU64,
+    credit_bytes: AtomicU64,
     /// The publisher is gone: there is nobody to acknowledge to.
     ended: AtomicBool,
     /// The next link sequence expected: everything below is in the queue.
     received: AtomicU64,
     received_bytes: AtomicU64,
-    taken: AtomicU64,
-    taken_bytes: AtomicU64,
+    /// Events that were lost on the way: they take no room and will not be taken.
+    missed: AtomicU64,
+    taken: Taken,
     /// `received + taken` as last acknowledged.
     told: AtomicU64,
     dropped: AtomicU64,
@@ -40,6 +42,15 @@ pub(crate) struct InLink {
     aside: AtomicBool,
     /// The publisher has been asked for what is missing.
     asked: AtomicBool,
+}
+
+/// What the application has taken. The receiver alone writes it, for each event, so it adds without
+/// a read-modify-write and has a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Taken {
+    events: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// Where a link stands, for its publisher to go on from there.
@@ -70,11 +81,12 @@ impl InLink {
             full_window,
             window_bytes,
             credit: AtomicU64::new(window),
+            credit_bytes: AtomicU64::new(window_bytes),
             ended: AtomicBool::new(false),
             received: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
-            taken_bytes: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            taken: Taken::default(),
             told: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             in_book: AtomicBool::new(false),
@@ -144,7 +156,7 @@ impl InLink {
     /// Counts events that were lost on the way: they take no room and will not be taken.
     pub(crate) fn miss(&self, events: u64) {
         self.received.fetch_add(events, Ordering::Release);
-        self.taken.fetch_add(events, Ordering::Release);
+        self.missed.fetch_add(events, Ordering::Release);
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -158,10 +170,27 @@ impl InLink {
         self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts an event as taken by the application.
-    pub(crate) fn take(&self, bytes: u64) {
-        self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.taken.fetch_add(1, Ordering::Release);
+    /// Counts an event as taken by the application: the receiver's alone. Whether the publisher may
+    /// soon wait for its place.
+    ///
+    /// Where it has plenty of credit it has to send before it can wait, and what arrives is noted
+    /// and acknowledged, with all that was taken by then.
+    pub(crate) fn take(&self, bytes: u64) -> bool {
+        let Taken {
+            events: taken,
+            bytes: taken_bytes,
+        } = &self.taken;
+        let bytes = taken_bytes.load(Ordering::Relaxed) + bytes;
+        taken_bytes.store(bytes, Ordering::Relaxed);
+        taken.store(taken.load(Ordering::Relaxed) + 1, Ordering::Release);
+        let left = self
+            .credit
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.received());
+        let received_bytes = self.received_bytes.load(Ordering::Relaxed);
+        let told_bytes = self.credit_bytes.load(Ordering::Relaxed);
+        let left_bytes = told_bytes.saturating_sub(received_bytes);
+        left < PLENTY.max(self.full_window / 8) || left_bytes < self.window_bytes / 8
     }
 
     /// New drops, if the publisher's total is `dropped`.
@@ -172,26 +201,31 @@ impl InLink {
     fn moved(&self) -> u64 {
         self.received
             .load(Ordering::Relaxed)
-            .wrapping_add(self.taken.load(Ordering::Relaxed))
+            .wrapping_add(self.taken())
+    }
+
+    /// Events that take no room any more.
+    fn taken(&self) -> u64 {
+        let missed = self.missed.load(Ordering::Acquire);
+        missed.wrapping_add(self.taken.events.load(Ordering::Acquire))
     }
 
     fn entry(&self) -> AckEntry {
         let received = self.received.load(Ordering::Acquire);
         let (base, base_bytes) = if self.follows_application {
-            (
-                self.taken.load(Ordering::Acquire),
-                self.taken_bytes.load(Ordering::Relaxed),
-            )
+            (self.taken(), self.taken.bytes.load(Ordering::Relaxed))
         } else {
             (received, self.received_bytes.load(Ordering::Relaxed))
         };
         let credit = base.saturating_add(self.window.load(Ordering::Relaxed));
         let credit = self.credit.fetch_max(credit, Ordering::AcqRel).max(credit);
+        let credit_bytes = base_bytes.saturating_add(self.window_bytes);
+        self.credit_bytes.fetch_max(credit_bytes, Ordering::Relaxed);
         AckEntry {
             subscription: self.subscription,
             received,
             credit,
-            credit_bytes: base_bytes.saturating_add(self.window_bytes),
+            credit_bytes,
         }
     }
 }

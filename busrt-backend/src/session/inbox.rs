@@ -5,17 +5,17 @@
 //! is taken once per frame, not once per event; where events may be dropped it takes them one by
 //! one, because what it has taken can no longer make room.
 //!
-//! Invariant: `queued` is the number of events in chunks, here or in the receiver's hand.
+//! Invariant: `pushed` less `taken` is the number of events in chunks, here or in the receiver's hand.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::vec;
 
 use super::acks::InLink;
 use super::node::Node;
 use super::outbox::event_cost;
 use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Signal};
+use crate::wire::Events;
 use async_trait::async_trait;
 use eventbus_trait::{
     Event, EventSource, Item, Overflow, SubscriptionCounters, TryRecvError, count, fate,
@@ -25,7 +25,7 @@ use eventbus_trait::{
 pub(super) struct Chunk {
     /// `None` for events of foreign clients, which have no link.
     link: Option<Arc<InLink>>,
-    pub(super) events: vec::IntoIter<Event>,
+    pub(super) events: Events,
     /// Events dropped at this place, before the chunk's first.
     pub(super) lagged: u64,
 }
@@ -45,6 +45,12 @@ impl Lost {
     }
 }
 
+/// Events handed to the application. The receiver writes it for each event, so it has a cache line
+/// of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Taken(AtomicU64);
+
 #[derive(Default)]
 struct State {
     chunks: VecDeque<Chunk>,
@@ -58,7 +64,9 @@ pub(crate) struct Inbox {
     name: Arc<str>,
     state: Mutex<State>,
     signal: Signal,
-    pub(super) queued: AtomicU64,
+    /// Events that were queued and not dropped since. Changed under the lock.
+    pushed: AtomicU64,
+    taken: Taken,
     capacity: u64,
     overflow: Overflow,
     /// Links whose windows are narrower than they should be, for want of room.
@@ -73,7 +81,8 @@ impl Inbox {
             name,
             state: Mutex::default(),
             signal: Signal::new(),
-            queued: AtomicU64::new(0),
+            pushed: AtomicU64::new(0),
+            taken: Taken::default(),
             capacity: capacity as u64,
             overflow,
             narrow: Mutex::default(),
@@ -87,7 +96,15 @@ impl Inbox {
     }
 
     pub(crate) fn queued(&self) -> u64 {
-        self.queued.load(Ordering::Acquire)
+        // In this order, so that nothing is taken that was not pushed.
+        let taken = self.taken.0.load(Ordering::Acquire);
+        self.pushed.load(Ordering::Acquire).saturating_sub(taken)
+    }
+
+    /// Counts an event as handed to the application: the receiver's alone.
+    pub(super) fn hand_over(&self) {
+        let taken = self.taken.0.load(Ordering::Relaxed) + 1;
+        self.taken.0.store(taken, Ordering::Release);
     }
 
     /// Events that still have a place.
@@ -115,7 +132,7 @@ impl Inbox {
 
     /// Queues what arrived on `link`, after `lagged` events that its publisher dropped. Whether it was
     /// taken; nothing is once the subscription has ended.
-    pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Vec<Event>, lagged: u64) -> bool {
+    pub(crate) fn push(&self, link: Option<&Arc<InLink>>, events: Events, lagged: u64) -> bool {
         let arrived = events.len() as u64;
         let mut lost = Lost::default();
         {
@@ -129,7 +146,7 @@ impl Inbox {
             let bounded = link.is_none() || self.overflow != Overflow::Wait;
             if bounded {
                 lost.wanted = fate::is_told();
-                self.push_bounded(&mut state, link, events, &mut lost);
+                self.push_bounded(&mut state, link, events.collect(), &mut lost);
             } else {
                 self.push_chunk(&mut state, link, events);
             }
@@ -139,19 +156,19 @@ impl Inbox {
         true
     }
 
-    fn push_chunk(&self, state: &mut State, link: Option<&Arc<InLink>>, events: Vec<Event>) {
-        if events.is_empty() {
+    fn push_chunk(&self, state: &mut State, link: Option<&Arc<InLink>>, events: Events) {
+        if events.len() == 0 {
             return;
         }
         let len = events.len() as u64;
         let lagged = std::mem::take(&mut state.lagged);
         state.chunks.push_back(Chunk {
             link: link.cloned(),
-            events: events.into_iter(),
+            events,
             lagged,
         });
         state.len += len;
-        self.queued.fetch_add(len, Ordering::AcqRel);
+        self.pushed.fetch_add(len, Ordering::AcqRel);
     }
 
     fn push_bounded(
@@ -175,12 +192,12 @@ impl Inbox {
             let skip = usize::try_from(skip).unwrap_or(usize::MAX);
             let kept = events.split_off(skip);
             lost.extend(events);
-            self.push_chunk(state, link, kept);
+            self.push_chunk(state, link, kept.into());
         } else {
             let keep = usize::try_from(room.min(arrived)).unwrap_or(usize::MAX);
             let dropped = arrived - keep as u64;
             lost.extend(events.drain(keep..));
-            self.push_chunk(state, link, events);
+            self.push_chunk(state, link, events.into());
             self.note_dropped(state, dropped);
         }
     }
@@ -204,7 +221,7 @@ impl Inbox {
             }
             if dropped.is_some() {
                 state.len -= 1;
-                self.queued.fetch_sub(1, Ordering::AcqRel);
+                self.pushed.fetch_sub(1, Ordering::AcqRel);
                 count(&self.counters.dropped, 1);
                 return dropped;
             }
@@ -245,8 +262,10 @@ impl Inbox {
     }
 
     fn tell_unread(&self, chunk: &Chunk) {
-        for event in chunk.events.as_slice() {
-            fate::dropped(&self.name, event, "unread when its subscription ended");
+        if fate::is_told() {
+            for event in chunk.events.clone() {
+                fate::dropped(&self.name, &event, "unread when its subscription ended");
+            }
         }
     }
 
@@ -259,7 +278,7 @@ impl Inbox {
             if lagged > 0 {
                 return Ok(Chunk {
                     link: None,
-                    events: Vec::new().into_iter(),
+                    events: Events::none(),
                     lagged,
                 });
             }
@@ -277,7 +296,7 @@ impl Inbox {
             state.len -= 1;
             return Ok(Chunk {
                 link,
-                events: first.into_iter(),
+                events: first.into(),
                 lagged,
             });
         }
@@ -321,10 +340,16 @@ impl InboxSource {
             self.hand = None;
             return None;
         };
-        self.inbox.queued.fetch_sub(1, Ordering::AcqRel);
+        let last = chunk.events.len() == 0;
+        self.inbox.hand_over();
         if let Some(link) = &chunk.link {
-            link.take(event_cost(&event));
-            self.node.acks.note(link, &self.node.outbox.wake);
+            let waited_for = link.take(event_cost(&event));
+            if waited_for || last {
+                self.node.acks.note(link, &self.node.outbox.wake);
+            }
+        }
+        if last {
+            self.hand = None;
         }
         if self.inbox.has_narrow.load(Ordering::Acquire) {
             self.inbox.widen(&self.node);

@@ -16,11 +16,11 @@ use super::acks::InLink;
 use super::directory::{STOCK_BROKER, read_answer};
 use super::inbox::Inbox;
 use super::node::Node;
-use super::outbox::event_cost;
+use super::outbox::events_cost;
 use crate::broker::DIRECTORY;
 use crate::namespace;
 use crate::topics;
-use crate::wire::{Control, EventFrame, StatusEntry, WireError, is_frame, read_resend};
+use crate::wire::{Control, EventFrame, Events, StatusEntry, WireError, is_frame, read_resend};
 
 /// Frames handled before other tasks of the runtime get a turn.
 const TURN: u32 = 64;
@@ -168,7 +168,7 @@ impl Node {
         };
         for inbox in inboxes {
             let event = Event::on(topic.clone(), Payload::raw(payload.clone()));
-            inbox.push(None, vec![event], 0);
+            inbox.push(None, vec![event].into(), 0);
         }
     }
 
@@ -304,7 +304,7 @@ impl Node {
             drop(state);
             let lagged = link.newly_dropped(entry.dropped);
             if lagged > 0 {
-                inbox.push(Some(&link), Vec::new(), lagged);
+                inbox.push(Some(&link), Events::none(), lagged);
             }
             self.acks.repeat(&link, &self.outbox.wake);
         }
@@ -319,10 +319,12 @@ impl Node {
 }
 
 impl Share {
-    fn deliver(self, node: &Node, mut events: Vec<Event>) {
-        events.drain(..self.skip.min(events.len()));
+    fn deliver(self, node: &Node, mut events: Events) {
+        if self.skip > 0 {
+            events.let_go(self.skip);
+        }
         let len = events.len() as u64;
-        let bytes = events.iter().map(event_cost).sum();
+        let bytes = events_cost(&events);
         if self.inbox.push(Some(&self.link), events, self.lagged) {
             self.link.receive(len, bytes);
             node.acks.note(&self.link, &node.outbox.wake);

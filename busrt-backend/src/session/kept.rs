@@ -24,7 +24,7 @@ pub(crate) struct KeptRun {
 
 impl KeptRun {
     fn end(&self) -> u64 {
-        self.first + self.run.events.len() as u64
+        self.first + self.run.count()
     }
 }
 
@@ -32,14 +32,14 @@ impl KeptRun {
 #[derive(Debug)]
 pub(crate) struct Again {
     pub(crate) run: Arc<Run>,
-    pub(crate) skip: usize,
+    pub(crate) skip: u32,
     pub(crate) entry: LinkEntry,
 }
 
 impl Again {
     /// The link sequence that follows it.
     pub(crate) fn next(&self) -> u64 {
-        self.entry.first + self.run.events.len().saturating_sub(self.skip) as u64
+        self.entry.first + self.run.count().saturating_sub(self.skip.into())
     }
 }
 
@@ -88,7 +88,7 @@ impl Kept {
     /// Keeps a run that is being put into a frame; whether the frame is for this link too.
     pub(crate) fn keep(&mut self, run: &Arc<Run>, dropped: u64) -> Option<u64> {
         let first = self.written;
-        self.written += run.events.len() as u64;
+        self.written += run.count();
         self.cost += run.cost;
         self.runs.push_back(KeptRun {
             first,
@@ -132,7 +132,7 @@ impl Kept {
         self.sent = kept.end();
         Some(Again {
             run: Arc::clone(&kept.run),
-            skip: usize::try_from(skip).unwrap_or(usize::MAX),
+            skip: u32::try_from(skip).unwrap_or(u32::MAX),
             entry: LinkEntry {
                 subscription,
                 first: kept.first + skip,
@@ -143,11 +143,11 @@ impl Kept {
 
     /// Nothing will be sent again. Returns the runs that were kept, each with how many of its events
     /// are below `received`.
-    pub(crate) fn clear(&mut self, received: u64) -> Vec<(Arc<Run>, usize)> {
+    pub(crate) fn clear(&mut self, received: u64) -> Vec<(Arc<Run>, u32)> {
         self.cost = 0;
         let runs = self.runs.drain(..).map(|kept| {
             let skip = received.saturating_sub(kept.first);
-            (kept.run, usize::try_from(skip).unwrap_or(usize::MAX))
+            (kept.run, u32::try_from(skip).unwrap_or(u32::MAX))
         });
         runs.collect()
     }

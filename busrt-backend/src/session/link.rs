@@ -165,9 +165,11 @@ impl Link {
 
     /// Tells the log that the subscriber will not get a run, less its first `skip` events.
     #[cold]
-    pub(crate) fn tell_lost(&self, run: &Run, skip: usize, reason: &str) {
-        for event in run.events.iter().skip(skip) {
-            fate::dropped(&self.name, event, reason);
+    pub(crate) fn tell_lost(&self, run: &Run, skip: u32, reason: &str) {
+        if fate::is_told() {
+            for event in run.events(skip) {
+                fate::dropped(&self.name, &event, reason);
+            }
         }
     }
 

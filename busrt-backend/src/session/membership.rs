@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 use super::directory::STOCK_PREFIX;
 use super::link::Link;
 use super::node::{Node, Peer, State};
-use crate::wire::{Control, Member, Refusal, StatusEntry, SubscriptionInfo};
+use crate::wire::{Control, Events, Member, Refusal, StatusEntry, SubscriptionInfo};
 
 /// Peers that are remembered after twice the link timeout. One that was forgotten and comes back all
 /// the same begins anew: what it had not confirmed may come twice, or be lost and counted.
@@ -342,7 +342,7 @@ impl Node {
         if missing > 0 {
             error!(subscription = %name, publisher = sender, first = link.received(), last = first - 1, "given up by its publisher");
             link.miss(missing);
-            inbox.push(Some(&link), Vec::new(), missing);
+            inbox.push(Some(&link), Events::none(), missing);
             self.acks.repeat(&link, &self.outbox.wake);
         }
     }
@@ -397,7 +397,7 @@ impl Node {
             }
             let lagged = link.newly_dropped(status.dropped).saturating_add(missing);
             if lagged > 0 {
-                inbox.push(Some(&link), Vec::new(), lagged);
+                inbox.push(Some(&link), Events::none(), lagged);
             }
         }
     }

@@ -94,7 +94,6 @@ pub(crate) struct Node {
     /// Client name on the broker.
     pub(crate) name: Arc<str>,
     pub(crate) publisher: PublisherId,
-    pub(crate) epoch: u64,
     pub(crate) limits: Limits,
     /// The rate limit, if there is one.
     pub(crate) throttle: Option<Throttle>,
@@ -147,7 +146,6 @@ impl Node {
         link_timeout: Duration,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        let epoch = process_epoch();
         let connecting = BusState::Connecting {
             attempts: 0,
             reason: "joining".to_owned(),
@@ -155,11 +153,10 @@ impl Node {
         Self {
             name,
             publisher,
-            epoch,
             throttle: limits.rate.map(Throttle::new),
             limits,
             link_timeout,
-            outbox: Outbox::new(publisher, epoch),
+            outbox: Outbox::new(publisher, process_epoch()),
             acks: AckBook::default(),
             state: Mutex::default(),
             changed: Notify::new(),

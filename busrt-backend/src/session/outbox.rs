@@ -16,18 +16,24 @@ use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
 use super::link::{Link, LinkState};
-use super::routes::{Opening, Route, RouteLinks, Routes, Sequences};
+use super::routes::{Opening, Route, RouteLinks, Routes, Sequences, bump};
 use super::sync::{Mutex, MutexGuard, Notify};
-use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
+use crate::wire::{AckEntry, Control, Events, Stamp, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 /// What every event costs in bytes of credit besides its own.
 const EVENT_OVERHEAD: u64 = 64;
 /// Events that may wait for the writer.
 const MAX_QUEUED: usize = 16_384;
 /// Most events in a run, and so in a frame.
-const MAX_RUN: usize = 1_000;
+const MAX_RUN: u32 = 1_000;
 /// Cost in bytes after which a run takes no further event.
 const MAX_RUN_BYTES: u64 = 128 * 1024;
+/// Payloads from this length on are written without the lock, and not together with others.
+const LARGE: usize = 16 * 1024;
+/// Room for what stands before a payload, in bytes; metadata may take more.
+const MOST_HEAD: usize = 64;
+/// Least room set aside for a run, in bytes.
+const LEAST_RUN: usize = 256;
 /// Bytes that may wait for the writer.
 const MAX_QUEUED_BYTES: u64 = 32 << 20;
 /// Most links of a node that publishes.
@@ -43,13 +49,40 @@ pub(crate) enum Item {
     Control(Arc<str>, Control),
 }
 
-/// Accepted events of one route, as many as fit into one frame. Their payloads are encoded.
+/// Accepted events of one route, as many as fit into one frame, written as a frame has them.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) route: Arc<Route>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) written: WrittenEvents,
     /// What they cost in all.
     pub(crate) cost: u64,
+    pub(crate) publisher: PublisherId,
+    pub(crate) epoch: u64,
+}
+
+impl Run {
+    /// How many events there are.
+    pub(crate) fn count(&self) -> u64 {
+        u64::from(self.written.count())
+    }
+
+    /// Whether another event of `route` may be added.
+    fn takes(&self, route: &Arc<Route>, cost: u64) -> bool {
+        Arc::ptr_eq(&self.route, route)
+            && self.written.count() < MAX_RUN
+            && self.cost + cost <= MAX_RUN_BYTES
+    }
+
+    /// The events after the first `skip`, for the log.
+    #[cold]
+    pub(crate) fn events(&self, skip: u32) -> Events {
+        let stamp = Stamp {
+            topic: self.route.topic.clone(),
+            publisher: self.publisher,
+            epoch: self.epoch,
+        };
+        self.written.read(stamp, skip)
+    }
 }
 
 /// What became of an offer.
@@ -156,6 +189,9 @@ impl Outbox {
         };
         let cost = event_cost(event);
         let at_most_once = event.get_delivery() == Delivery::AtMostOnce;
+        let large = self.write_if_large(event);
+        // Let go of without the lock.
+        let taken;
         let mut state = self.state.lock();
         if state.closed {
             return Accepted::Closed;
@@ -185,17 +221,79 @@ impl Outbox {
         };
         let sequences = state.routes.take_credit(route, cost);
         self.count(route);
-        let mut told = None;
-        if let Some(mut event) = offer.take() {
+        taken = offer.take().map(|mut event| {
             self.stamp(&mut state, &mut event);
-            told = lost.map(|links| (event.clone(), links));
-            state.queue(event, route, cost);
+            event
+        });
+        if let Some(event) = &taken {
+            self.queue(&mut state, event, large, route, cost);
         }
         self.wake_writer(state);
-        if let Some((event, links)) = told {
-            tell_dropped(&event, &links);
+        if let (Some(event), Some(links)) = (&taken, lost) {
+            tell_dropped(event, &links);
         }
         Accepted::Queued(sequences)
+    }
+
+    /// A large event is written without the lock, all but its sequence.
+    fn write_if_large(&self, event: &Event) -> Option<WrittenEvents> {
+        // It was encoded before it was offered.
+        let payload = event.payload().encoded().unwrap_or_default();
+        if payload.len() < LARGE {
+            return None;
+        }
+        let given = event.origin().filter(|_| event.has_given_origin());
+        let mut written = WrittenEvents::with_capacity(payload.len() + MOST_HEAD);
+        written.push(event, payload, self.foreign(given), 0);
+        Some(written)
+    }
+
+    /// A stamp, if it is not of this node's own.
+    fn foreign<'a>(&self, origin: Option<&'a Origin>) -> Option<&'a Origin> {
+        origin.filter(|o| o.publisher != self.publisher || o.epoch != self.epoch)
+    }
+
+    /// Queues an event with its stamp; `large` if it is written already: then it has a run of its
+    /// own, so that it need not be copied.
+    fn queue(
+        &self,
+        state: &mut State,
+        event: &Event,
+        large: Option<WrittenEvents>,
+        route: &Arc<Route>,
+        cost: u64,
+    ) {
+        state.queued += 1;
+        state.queued_bytes += cost;
+        let origin = event.origin();
+        let sequence = origin.map_or(0, |origin| origin.sequence);
+        let sealed = std::mem::replace(&mut state.sealed, large.is_some());
+        let written = if let Some(mut written) = large {
+            written.set_first_sequence(sequence);
+            written
+        } else {
+            let payload = event.payload().encoded().unwrap_or_default();
+            let foreign = self.foreign(origin);
+            let mut usual = LEAST_RUN;
+            if let Some(Item::Run(run)) = state.queue.back_mut() {
+                if !sealed && run.takes(route, cost) {
+                    run.written.push(event, payload, foreign, sequence);
+                    run.cost += cost;
+                    return;
+                }
+                usual = run.written.bytes().clamp(LEAST_RUN, LARGE);
+            }
+            let mut written = WrittenEvents::with_capacity(usual.max(payload.len() + MOST_HEAD));
+            written.push(event, payload, foreign, sequence);
+            written
+        };
+        state.queue.push_back(Item::Run(Run {
+            route: Arc::clone(route),
+            written,
+            cost,
+            publisher: self.publisher,
+            epoch: self.epoch,
+        }));
     }
 
     /// An `AtMostOnce` event that finds the queue full is dropped for everybody.
@@ -209,6 +307,7 @@ impl Outbox {
             self.stamp(&mut state, &mut event);
             event
         });
+        self.count(route);
         state.sealed = true;
         for (at, link) in &route.links {
             link.drop_at(state.routes.next(*at));
@@ -216,7 +315,6 @@ impl Outbox {
         self.dropped
             .fetch_add(route.links.len() as u64, Ordering::Relaxed);
         drop(state);
-        self.count(route);
         if let Some(event) = dropped {
             tell_dropped(&event, &route.links);
         }
@@ -249,8 +347,9 @@ impl Outbox {
         (Arc::new(route.only(open)), full)
     }
 
+    /// Under the lock, so adding needs no read-modify-write.
     fn count(&self, route: &Route) {
-        self.published.fetch_add(1, Ordering::Relaxed);
+        bump(&self.published, 1);
         route.count();
     }
 
@@ -510,6 +609,11 @@ pub(crate) fn event_cost(event: &Event) -> u64 {
     event.known_size().unwrap_or_default() as u64 + EVENT_OVERHEAD
 }
 
+/// The sum of [`event_cost`] over events that came off a wire.
+pub(crate) fn events_cost(events: &Events) -> u64 {
+    events.size() + EVENT_OVERHEAD * events.len() as u64
+}
+
 impl State {
     fn is_full(&self, at: usize, link: &Link) -> bool {
         !self.routes.has_room(at) || link.is_heavy()
@@ -519,26 +623,5 @@ impl State {
     fn tell(&mut self, to: &Arc<str>, message: Control) {
         self.messages += 1;
         self.queue.push_back(Item::Control(Arc::clone(to), message));
-    }
-
-    fn queue(&mut self, event: Event, route: &Arc<Route>, cost: u64) {
-        self.queued += 1;
-        self.queued_bytes += cost;
-        let sealed = std::mem::take(&mut self.sealed);
-        if let Some(Item::Run(run)) = self.queue.back_mut()
-            && !sealed
-            && Arc::ptr_eq(&run.route, route)
-            && run.events.len() < MAX_RUN
-            && run.cost + cost <= MAX_RUN_BYTES
-        {
-            run.events.push(event);
-            run.cost += cost;
-            return;
-        }
-        self.queue.push_back(Item::Run(Run {
-            route: Arc::clone(route),
-            events: vec![event],
-            cost,
-        }));
     }
 }

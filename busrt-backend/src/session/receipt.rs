@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use eventbus_trait::{Confirm, Confirmation, ReceiptError};
+use eventbus_trait::{Confirm, ConfirmUpTo, Confirmation, ReceiptError};
 use futures_timer::Delay;
 
 use super::link::{Link, LinkState};
@@ -27,6 +27,23 @@ enum Settled {
 impl Confirm for Pending {
     async fn confirmed(&self, deadline: Duration) -> Result<Confirmation, ReceiptError> {
         self.settled(Delay::new(deadline)).await
+    }
+}
+
+#[async_trait]
+impl ConfirmUpTo for Link {
+    async fn confirmed(
+        self: Arc<Self>,
+        place: u64,
+        deadline: Duration,
+    ) -> Result<Confirmation, ReceiptError> {
+        let mut links = Sequences::new();
+        links.push((self, place));
+        let one = Pending {
+            links,
+            deliveries: 1,
+        };
+        one.settled(Delay::new(deadline)).await
     }
 }
 

@@ -24,6 +24,7 @@ const MAX_FAMILIES: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Route {
     generation: u64,
+    pub(crate) topic: Topic,
     pub(crate) broker_topic: Arc<str>,
     /// With the place of each link's window.
     pub(crate) links: RouteLinks,
@@ -44,20 +45,24 @@ impl Route {
     pub(crate) fn only(&self, links: RouteLinks) -> Self {
         Self {
             generation: self.generation,
+            topic: self.topic.clone(),
             broker_topic: Arc::clone(&self.broker_topic),
             links,
             family: Arc::clone(&self.family),
         }
     }
 
-    /// Counts an event in its family.
+    /// Counts an event in its family. Called under the outbox's lock, so adding needs no
+    /// read-modify-write.
     pub(crate) fn count(&self) {
-        let deliveries = self.links.len() as u64;
-        self.family.published.fetch_add(1, Ordering::Relaxed);
-        self.family
-            .deliveries
-            .fetch_add(deliveries, Ordering::Relaxed);
+        bump(&self.family.published, 1);
+        bump(&self.family.deliveries, self.links.len() as u64);
     }
+}
+
+/// Adds to a counter that only the holder of a lock writes.
+pub(crate) fn bump(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
 /// Links that were given up and whose subscribers may come back; beyond these, they are not told
@@ -120,6 +125,7 @@ impl Routes {
         let family = self.family(topic.family());
         let route = Arc::new(Route {
             generation: self.generation,
+            topic: topic.clone(),
             broker_topic: topics::to_broker(topic).into(),
             links,
             family,

@@ -8,3 +8,6 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 pub(crate) use eventbus_trait::Signal;
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use tokio::sync::Notify;
+
+/// A publisher with less credit than this, in events, may soon wait for more.
+pub(crate) const PLENTY: u64 = 64;

@@ -96,21 +96,10 @@ impl Writer {
         }
     }
 
-    fn frame_of(
-        &self,
-        prefix: Vec<u8>,
-        links: &[LinkEntry],
-        run: &Run,
-        skip: usize,
-        hint: usize,
-    ) -> Vec<u8> {
-        let (publisher, epoch) = (self.node.publisher, self.node.epoch);
-        let mut frame = FrameWriter::after(prefix, publisher, epoch, links, hint);
-        for event in run.events.iter().skip(skip) {
-            // It was encoded before it was offered.
-            let payload = event.payload().encoded().unwrap_or_default();
-            frame.push(event, payload, publisher, epoch);
-        }
+    fn frame_of(&self, prefix: Vec<u8>, links: &[LinkEntry], run: &Run, skip: u32) -> Vec<u8> {
+        let hint = run.written.bytes();
+        let mut frame = FrameWriter::after(prefix, run.publisher, run.epoch, links, hint);
+        frame.append(&run.written, skip);
         frame.finish()
     }
 
@@ -149,8 +138,7 @@ impl Wire for Writer {
     }
 
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Error> {
-        let hint = usize::try_from(run.cost).unwrap_or_default();
-        let frame = self.frame_of(Vec::new(), links, run, 0, hint);
+        let frame = self.frame_of(Vec::new(), links, run, 0);
         let topic = topics::within(&run.route.broker_topic, self.namespace.as_deref());
         self.client
             .publish(&topic, frame.into(), QoS::Realtime)
@@ -159,17 +147,15 @@ impl Wire for Writer {
     }
 
     async fn frame_again(&mut self, link: &Link, again: &Again) -> Result<(), Error> {
-        let Some(event) = again.run.events.first() else {
-            return Ok(());
-        };
-        let prefix = begin_resend(event.topic());
-        let hint = usize::try_from(again.run.cost).unwrap_or_default();
-        let frame = self.frame_of(prefix, &[again.entry], &again.run, again.skip, hint);
+        let prefix = begin_resend(&again.run.route.topic);
+        let frame = self.frame_of(prefix, &[again.entry], &again.run, again.skip);
         let events = again.next() - again.entry.first;
         self.send_bytes(&link.peer, frame).await?;
         count(&self.node.resends, events);
-        for event in again.run.events.iter().skip(again.skip) {
-            fate::sent_again(&link.name, event, "its subscriber has not confirmed it");
+        if fate::is_told() {
+            for event in again.run.events(again.skip) {
+                fate::sent_again(&link.name, &event, "its subscriber has not confirmed it");
+            }
         }
         Ok(())
     }

@@ -5,27 +5,16 @@
 //! other without a gap, so one integer per link checks order, finds what is missing, and is
 //! acknowledged.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use eventbus_trait::{
-    ContentType, Correlation, Delivery, Event, Headers, Origin, Payload, PublisherId, Topic,
-};
-use serde::{Deserialize, Serialize};
+use eventbus_trait::{Event, PublisherId, Topic};
 
-use super::reader::{Reader, WireError, put_text};
+use super::events::{Events, MIN_EVENT, Stamp, WrittenEvents, write_event};
+use super::reader::{Reader, WireError};
 
 /// What an event frame begins with. No JSON text, and no UTF-8 text at all, begins so.
 pub const MAGIC: [u8; 4] = [0xEB, 0x05, b'E', b'F'];
 const VERSION: u8 = 1;
 
-const CONTENT_MASK: u8 = 0b0000_0011;
-const AT_MOST_ONCE: u8 = 0b0000_0100;
-const GIVEN_ORIGIN: u8 = 0b0000_1000;
-const META: u8 = 0b0001_0000;
-
-/// Least bytes that an event takes: flags, sequence, payload length.
-const MIN_EVENT: usize = 1 + 8 + 4;
 /// Offset of the event count, which is known last.
 const COUNT_AT: usize = 4 + 1 + 16 + 8;
 
@@ -48,17 +37,7 @@ pub struct EventFrame {
     /// The links that it concerns.
     pub links: Vec<LinkEntry>,
     /// The events, in publish order.
-    pub events: Vec<Event>,
-}
-
-/// Headers and correlation travel as JSON, so that any language reads them.
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
-struct Meta {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: Headers,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation: Option<Correlation>,
+    pub events: Events,
 }
 
 /// Whether a payload is an event frame; if not, it is the payload of a foreign client's event.
@@ -117,41 +96,19 @@ impl FrameWriter {
     /// Adds an event; `payload` is its encoded payload, `own` the publisher whose stamp needs no
     /// repeating.
     pub fn push(&mut self, event: &Event, payload: &[u8], own: PublisherId, epoch: u64) {
-        let content = event.payload().content_type();
-        let mut flags = match content {
-            ContentType::Json => 0,
-            ContentType::Protobuf => 1,
-            ContentType::Raw => 2,
-            ContentType::Other(_) => 3,
-        };
-        if event.get_delivery() == Delivery::AtMostOnce {
-            flags |= AT_MOST_ONCE;
-        }
-        let origin = event
+        let foreign = event
             .origin()
             .filter(|o| o.publisher != own || o.epoch != epoch);
-        if origin.is_some() {
-            flags |= GIVEN_ORIGIN;
-        }
-        let meta = meta(event);
-        if meta.is_some() {
-            flags |= META;
-        }
-        self.out.push(flags);
         let sequence = event.origin().map_or(0, |origin| origin.sequence);
-        self.out.extend_from_slice(&sequence.to_le_bytes());
-        if let Some(origin) = origin {
-            self.out.extend_from_slice(&origin.publisher.0);
-            self.out.extend_from_slice(&origin.epoch.to_le_bytes());
-        }
-        if let ContentType::Other(media_type) = content {
-            put_text(&mut self.out, media_type);
-        }
-        if let Some(meta) = meta {
-            put_bytes(&mut self.out, &meta);
-        }
-        put_bytes(&mut self.out, payload);
+        write_event(&mut self.out, event, payload, foreign, sequence);
         self.count += 1;
+    }
+
+    /// Adds events that were written before, but for the first `skip`.
+    pub fn append(&mut self, written: &WrittenEvents, skip: u32) {
+        let (bytes, count) = written.after(skip);
+        self.out.extend_from_slice(bytes);
+        self.count += count;
     }
 
     /// Bytes so far.
@@ -173,29 +130,6 @@ impl FrameWriter {
         self.out[at..at + 4].copy_from_slice(&self.count.to_le_bytes());
         self.out
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "events are limited to far less than 4 GiB"
-)]
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn meta(event: &Event) -> Option<Vec<u8>> {
-    let headers = event.get_headers().cloned().unwrap_or_default();
-    let correlation = event.get_correlation().cloned();
-    if headers.is_empty() && correlation.is_none() {
-        return None;
-    }
-    // A map of strings has no value that JSON lacks.
-    serde_json::to_vec(&Meta {
-        headers,
-        correlation,
-    })
-    .ok()
 }
 
 impl EventFrame {
@@ -226,15 +160,15 @@ impl EventFrame {
                 left: reader.left(),
             });
         }
-        let mut events = Vec::with_capacity(count);
-        for _ in 0..count {
-            events.push(read_event(&mut reader, topic, publisher, epoch)?);
-        }
-        reader.end()?;
+        let stamp = Stamp {
+            topic: topic.clone(),
+            publisher,
+            epoch,
+        };
         Ok(Self {
             publisher,
             links,
-            events,
+            events: Events::check(stamp, reader, count)?,
         })
     }
 }
@@ -252,51 +186,9 @@ fn read_links(reader: &mut Reader<'_>) -> Result<Vec<LinkEntry>, WireError> {
         .collect()
 }
 
-fn read_event(
-    reader: &mut Reader<'_>,
-    topic: &Topic,
-    publisher: PublisherId,
-    epoch: u64,
-) -> Result<Event, WireError> {
-    let flags = reader.u8("flags")?;
-    let sequence = reader.u64("sequence")?;
-    let mut origin = Origin {
-        publisher,
-        epoch,
-        sequence,
-    };
-    if flags & GIVEN_ORIGIN != 0 {
-        origin.publisher = PublisherId(reader.array("origin")?);
-        origin.epoch = reader.u64("origin epoch")?;
-    }
-    let content_type = match flags & CONTENT_MASK {
-        0 => ContentType::Json,
-        1 => ContentType::Protobuf,
-        2 => ContentType::Raw,
-        _ => ContentType::Other(reader.text("content type")?.into()),
-    };
-    let meta = if flags & META != 0 {
-        let len = reader.u32("metadata length")? as usize;
-        let bytes = reader.bytes("metadata", len)?;
-        serde_json::from_slice(&bytes).map_err(|_| WireError::Invalid { field: "metadata" })?
-    } else {
-        Meta::default()
-    };
-    let len = reader.u32("payload length")? as usize;
-    let payload = Payload::new(reader.bytes("payload", len)?, content_type);
-    let mut event = Event::on(topic.clone(), payload).headers(meta.headers);
-    if let Some(correlation) = meta.correlation {
-        event = event.correlation(correlation);
-    }
-    if flags & AT_MOST_ONCE != 0 {
-        event = event.delivery(Delivery::AtMostOnce);
-    }
-    event.accept(|| origin);
-    Ok(event)
-}
-
 #[cfg(test)]
 mod tests {
+    use eventbus_trait::{ContentType, Correlation, Delivery, Origin, Payload};
     use proptest::prelude::*;
 
     use super::*;
@@ -363,7 +255,7 @@ mod tests {
             EventFrame {
                 publisher: OWN,
                 links: links.into(),
-                events: events.into()
+                events: events.to_vec().into()
             }
         );
     }

@@ -5,6 +5,7 @@
 //! specification for other implementations.
 
 mod control;
+mod events;
 mod frame;
 mod reader;
 mod resend;
@@ -13,6 +14,7 @@ pub(crate) use control::MAX_COUNT;
 pub(crate) use resend::begin_resend;
 
 pub use control::{AckEntry, Control, Member, Refusal, StatusEntry, SubscriptionInfo};
+pub use events::{Events, Stamp, WrittenEvents};
 pub use frame::{EventFrame, FrameWriter, LinkEntry, MAGIC, is_frame};
 pub use reader::WireError;
 pub use resend::read_resend;

@@ -48,10 +48,29 @@ impl<'a> Reader<'a> {
         Self { whole, at: 0 }
     }
 
+    /// Goes on at a place that was reached before.
+    pub(crate) fn at(whole: &'a Bytes, at: usize) -> Self {
+        let at = at.min(whole.len());
+        Self { whole, at }
+    }
+
+    pub(crate) fn whole(&self) -> &'a Bytes {
+        self.whole
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    pub(crate) fn skip(&mut self, field: &'static str, len: usize) -> Result<(), WireError> {
+        self.take(field, len).map(|_| ())
+    }
+
     pub(crate) fn left(&self) -> usize {
         self.whole.len() - self.at
     }
 
+    #[inline]
     fn take(&mut self, field: &'static str, needed: usize) -> Result<&'a [u8], WireError> {
         let left = self.left();
         if needed > left {

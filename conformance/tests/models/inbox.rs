@@ -49,7 +49,7 @@ fn drain(node: &Node, inbox: &Inbox, link: &Arc<InLink>, events: u8) {
     for number in 0..events {
         let event = Event::new("a", vec![number]).unwrap();
         assert!(link.covers(u64::from(number), 1), "over the credit");
-        assert!(inbox.push(Some(link), vec![event], 0));
+        assert!(inbox.push(Some(link), vec![event].into(), 0));
         link.receive(1, 1);
         node.acks.note(link, &node.outbox.wake);
     }

@@ -154,7 +154,7 @@ impl Wire for Line {
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Broken> {
         links
             .iter()
-            .try_for_each(|link| self.carry(link.first, run.events.len() as u64))
+            .try_for_each(|link| self.carry(link.first, run.count()))
     }
 
     async fn frame_again(&mut self, _: &Link, again: &Again) -> Result<(), Broken> {

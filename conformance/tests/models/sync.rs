@@ -20,6 +20,10 @@ use crate::wake_up::signal;
 /// How often a publisher looks for room before it sleeps: as often as makes a difference.
 pub(crate) const PATIENCE: u32 = 1;
 
+/// A publisher with less credit than this, in events, may soon wait for more: no more than it takes
+/// for a publisher to have plenty in a model.
+pub(crate) const PLENTY: u64 = 1;
+
 /// A mutex without poison.
 #[derive(Default)]
 pub(crate) struct Mutex<T>(explorer::sync::Mutex<T>);

@@ -17,7 +17,7 @@ use crate::session::outbox::{Outbox, Run, Taken};
 use crate::session::sending::{Wire, send_all};
 use crate::session::waiting::{accept_within, confirm_all};
 use crate::sync::{AtomicBool, Mutex, Notify, Ordering};
-use crate::wire::{AckEntry, Control, LinkEntry, StatusEntry, SubscriptionInfo};
+use crate::wire::{AckEntry, Control, Events, LinkEntry, StatusEntry, SubscriptionInfo};
 
 /// What the casts here stand behind.
 const COVERS: &[&str] = &["DEL-001", "DEL-003", "ORD-001", "ORD-002", "FLT-002"];
@@ -87,12 +87,12 @@ impl End {
         all == self.expected
     }
 
-    fn arrive(&self, entry: &LinkEntry, events: &[Event]) {
+    fn arrive(&self, entry: &LinkEntry, events: Events) {
         {
             let mut has = self.has.lock();
             has.hear(entry.first, entry.dropped);
             let known = usize::try_from(has.len() - entry.first).unwrap();
-            let fresh = events.iter().skip(known);
+            let fresh = events.skip(known);
             let Has { received, .. } = &mut *has;
             for sequence in fresh.map(|event| event.origin().unwrap().sequence) {
                 let last = received.last().copied();
@@ -235,13 +235,13 @@ impl Wire for Connection {
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Broken> {
         self.carry(|ends| {
             for link in links {
-                end_of(ends, link.subscription).arrive(link, &run.events);
+                end_of(ends, link.subscription).arrive(link, run.events(0));
             }
         })
     }
 
     async fn frame_again(&mut self, link: &Link, again: &Again) -> Result<(), Broken> {
-        let rest = &again.run.events[again.skip..];
+        let rest = again.run.events(again.skip);
         self.carry(|ends| end_of(ends, link.subscription).arrive(&again.entry, rest))
     }
 

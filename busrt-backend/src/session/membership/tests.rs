@@ -86,7 +86,11 @@ fn where_a_link_stood_is_remembered_however_long_its_publisher_is_away() {
         let state = node.state.lock();
         Arc::clone(&state.subscriptions[&id].links["peer"])
     };
-    inbox.push(Some(&link), vec![Event::new("b", "x").unwrap(); 3], 0);
+    inbox.push(
+        Some(&link),
+        vec![Event::new("b", "x").unwrap(); 3].into(),
+        0,
+    );
     link.receive(3, 300);
     let granted = || node.granted.events.load(Ordering::Relaxed);
     let before = granted();

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use eventbus_trait::{Event, Overflow};
 
 use super::super::inbox::Inbox;
+use crate::wire::Events;
 
-fn events(range: std::ops::Range<u32>) -> Vec<Event> {
-    range
-        .map(|n| Event::new("a", n.to_string().into_bytes()).unwrap())
-        .collect()
+fn events(range: std::ops::Range<u32>) -> Events {
+    let events = range.map(|n| Event::new("a", n.to_string().into_bytes()).unwrap());
+    events.collect::<Vec<_>>().into()
 }
 
 fn read(inbox: &Inbox) -> Vec<String> {
@@ -19,7 +19,7 @@ fn read(inbox: &Inbox) -> Vec<String> {
             out.push(format!("lagged {}", chunk.lagged));
         }
         for event in chunk.events {
-            inbox.queued.fetch_sub(1, Ordering::Relaxed);
+            inbox.hand_over();
             out.push(String::from_utf8(event.bytes().unwrap().to_vec()).unwrap());
         }
     }

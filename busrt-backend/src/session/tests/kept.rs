@@ -13,9 +13,9 @@ fn run(len: usize) -> Arc<Run> {
     Arc::new(run_of(events.collect()))
 }
 
-fn again(kept: &mut Kept) -> Vec<(u64, usize)> {
+fn again(kept: &mut Kept) -> Vec<(u64, u64)> {
     std::iter::from_fn(|| kept.again(1))
-        .map(|a| (a.entry.first, a.run.events.len() - a.skip))
+        .map(|a| (a.entry.first, a.run.count() - u64::from(a.skip)))
         .collect()
 }
 

@@ -7,7 +7,7 @@ use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 
 use super::super::outbox::{Accepted, Item, Outbox, Run, Taken, event_cost};
 use super::super::routes::Routes;
-use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo};
+use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 fn outbox() -> Outbox {
     Outbox::new(PublisherId([1; 16]), 7)
@@ -33,10 +33,18 @@ pub(super) fn run_of(events: Vec<Event>) -> Run {
     let mut cached = None;
     let topic = events[0].topic().clone();
     let route = Arc::clone(routes.find(&topic, &mut cached));
+    let publisher = PublisherId([7; 16]);
+    let mut written = WrittenEvents::default();
+    for event in &events {
+        let sequence = event.origin().map_or(0, |origin| origin.sequence);
+        written.push(event, &event.bytes().unwrap(), None, sequence);
+    }
     Run {
         route,
-        events,
+        written,
         cost,
+        publisher,
+        epoch: 1,
     }
 }
 
@@ -152,7 +160,7 @@ fn a_run_is_one_route_and_ends_where_something_was_dropped() {
     let runs: Vec<_> = items
         .iter()
         .map(|item| match item {
-            Item::Run(run) => (run.events.len(), run.route.links.len()),
+            Item::Run(run) => (run.count(), run.route.links.len()),
             Item::Control(..) => panic!("no message was sent"),
         })
         .collect();
