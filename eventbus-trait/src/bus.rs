@@ -219,7 +219,10 @@ impl Publisher {
     /// Puts a publisher together: for backends.
     #[must_use]
     pub fn new(topic: Topic, backend: Arc<dyn PublishTopic>) -> Self {
-        Self { topic, backend }
+        Self {
+            topic: topic.interned(),
+            backend,
+        }
     }
 
     /// The topic.

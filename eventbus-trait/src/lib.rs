@@ -15,6 +15,7 @@ mod error;
 mod event;
 pub mod fate;
 pub mod filter;
+mod intern;
 mod origin;
 mod payload;
 mod rate;

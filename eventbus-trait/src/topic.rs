@@ -4,7 +4,10 @@
 //! well formed: not the matcher, not the wire, not the broker's own idea of a topic.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use crate::intern::intern;
 
 /// Most segments in a topic.
 pub const MAX_SEGMENTS: usize = 16;
@@ -26,8 +29,15 @@ pub const MAX_TOPIC_BYTES: usize = 255;
 /// assert!(Topic::new("events.*").is_err());
 /// # Ok::<(), eventbus_trait::TopicError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Topic(Arc<str>);
+#[derive(Clone)]
+pub struct Topic(Text);
+
+/// As large as one of them: a topic is moved with every event.
+#[derive(Clone)]
+enum Text {
+    Shared(Arc<Box<str>>),
+    Interned(&'static str),
+}
 
 /// Why a text is not a topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,35 +106,53 @@ impl Topic {
             }
             check_segment(text, at, segment)?;
         }
-        Ok(Self(text.into()))
+        Ok(Self(Text::Shared(Arc::new(text.into()))))
     }
 
     /// The text.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Shared(text) => text,
+            Text::Interned(text) => text,
+        }
+    }
+
+    /// The same topic, kept for the life of the process if it is one of the first 4,096 that are:
+    /// then cloning it touches nothing that threads share. For topics that live long, as those of
+    /// a [`Publisher`](crate::Publisher) do, which calls this itself.
+    #[must_use]
+    pub fn interned(self) -> Self {
+        match &self.0 {
+            Text::Interned(_) => self,
+            Text::Shared(text) => match intern(text) {
+                Some(text) => Self(Text::Interned(text)),
+                None => self,
+            },
+        }
     }
 
     /// The segments, from left to right.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split('.')
+        self.as_str().split('.')
     }
 
     /// Whether the two are equal; for topics that mostly share their text, faster than `==`, which
     /// compares it.
     #[inline]
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self == other
+        std::ptr::eq(self.as_str(), other.as_str()) || self == other
     }
 
     /// The first two segments, or the whole topic if it has fewer: the group that counters are
     /// kept by.
     #[must_use]
     pub fn family(&self) -> &str {
-        self.0
-            .match_indices('.')
+        let text = self.as_str();
+        text.match_indices('.')
             .nth(1)
-            .map_or(&self.0, |(at, _)| &self.0[..at])
+            .map_or(text, |(at, _)| &text[..at])
     }
 }
 
@@ -171,25 +199,51 @@ pub(crate) fn check_segment(text: &str, at: usize, segment: &str) -> Result<(), 
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for Topic {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Topic {}
+
+impl Hash for Topic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl PartialOrd for Topic {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Topic {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
     }
 }
 
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
 impl AsRef<str> for Topic {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl std::borrow::Borrow<str> for Topic {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 

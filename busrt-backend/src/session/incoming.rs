@@ -100,6 +100,7 @@ impl Node {
         let (namespace, _) = topics::split(name)?;
         let ours = namespace == namespace::of(&self.name);
         ours.then(|| topics::from_broker(name))?
+            .map(Topic::interned)
     }
 
     fn on_events(&self, sender: &str, topic: &Topic, frame: EventFrame) {
