@@ -6,6 +6,7 @@
 
 mod door;
 mod faults;
+mod refusal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use eventbus_trait::{EventBus, Limits};
 
 pub use door::{Answer, Caller, DoorHarness, DoorRig};
 pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
+pub use refusal::Refusal;
 
 /// A clause that a phase does not hold yet, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,7 +46,7 @@ pub use clause::{Clause, Level, Run, Unbuilt};
 pub use clauses::{CLAUSES, UNBUILT, clause_of};
 pub use harness::{
     Answer, Caller, Capability, Comparison, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig,
-    Harness, Opening, Peer, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
+    Harness, Opening, Peer, Refusal, Rig, ShadowHarness, ShadowRig, Waiver, Way, Wrap,
 };
 pub use outcome::{Outcome, Tally};
 pub use report::Report;

@@ -13,7 +13,7 @@ use conformance::history::mark_of;
 use conformance::peer::Part;
 use conformance::{
     Answer, CLAUSES, Caller, DoorHarness, DoorRig, Fault, FaultHarness, FaultRig, Harness, Opening,
-    Patience, Peer, Rig, Verdict, Way, run_clause_within,
+    Patience, Peer, Refusal, Rig, Verdict, Way, run_clause_within,
 };
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
@@ -158,9 +158,8 @@ impl Rig for Still {
 
 #[async_trait]
 impl FaultRig for Still {
-    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
-        let bus = self.bus.connect(opening.name.as_deref()).await;
-        bus.map_err(|error| error.to_string())
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal> {
+        Ok(self.bus.connect(opening.name.as_deref()).await?)
     }
 
     async fn strike(&self, _: Fault) -> Result<(), String> {
@@ -207,7 +206,7 @@ impl DoorRig for Still {
                 let bus = self.bus.connect(None).await;
                 bus.map(Answer::In).map_err(|error| error.to_string())
             }
-            _ => Ok(Answer::Out("nobody comes in".to_owned())),
+            _ => Ok(Answer::Out("nobody comes in".to_owned().into())),
         }
     }
 

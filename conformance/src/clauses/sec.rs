@@ -6,10 +6,10 @@ pub(super) use descriptors::sec_007_no_descriptors_no_spinning;
 
 use std::sync::Arc;
 
-use eventbus_trait::{Event, PublishError, Subscribe, SubscribeError};
+use eventbus_trait::{ConnectError, Event, PublishError, Subscribe, SubscribeError};
 
 use crate::check;
-use crate::harness::{Answer, Caller};
+use crate::harness::{Answer, Caller, Refusal};
 use crate::stage::{AtDoor, Author, Context, Reader};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
@@ -58,6 +58,7 @@ impl Inside {
             Answer::Out(reason) => reason,
             Answer::In(_) => return Err(Unmet::broken(format_args!("{who} was let in"))),
         };
+        let reason = reason.to_string();
         ensure!(!reason.is_empty(), "{who} was not told why");
         self.go_on().await?;
         Ok(true)
@@ -225,7 +226,7 @@ pub(crate) async fn sec_006_connections_are_limited(context: Context) -> Checked
         _ => return Err(Unmet::broken(format_args!("more than {ROOM} came in"))),
     };
     ensure!(
-        refusal.contains("many") && !refusal.contains("no answer"),
+        matches!(refusal, Refusal::Connect(ConnectError::Refused { .. })),
         "who found no room was told: {refusal}"
     );
     inside.go_on().await?;

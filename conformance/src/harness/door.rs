@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
-use super::Rig;
+use super::{Refusal, Rig};
 
 /// Who comes to the front door.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub enum Caller {
 pub enum Answer {
     /// It was let in.
     In(Arc<dyn EventBus>),
-    /// It was turned away, or its connection was closed; in words.
-    Out(String),
+    /// It was turned away, or its connection was closed.
+    Out(Refusal),
     /// The phase's connections know no such caller.
     NoSuchCaller,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
-use super::Rig;
+use super::{Refusal, Rig};
 
 /// A direction between a bus handle and its broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +102,7 @@ pub trait FaultRig: Rig {
     ///
     /// # Errors
     /// What opening said.
-    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String>;
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal>;
 
     /// Strikes. What is to strike what is sent next may not have struck when this returns:
     /// [`struck`](Self::struck) tells.

@@ -269,6 +269,7 @@ Door {
     AdmitsEverybody "There is always room for one more connection." "SEC-006";
     AdmitsOneMore "There is room for one connection more than there should be." "SEC-006";
     AdmitsOneFewer "There is room for one connection fewer than there should be." "SEC-006";
+    SpeaksLoosely "Who finds no room is told so in words alone." "SEC-006";
     KeepsRoom "The room of who has left is not given back." "SEC-006";
 }
 Shadow {

@@ -10,7 +10,7 @@ use eventbus_trait::{EventBus, Limits};
 use super::layered::{Layered, layered};
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
-use crate::harness::{Answer, Caller, DoorHarness, DoorRig, Rig};
+use crate::harness::{Answer, Caller, DoorHarness, DoorRig, Refusal, Rig};
 
 #[async_trait]
 impl DoorHarness for MutantHarness {
@@ -161,12 +161,15 @@ impl DoorRig for MutantDoorRig {
     async fn come(&self, caller: Caller) -> Result<Answer, String> {
         let keeps = self.shared.defect == Defect::KeepsRoom;
         if keeps && self.full.load(Ordering::SeqCst) {
-            return Ok(Answer::Out("too many connections".to_owned()));
+            return Ok(Answer::Out("too many connections".to_owned().into()));
         }
         Ok(match self.come_inside(caller).await? {
             Answer::In(bus) => Answer::In(MutantBus::with(bus, &self.shared)),
             Answer::Out(_) if self.shared.defect == Defect::GivesNoReason => {
-                Answer::Out(String::new())
+                Answer::Out(String::new().into())
+            }
+            Answer::Out(Refusal::Connect(error)) if self.shared.defect == Defect::SpeaksLoosely => {
+                Answer::Out(error.to_string().into())
             }
             Answer::Out(reason) => {
                 self.full.store(true, Ordering::SeqCst);

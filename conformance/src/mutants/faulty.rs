@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
-use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
+use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Refusal, Rig, Way};
 use crate::history::Op;
 use crate::peer::Part;
 
@@ -96,14 +96,14 @@ impl Rig for MutantFaultRig {
 
 #[async_trait]
 impl FaultRig for MutantFaultRig {
-    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal> {
         let last = *self.last.lock();
         if self.shared.defect == Defect::StaysStarved && last == Some(Fault::NoDescriptors) {
-            return Err("no descriptors".to_owned());
+            return Err("no descriptors".to_owned().into());
         }
         let (named, waits) = (opening.name.clone(), opening.wait);
         if named.is_some_and(|name| self.dead.lock().contains(&name)) {
-            return Err("the name is in use".to_owned());
+            return Err("the name is in use".to_owned().into());
         }
         let opening = match self.shared.defect {
             Defect::NeverWaits => Opening {
@@ -117,7 +117,9 @@ impl FaultRig for MutantFaultRig {
             (Err(_), Defect::OpensToNothing) if !waits && last == Some(Fault::BrokerKilled) => {
                 self.inner.bus()
             }
-            (Err(_), Defect::SaysNothingClear) => return Err("an error".to_owned()),
+            (Err(_), Defect::SaysNothingClear) => {
+                return Err("nothing answers, in words alone".to_owned().into());
+            }
             (Err(error), _) => return Err(error),
         };
         Ok(MutantBus::with(bus, &self.shared))

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::fault::{Clock, Place};
+use crate::harness::Refusal;
 use crate::peer::{Part, play};
 use busrt_backend::broker::{Broker, BrokerOptions, Listener};
 use busrt_backend::tls::TlsOptions;
-use busrt_backend::{Address, Backoff, BrokerMode, Options, open};
+use busrt_backend::{Address, Backoff, BrokerMode, OpenError, Options, open};
 use eventbus_trait::{EventBus, Limits};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -96,12 +97,15 @@ impl Door {
     }
 
     pub(crate) async fn open(&self, limits: Limits) -> Result<Arc<dyn EventBus>, String> {
-        self.open_with(self.options(limits)).await
+        let bus = self.open_with(self.options(limits)).await;
+        bus.map_err(|error| error.to_string())
     }
 
-    pub(crate) async fn open_with(&self, options: Options) -> Result<Arc<dyn EventBus>, String> {
-        let bus = open(options).await.map_err(|error| error.to_string())?;
-        Ok(bus)
+    pub(crate) async fn open_with(&self, options: Options) -> Result<Arc<dyn EventBus>, Refusal> {
+        match open(options).await {
+            Ok(bus) => Ok(bus),
+            Err(error) => Err(refusal(error)),
+        }
     }
 
     /// This program as the broker there.
@@ -181,7 +185,8 @@ async fn live(part: &str, door: &Door) -> Result<(), String> {
     let part = Part::from_word(part).ok_or("no such part")?;
     let mut options = door.options(Limits::default());
     options.name = part.client_name().map(str::to_owned);
-    let bus = door.open_with(options).await?;
+    let bus = door.open_with(options).await;
+    let bus = bus.map_err(|error| error.to_string())?;
     tokio::select! {
         played = play(bus, part, |line| println!("{line}")) => played,
         () = parent_is_gone() => Ok(()),
@@ -198,6 +203,14 @@ async fn parent_is_gone() {
         }
     };
     let _ = tokio::task::spawn_blocking(input).await;
+}
+
+/// Why no bus was opened, as a clause can look at it.
+pub(crate) fn refusal(error: OpenError) -> Refusal {
+    match error {
+        OpenError::Connect(error) => Refusal::Connect(error),
+        other => Refusal::Other(other.to_string()),
+    }
 }
 
 /// What this process's wall clock says, in seconds.

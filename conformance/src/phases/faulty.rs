@@ -10,7 +10,7 @@ use crate::fault::{
     free_address,
 };
 use crate::peer::Part;
-use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
+use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Refusal, Rig, Way};
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
@@ -160,7 +160,7 @@ impl Rig for Faulty {
 
 #[async_trait]
 impl FaultRig for Faulty {
-    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal> {
         let mut options = self.direct.options(self.limits.clone());
         options.name = opening.name;
         options.wait = opening.wait;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::doors::{Files, LOCAL, private_directory};
+use super::doors::{Files, LOCAL, private_directory, refusal};
 
 /// Which front door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl AtDoor {
         options.name = name.map(str::to_owned);
         match open(options).await {
             Ok(bus) => Answer::In(bus),
-            Err(error) => Answer::Out(error.to_string()),
+            Err(error) => Answer::Out(refusal(error)),
         }
     }
 
@@ -130,7 +130,7 @@ impl AtDoor {
             Caller::NoCertificate => match self.tls_wire(address, None).await {
                 // In TLS 1.3 a client has shaken hands before it is judged.
                 Ok(wire) => closed(wire, b"\xEB\x01\x00\x05\x00alice").await,
-                Err(error) => Answer::Out(error),
+                Err(error) => Answer::Out(error.into()),
             },
             Caller::ForeignAuthority => {
                 let files = self.foreign.issue(&["stranger"])?;
@@ -216,7 +216,7 @@ async fn closed(mut wire: Wire, bytes: &[u8]) -> Answer {
     let _ = wire.write_all(bytes).await;
     let mut said = Vec::new();
     let ended = wire.read_to_end(&mut said).await;
-    Answer::Out(format!("the connection was closed: {ended:?}"))
+    Answer::Out(format!("the connection was closed: {ended:?}").into())
 }
 
 impl Rig for AtDoor {

@@ -7,7 +7,7 @@ use eventbus_trait::{BusState, EventBus};
 use futures_util::future::try_join;
 
 use super::{Actor, Author, Reader, Stage};
-use crate::harness::{Fault, FaultRig, Opening, Way};
+use crate::harness::{Fault, FaultRig, Opening, Refusal, Way};
 use crate::peer::Part;
 use crate::verdict::{Checked, Unmet};
 
@@ -41,7 +41,7 @@ impl Faulty {
             .stage
             .wait("another bus", self.rig.open(opening))
             .await?;
-        let bus = bus.map_err(Unmet::Broken)?;
+        let bus = bus.map_err(Unmet::broken)?;
         self.stage.0.handles.lock().push(Arc::clone(&bus));
         Ok(bus)
     }
@@ -50,7 +50,7 @@ impl Faulty {
     ///
     /// # Errors
     /// What opening said.
-    pub async fn try_open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+    pub async fn try_open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal> {
         let bus = self.rig.open(opening).await?;
         self.stage.0.handles.lock().push(Arc::clone(&bus));
         Ok(bus)

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use eventbus_trait::BusState;
+use eventbus_trait::{BusState, ConnectError};
 
 use crate::check;
-use crate::harness::{Fault, Opening};
+use crate::harness::{Fault, Opening, Refusal};
 use crate::peer::Part;
 use crate::stage::Context;
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
@@ -72,7 +72,10 @@ pub(crate) async fn lif_008_nobody_listens(context: Context) -> Checked {
         Err(error) => error,
     };
     ensure!(
-        error.contains("nothing answers") || error.contains("no answer"),
+        matches!(
+            error,
+            Refusal::Connect(ConnectError::Unreachable { .. } | ConnectError::Timeout { .. })
+        ),
         "not clear: {error}"
     );
     let wait = true;

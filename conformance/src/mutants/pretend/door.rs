@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    Event, EventBus, Limits, PublishError, PublisherId, Subscribe, SubscribeError, TopicFilter,
+    ConnectError, Event, EventBus, Limits, PublishError, PublisherId, Subscribe, SubscribeError,
+    TopicFilter,
 };
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -93,7 +94,10 @@ impl Rig for Pretended {
 impl Pretended {
     async fn admit(&self, guest: bool) -> Result<Answer, String> {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            return Ok(Answer::Out("too many connections".to_owned()));
+            let (address, reason) = ("pretend".to_owned(), "too many connections".to_owned());
+            return Ok(Answer::Out(
+                ConnectError::Refused { address, reason }.into(),
+            ));
         };
         let bus = self.rig.bus().connect(None).await;
         let bus = member(bus.map_err(|error| error.to_string())?, permit);
@@ -119,7 +123,7 @@ impl DoorRig for Pretended {
             Caller::AnothersName => "a name that is another's",
             Caller::Bytes(_) => "no greeting",
         };
-        Ok(Answer::Out(reason.to_owned()))
+        Ok(Answer::Out(reason.to_owned().into()))
     }
 
     fn socket(&self) -> Option<PathBuf> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BusState, Event, EventBus, Limits, Overflow, PublishError, Stats, Subscribe, Subscription, fate,
+    BusState, ConnectError, Event, EventBus, Limits, Overflow, PublishError, Stats, Subscribe,
+    Subscription, fate,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Interval;
 
 use super::Pretend;
-use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Rig, Way};
+use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Refusal, Rig, Way};
 use crate::mutants::layered::{Layered, layered};
 use crate::peer::{Part, play};
 
@@ -176,20 +177,20 @@ impl Rig for Unharmed {
 
 #[async_trait]
 impl FaultRig for Unharmed {
-    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, String> {
+    async fn open(&self, opening: Opening) -> Result<Arc<dyn EventBus>, Refusal> {
         let mut broker = self.broker.subscribe();
         if opening.wait {
             let there = broker.wait_for(|there| *there).await;
             there.map(|_| ()).map_err(|error| error.to_string())?;
         }
         if !*broker.borrow() {
-            return Err("nothing answers at `pretend`".to_owned());
+            let (address, reason) = ("pretend".to_owned(), "it was killed".to_owned());
+            return Err(ConnectError::Unreachable { address, reason }.into());
         }
         if self.starved.load(Ordering::SeqCst) {
-            return Err("the broker has no descriptors".to_owned());
+            return Err("the broker has no descriptors".to_owned().into());
         }
-        let bus = self.rig.bus().connect(opening.name.as_deref()).await;
-        bus.map_err(|error| error.to_string())
+        Ok(self.rig.bus().connect(opening.name.as_deref()).await?)
     }
 
     async fn strike(&self, fault: Fault) -> Result<(), String> {
