@@ -88,7 +88,7 @@ fn acknowledged_as_it_arrives(events: u8, order: Order) {
         move || {
             for number in 0..events {
                 let event = Event::new("a", vec![number]).unwrap();
-                let queue = |event| assert!(inbox.push(Some(&link), vec![event], 0));
+                let queue = |event| assert!(inbox.push(Some(&link), vec![event].into(), 0));
                 let acknowledge = || {
                     link.receive(1, 1);
                     node.acks.note(&link, &node.outbox.wake);
