@@ -38,7 +38,7 @@ pub(crate) fn of(results: &Results) -> Vec<Target> {
     for name in ["crossbeam", "in-process", "unix", "tcp"] {
         let growth = growth(&results.curves, "subscriptions", name, 10_000);
         add(
-            format!("10,000 subscriptions that do not match beside none, {name}"),
+            format!("10,000 subscriptions that do not match beside 1, {name}"),
             Bound::AtMost,
             1.2,
             growth,

@@ -35,9 +35,10 @@ pub(crate) fn svg(curve: &Curve) -> Result<String, Failed> {
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(36)
             .caption(&curve.title, ("sans-serif", 18))
             .x_label_area_size(44)
-            .y_label_area_size(64)
+            .y_label_area_size(92)
             .build_cartesian_2d(
                 (least..most).log_scale(),
                 (decade(cheapest)..decade(cost) * 10.0).log_scale(),

@@ -102,5 +102,10 @@ pub(crate) const METHOD: &str = "\
 pub(crate) const BOTTOM: &str = "\
 ## Further
 
-[A subscriber that stops reading](stall.md).
+Each of these tells something else:
+
+- [A subscriber that stops reading](stall.md): what happens to memory and publishers meanwhile.
+- `cargo bench -p conformance --bench paths` counts instructions on three hot paths with callgrind and
+  holds them to `conformance/benches/budget.toml`; `.ci/run` runs it. After a change that is worth what
+  it costs, `cargo bench -p conformance --bench paths -- --bless` writes the new budget.
 ";
