@@ -14,8 +14,7 @@ use report::document;
 use report::results::Results;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
-const AGAIN: &str =
-    "cargo bench -p conformance --bench peers -- --from docs/performance.json --docs";
+const AGAIN: &str = "cargo bench -p conformance --bench peers -- --stored --docs";
 
 fn stored() -> Results {
     let text = read_to_string(Path::new(DOCS).join("performance.json")).unwrap();

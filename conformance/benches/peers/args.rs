@@ -24,18 +24,18 @@ pub(crate) struct Args {
     /// Fail if a target is missed
     #[arg(long)]
     pub(crate) check: bool,
-    /// Results as JSON
+    /// Results as JSON; cargo runs this in the package's directory
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Tables as Markdown
+    /// Tables as Markdown, likewise
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
     /// Write docs/performance.md, its figures and its results
     #[arg(long, conflicts_with = "only")]
     pub(crate) docs: bool,
-    /// Measure nothing: take the results of an earlier run
-    #[arg(long, value_name = "FILE")]
-    pub(crate) from: Option<PathBuf>,
+    /// Measure nothing: take the results in docs/performance.json
+    #[arg(long)]
+    pub(crate) stored: bool,
     /// One measurement, for the parent
     #[arg(long, hide = true)]
     pub(crate) child: Option<String>,

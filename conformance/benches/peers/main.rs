@@ -31,6 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::Value;
 
 use args::{Args, Part};
 use report::document;
@@ -46,10 +47,12 @@ fn main() -> ExitCode {
         child::run(scenario);
         return ExitCode::SUCCESS;
     }
-    let results = match &args.from {
-        Some(file) => serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap(),
-        None => measure(&args),
-    };
+    let results = rounded(if args.stored {
+        let stored = std::fs::read(Path::new(DOCS).join("performance.json"));
+        serde_json::from_slice(&stored.unwrap()).unwrap()
+    } else {
+        measure(&args)
+    });
     if std::io::stdout().is_terminal() {
         print!("{}", document::for_a_terminal(&results));
     } else {
@@ -89,6 +92,25 @@ fn measure(args: &Args) -> Results {
     }
     results.targets = targets::of(&results);
     results
+}
+
+/// With figures of five digits: more would be noise, and would not survive being stored and read.
+fn rounded(results: Results) -> Results {
+    let mut value = serde_json::to_value(results).unwrap();
+    round(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+fn round(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(round),
+        Value::Object(fields) => fields.values_mut().for_each(round),
+        Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().map(|figure| format!("{figure:.4e}"));
+            *value = short.and_then(|short| short.parse::<f64>().ok()).into();
+        }
+        _ => {}
+    }
 }
 
 fn write(args: &Args, results: &Results) {

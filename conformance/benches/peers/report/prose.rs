@@ -14,9 +14,8 @@ cargo bench -p conformance --bench peers -- --docs
 
 Without `--docs` it only prints the tables. `--only headline`, `matrix`, `latency` or `curves` runs a
 part, `--quick` takes a third of the time, `--rounds N` changes the rounds, `--json FILE` and
-`--markdown FILE` write elsewhere, `--check` exits with 1 if a target is missed.
-`--from docs/performance.json --docs` makes this page again without measuring, which is what to do
-after changing its words.
+`--markdown FILE` write elsewhere, from `conformance/` on, `--check` exits with 1 if a target is missed.
+`--stored --docs` makes this page again without measuring, which is what to do after changing its words.
 ";
 
 pub(crate) const TARGETS: &str = "\
