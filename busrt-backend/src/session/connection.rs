@@ -22,7 +22,7 @@ use super::directory::Membership;
 use super::incoming;
 use super::life::Life;
 use super::node::Node;
-use super::outbox::Taken;
+use super::run::Taken;
 use super::writer::Writer;
 use crate::dial::Dialer;
 use crate::patterns::Patterns;

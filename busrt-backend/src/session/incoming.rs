@@ -107,7 +107,7 @@ impl Node {
         let mut shares = self.shares(sender, topic, &frame);
         let Some(last) = shares.pop() else { return };
         for share in shares {
-            share.deliver(self, frame.events.clone());
+            share.deliver(self, frame.events.apart());
         }
         last.deliver(self, frame.events);
     }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::outbox::Run;
+use super::run::Run;
 use crate::wire::LinkEntry;
 
 /// A run, and what a frame said of it.

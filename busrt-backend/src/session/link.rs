@@ -12,7 +12,7 @@ use std::sync::Arc;
 use eventbus_trait::{TopicFilter, fate};
 
 use super::kept::{Again, Kept};
-use super::outbox::Run;
+use super::run::Run;
 use super::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, Notify, Ordering};
 use crate::wire::{LinkEntry, StatusEntry, SubscriptionInfo};
 

@@ -27,6 +27,7 @@ pub(crate) mod node;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
 pub(crate) mod routes;
+pub(crate) mod run;
 pub(crate) mod sending;
 pub(crate) mod subscriptions;
 mod sync;

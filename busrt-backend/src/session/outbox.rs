@@ -15,19 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
-use super::link::{Link, LinkState};
+use super::link::Link;
 use super::routes::{Opening, Route, RouteLinks, Routes, Sequences, bump};
+use super::run::{Item, Run, Taken};
 use super::sync::{Mutex, MutexGuard, Notify};
-use crate::wire::{AckEntry, Control, Events, Stamp, StatusEntry, SubscriptionInfo, WrittenEvents};
+use crate::wire::{AckEntry, Control, Events, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 /// What every event costs in bytes of credit besides its own.
 const EVENT_OVERHEAD: u64 = 64;
 /// Events that may wait for the writer.
 const MAX_QUEUED: usize = 16_384;
-/// Most events in a run, and so in a frame.
-const MAX_RUN: u32 = 1_000;
-/// Cost in bytes after which a run takes no further event.
-const MAX_RUN_BYTES: u64 = 128 * 1024;
 /// Payloads from this length on are written without the lock, and not together with others.
 const LARGE: usize = 16 * 1024;
 /// Room for what stands before a payload, in bytes; metadata may take more.
@@ -40,50 +37,6 @@ const MAX_QUEUED_BYTES: u64 = 32 << 20;
 const MAX_LINKS: usize = 131_072;
 /// Control messages behind which no answer is queued: only peers that flood us get there.
 const MAX_URGENT: usize = 65_536;
-
-/// What the writer sends next, in order.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Run(Run),
-    /// A message that has its place in the order of events.
-    Control(Arc<str>, Control),
-}
-
-/// Accepted events of one route, as many as fit into one frame, written as a frame has them.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) route: Arc<Route>,
-    pub(crate) written: WrittenEvents,
-    /// What they cost in all.
-    pub(crate) cost: u64,
-    pub(crate) publisher: PublisherId,
-    pub(crate) epoch: u64,
-}
-
-impl Run {
-    /// How many events there are.
-    pub(crate) fn count(&self) -> u64 {
-        u64::from(self.written.count())
-    }
-
-    /// Whether another event of `route` may be added.
-    fn takes(&self, route: &Arc<Route>, cost: u64) -> bool {
-        Arc::ptr_eq(&self.route, route)
-            && self.written.count() < MAX_RUN
-            && self.cost + cost <= MAX_RUN_BYTES
-    }
-
-    /// The events after the first `skip`, for the log.
-    #[cold]
-    pub(crate) fn events(&self, skip: u32) -> Events {
-        let stamp = Stamp {
-            topic: self.route.topic.clone(),
-            publisher: self.publisher,
-            epoch: self.epoch,
-        };
-        self.written.read(stamp, skip)
-    }
-}
 
 /// What became of an offer.
 pub(crate) enum Accepted {
@@ -128,40 +81,6 @@ struct State {
     /// There is no connection: messages to peers would be out of date when there is one.
     offline: bool,
     closed: bool,
-}
-
-/// What the writer takes out of the outbox.
-#[derive(Default)]
-pub(crate) struct Taken {
-    /// Messages that go ahead of all events.
-    pub(crate) urgent: VecDeque<(Arc<str>, Control)>,
-    pub(crate) again: Vec<Arc<Link>>,
-    pub(crate) items: VecDeque<Item>,
-}
-
-/// What was never sent is lost to those who still want it.
-impl Drop for Taken {
-    fn drop(&mut self) {
-        for item in &self.items {
-            let Item::Run(run) = item else { continue };
-            for (_, link) in &run.route.links {
-                if link.state() != LinkState::Closed {
-                    link.tell_lost(run, 0, "not sent when its session ended");
-                }
-            }
-        }
-    }
-}
-
-impl Taken {
-    /// Forgets all but events: what was to be said is out of date.
-    pub(crate) fn forget_messages(&mut self) {
-        self.urgent.clear();
-        for link in self.again.drain(..) {
-            link.follow_note();
-        }
-        self.items.retain(|item| matches!(item, Item::Run(_)));
-    }
 }
 
 impl Outbox {

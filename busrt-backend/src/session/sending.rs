@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::kept::Again;
 use super::link::{Link, LinkState, Put};
-use super::outbox::{Item, Outbox, Run, Taken};
+use super::outbox::Outbox;
+use super::run::{Item, Run, Taken};
 use crate::wire::{Control, LinkEntry};
 
 /// What carries frames and messages to the broker.

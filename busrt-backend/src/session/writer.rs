@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use super::kept::Again;
 use super::link::Link;
 use super::node::Node;
-use super::outbox::{Run, Taken};
+use super::run::{Run, Taken};
 use super::sending::{self, Wire};
 use crate::namespace;
 use crate::topics;

@@ -122,6 +122,17 @@ impl Events {
         }
     }
 
+    /// The same events for another receiver, which counts what its events share in a place of its
+    /// own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut apart = self.clone();
+        if let Repr::Unread(unread) = &mut apart.0 {
+            unread.bytes = Bytes::from_owner(unread.bytes.clone());
+        }
+        apart
+    }
+
     /// Lets go of the next `count` events.
     pub fn let_go(&mut self, count: usize) {
         self.take(count).for_each(drop);

@@ -41,6 +41,8 @@ pub(crate) mod outbox;
 pub(crate) mod receipt;
 #[path = "../../../busrt-backend/src/session/routes.rs"]
 pub(crate) mod routes;
+#[path = "../../../busrt-backend/src/session/run.rs"]
+pub(crate) mod run;
 #[path = "../../../busrt-backend/src/session/sending.rs"]
 pub(crate) mod sending;
 #[path = "../../../busrt-backend/src/session/waiting.rs"]

@@ -6,7 +6,8 @@ use eventbus_trait::{Event, Limits, Subscribe, TopicFilter};
 use tokio::sync::mpsc;
 
 use super::super::link::LinkState;
-use super::super::outbox::{Accepted, Taken};
+use super::super::outbox::Accepted;
+use super::super::run::Taken;
 use super::*;
 
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eventbus_trait::Event;
 
 use super::super::kept::Kept;
-use super::super::outbox::Run;
+use super::super::run::Run;
 use super::outbox::run_of;
 
 fn run(len: usize) -> Arc<Run> {

@@ -6,7 +6,7 @@ use eventbus_trait::{Correlation, Event, Origin, PublisherId};
 use tracing_test::traced_test;
 
 use super::super::link::{Link, MAX_WINDOW, Put, Window};
-use super::super::outbox::{Item, Run, Taken};
+use super::super::run::{Item, Run, Taken};
 use super::outbox::run_of;
 use crate::wire::SubscriptionInfo;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 
-use super::super::outbox::{Accepted, Item, Outbox, Run, Taken, event_cost};
+use super::super::outbox::{Accepted, Outbox, event_cost};
 use super::super::routes::Routes;
+use super::super::run::{Item, Run, Taken};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 fn outbox() -> Outbox {
