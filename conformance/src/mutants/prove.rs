@@ -24,7 +24,7 @@ use crate::stage::Patience;
 use crate::verdict::Verdict;
 
 /// How long is waited for anything where a clause is expected to fail.
-const SHORT: Patience = Patience(Duration::from_millis(1500));
+const SHORT: Patience = Patience(Duration::from_secs(3));
 
 /// What became of every clause on every mutant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
