@@ -13,7 +13,7 @@ use crate::broker::{Broker, BrokerError, BrokerOptions, Listener, SocketError};
 use crate::namespace;
 use crate::options::{Address, Backoff, BrokerMode, OpenError, Options};
 use crate::session::directory::{STOCK_PREFIX, has_directory};
-use crate::transport::{self, Client};
+use crate::transport::{self, Client, Terms};
 use crate::wire::Control;
 
 /// How long a client name that is in use is tried again at first.
@@ -125,7 +125,7 @@ impl Dialer {
     }
 
     async fn client(&self, name: &str) -> Result<Client, ConnectError> {
-        let keepalive = self.options.keepalive;
+        let terms = Terms::new(self.options.keepalive, self.options.limits.max_event_size);
         match &self.options.address {
             Address::InProcess => {
                 let broker = self.broker.lock().clone();
@@ -134,10 +134,10 @@ impl Dialer {
                     None => Err(ConnectError::Closed),
                 }
             }
-            Address::Unix(path) => transport::unix(path, name, keepalive).await,
+            Address::Unix(path) => transport::unix(path, name, terms).await,
             #[cfg(feature = "tcp")]
             Address::Tcp { .. } => match &self.connector {
-                Some(connector) => transport::tcp(connector, name, keepalive).await,
+                Some(connector) => transport::tcp(connector, name, terms).await,
                 None => Err(ConnectError::Closed),
             },
         }

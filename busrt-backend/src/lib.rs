@@ -5,7 +5,7 @@
 //! acknowledgements), a broker whose shutdown is real, and a front door of its own. What travels
 //! is specified in `docs/wire-format.md`.
 //!
-//! Payloads that arrive share the memory of the frame they came in (128 KiB at most, or one larger
+//! Payloads that arrive share the memory of the buffer they came in (160 KiB at most, or one larger
 //! event): an application that keeps small payloads for long should copy them.
 
 #[cfg(windows)]
@@ -13,6 +13,7 @@ compile_error!("busrt does not build on Windows; use the `crossbeam` phase there
 
 pub mod broker;
 mod bus;
+mod client;
 mod dial;
 #[doc(hidden)]
 pub mod fuzzing;

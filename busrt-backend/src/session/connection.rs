@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busrt::QoS;
 use eventbus_trait::count;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +23,7 @@ use super::life::Life;
 use super::node::Node;
 use super::run::Taken;
 use super::writer::Writer;
+use crate::client::Answer;
 use crate::dial::Dialer;
 use crate::patterns::Patterns;
 use crate::transport::Client;
@@ -155,8 +155,8 @@ impl Connection {
 
     /// Uses a client until it is of no use any more.
     async fn hold(&mut self, mut client: Client) -> End {
-        let Some(frames) = client.take_event_channel() else {
-            return End::Lost("the client has no event channel".to_owned());
+        let Some(frames) = client.take_frames() else {
+            return End::Lost("the client is drained already".to_owned());
         };
         // The next front door may have other rules, and says so only if it has any.
         self.node.set_grant(None);
@@ -165,7 +165,10 @@ impl Connection {
         let mut writer = Writer::new(Arc::clone(&self.node), client);
         let end = tokio::select! {
             end = self.work(&mut writer) => end.err().unwrap_or(End::Stopped),
-            _ = &mut drain => return End::Lost("the broker closed it".to_owned()),
+            drained = &mut drain => return match drained {
+                Ok(Err(reason)) => reason.into(),
+                _ => End::Lost("the broker closed it".to_owned()),
+            },
         };
         drop(writer);
         drain.abort();
@@ -201,6 +204,7 @@ impl Connection {
             if let Some(refusal) = node.refusal() {
                 return Err(End::Lost(refusal));
             }
+            writer.client.flush().await?;
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 tokio::task::yield_now().await;
@@ -240,10 +244,7 @@ impl Connection {
         }
         writer.client.ping().await?;
         if due.ping {
-            let answer = writer
-                .client
-                .publish(PING_TOPIC, Vec::new().into(), QoS::RealtimeProcessed)
-                .await?;
+            let answer = writer.client.publish(PING_TOPIC, Vec::new(), true).await?;
             life.pinged(now, answer);
         }
         Ok(())
@@ -285,10 +286,8 @@ impl Connection {
     /// Whether the broker allows it.
     async fn subscribe_some(&self, writer: &mut Writer, some: &[String]) -> Result<bool, End> {
         let some: Vec<&str> = some.iter().map(String::as_str).collect();
-        let confirm = writer
-            .client
-            .subscribe_bulk(&some, QoS::RealtimeProcessed)
-            .await?;
+        let confirm = writer.client.subscribe_bulk(&some).await?;
+        writer.client.flush().await?;
         match timeout(self.dialer.keepalive(), confirmed(confirm)).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(NotSubscribed::Denied)) => Ok(false),
@@ -307,7 +306,7 @@ impl Connection {
             let gone = self.patterns.remove(id);
             let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
             if !gone.is_empty() {
-                writer.client.unsubscribe_bulk(&gone, QoS::Realtime).await?;
+                writer.client.unsubscribe_bulk(&gone).await?;
             }
         }
         Ok(())
@@ -322,10 +321,7 @@ impl Connection {
             } => {
                 // All of them, also those that others have: their answer may yet be a refusal.
                 let all: Vec<&str> = patterns.iter().map(String::as_str).collect();
-                let confirm = writer
-                    .client
-                    .subscribe_bulk(&all, QoS::RealtimeProcessed)
-                    .await;
+                let confirm = writer.client.subscribe_bulk(&all).await;
                 self.patterns.add(id, patterns);
                 let confirm = confirm?;
                 tokio::spawn(async move {
@@ -340,7 +336,7 @@ impl Connection {
 
 const SILENT: &str = "the broker does not answer";
 
-async fn confirmed(confirm: busrt::OpConfirm) -> Result<(), NotSubscribed> {
+async fn confirmed(confirm: Option<Answer>) -> Result<(), NotSubscribed> {
     match confirm {
         None => Ok(()),
         Some(confirm) => match confirm.await {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use busrt::{ErrorKind, QoS};
+use busrt::ErrorKind;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -53,21 +53,17 @@ pub(crate) async fn has_directory(
     message: &Control,
     patience: Duration,
 ) -> Result<bool, busrt::Error> {
-    let sent = client
-        .send(DIRECTORY, message.write().into(), QoS::RealtimeProcessed)
-        .await;
-    let confirm = match sent {
+    let confirm = match client.send(DIRECTORY, message.write(), true).await {
         Err(e) if e.kind() == ErrorKind::NotRegistered => return Ok(false),
         sent => sent?,
     };
     let Some(confirm) = confirm else {
         return Ok(true);
     };
-    match timeout(patience, confirm).await {
-        Ok(Ok(Ok(()))) => Ok(true),
-        Ok(Ok(Err(e))) if e.kind() == ErrorKind::NotRegistered => Ok(false),
-        Ok(Ok(Err(e))) => Err(e),
-        Ok(Err(_)) => Err(busrt::Error::io("the connection has ended")),
+    match timeout(patience, client.answered(confirm)).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(e)) if e.kind() == ErrorKind::NotRegistered => Ok(false),
+        Ok(Err(e)) => Err(e),
         Err(_) => Err(busrt::Error::io("the broker does not answer")),
     }
 }
@@ -154,9 +150,7 @@ async fn ask(client: &mut Client) -> Result<(), busrt::Error> {
         filter: concat!("^", "eb-"),
     };
     call.extend(rmp_serde::to_vec_named(&params).map_err(busrt::Error::data)?);
-    client
-        .send(STOCK_BROKER, call.into(), QoS::Realtime)
-        .await?;
+    client.send(STOCK_BROKER, call, false).await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use busrt::{EventChannel, Frame, FrameKind};
+use busrt::{Error, FrameKind};
 use bytes::Bytes;
 use eventbus_trait::{Event, Payload, Topic, TopicFilter};
 use tracing::{debug, trace, warn};
@@ -20,6 +20,7 @@ use super::outbox::events_cost;
 use crate::broker::DIRECTORY;
 use crate::namespace;
 use crate::topics;
+use crate::transport::{Frames, Incoming};
 use crate::wire::{Control, EventFrame, Events, StatusEntry, WireError, is_frame, read_resend};
 
 /// Frames handled before other tasks of the runtime get a turn.
@@ -27,20 +28,14 @@ const TURN: u32 = 64;
 /// Topics whose names are kept translated.
 const MAX_TOPICS: usize = 4_096;
 
-/// A busrt frame as the owner of its payload's bytes.
-struct Owned(Frame);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        self.0.payload()
-    }
-}
-
 /// Runs until the connection ends; nothing of a connection is handled after that.
-pub(crate) async fn run(node: Arc<Node>, frames: EventChannel) {
+///
+/// # Errors
+/// The connection has not just been closed.
+pub(crate) async fn run(node: Arc<Node>, mut frames: Frames) -> Result<(), Error> {
     let mut topics = HashMap::new();
     let mut turn = 0;
-    while let Ok(frame) = frames.recv().await {
+    while let Some(frame) = frames.next().await? {
         match frame.kind() {
             FrameKind::Publish => node.on_publish(&frame, &mut topics),
             FrameKind::Message => node.on_message(&frame),
@@ -51,6 +46,7 @@ pub(crate) async fn run(node: Arc<Node>, frames: EventChannel) {
             tokio::task::yield_now().await;
         }
     }
+    Ok(())
 }
 
 /// A frame's part for one subscription of ours.
@@ -63,7 +59,7 @@ struct Share {
 }
 
 impl Node {
-    fn on_publish(&self, frame: &Frame, topics: &mut HashMap<String, Option<Topic>>) {
+    fn on_publish(&self, frame: &Incoming, topics: &mut HashMap<String, Option<Topic>>) {
         let name = frame.topic().unwrap_or_default();
         let topic = match topics.get(name) {
             Some(topic) => topic.clone(),
@@ -82,7 +78,7 @@ impl Node {
             return;
         };
         let sender = frame.sender();
-        let payload = Bytes::from_owner(Owned(Arc::clone(frame)));
+        let payload = frame.payload();
         if !is_frame(&payload) {
             return self.on_foreign(&topic, payload);
         }
@@ -173,17 +169,17 @@ impl Node {
         }
     }
 
-    fn on_message(&self, frame: &Frame) {
+    fn on_message(&self, frame: &Incoming) {
         let sender = frame.sender();
         if sender == STOCK_BROKER {
-            if let Some(mut names) = read_answer(frame.payload()) {
+            if let Some(mut names) = read_answer(&frame.payload()) {
                 names.retain(|name| self.shares_its_bus_with(name));
                 self.on_listed(names);
                 self.message_handled();
             }
             return;
         }
-        let payload = Bytes::from_owner(Owned(Arc::clone(frame)));
+        let payload = frame.payload();
         let message = match self.read_message(sender, &payload) {
             Ok(Some(message)) => message,
             Ok(None) => return,

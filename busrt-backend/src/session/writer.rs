@@ -1,14 +1,14 @@
 //! The writer: what sends over one connection, in the order that [`sending`] has.
 //!
-//! busrt kills a connection whose write is cancelled, so no caller's future ever touches it:
-//! callers put things into the outbox and wait there. The writer sends what is waiting, never
+//! No caller's future ever touches a connection: callers put things into the outbox and wait there.
+//! What is sent here leaves with the next flush, or earlier if it is much. The writer sends what is waiting, never
 //! waits for more: an idle bus sends at once, a busy one sends large frames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busrt::{Error, ErrorKind, QoS};
+use busrt::{Error, ErrorKind};
 use eventbus_trait::{count, fate};
 use tokio::time::timeout;
 use tracing::{debug, info};
@@ -29,7 +29,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Writer {
     pub(crate) node: Arc<Node>,
     pub(crate) client: Client,
-    in_process: bool,
     namespace: Option<String>,
 }
 
@@ -39,14 +38,12 @@ impl Writer {
         Self {
             node,
             namespace,
-            // Only a client over a socket can tell whether it is connected.
-            in_process: client.get_connected_beacon().is_none(),
             client,
         }
     }
 
     pub(crate) fn is_in_process(&self) -> bool {
-        self.in_process
+        self.client.is_in_process()
     }
 
     /// Sends everything that was taken. What could not be sent stays in `taken`, but for messages
@@ -63,17 +60,18 @@ impl Writer {
         let leave = Control::Leave.write();
         let mut handled = None;
         for to in whom {
-            let sent = self
-                .client
-                .send(to, leave.as_slice().into(), QoS::RealtimeProcessed)
-                .await;
+            let sent = self.client.send(to, leave.clone(), true).await;
             if let Ok(Some(confirm)) = sent {
                 handled = Some(confirm);
             }
         }
-        if let Some(handled) = handled {
-            let _ = timeout(LEAVE_PATIENCE, handled).await;
-        }
+        let left = async {
+            if let Some(handled) = handled {
+                let _ = self.client.answered(handled).await;
+            }
+            self.client.close().await;
+        };
+        let _ = timeout(LEAVE_PATIENCE, left).await;
     }
 
     /// Sends a message to one client. A client that is gone is no error: the directory tells.
@@ -82,12 +80,12 @@ impl Writer {
     }
 
     async fn send_bytes(&mut self, to: &Arc<str>, payload: Vec<u8>) -> Result<(), Error> {
-        match self.client.send(to, payload.into(), QoS::Realtime).await {
+        match self.client.send(to, payload, false).await {
             Ok(_) => Ok(()),
             // In process, a client that is about to go has closed its end already.
             Err(e)
                 if e.kind() == ErrorKind::NotRegistered
-                    || (self.in_process && e.kind() == ErrorKind::Eof) =>
+                    || (self.is_in_process() && e.kind() == ErrorKind::Eof) =>
             {
                 debug!(to = %to, "message to a client that is gone");
                 Ok(())
@@ -140,9 +138,7 @@ impl Wire for Writer {
     async fn frame(&mut self, run: &Run, links: &[LinkEntry]) -> Result<(), Error> {
         let frame = self.frame_of(Vec::new(), links, run, 0);
         let topic = topics::within(&run.route.broker_topic, self.namespace.as_deref());
-        self.client
-            .publish(&topic, frame.into(), QoS::Realtime)
-            .await?;
+        self.client.publish(&topic, frame, false).await?;
         Ok(())
     }
 

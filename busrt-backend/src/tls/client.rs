@@ -3,22 +3,27 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use eventbus_trait::{ConnectError, TlsProblem};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::files::{self, Material, Role, Side};
 use super::reload::Reloading;
-use super::{TlsError, TlsOptions, own_names, provider, tunnel};
+use super::{TlsError, TlsOptions, own_names, provider};
+use crate::transport::BUFFER_BYTES;
 
 /// A broker greets with three bytes.
 const GREETING_BYTES: usize = 64;
+
+/// A broker behind TLS. rustls reads 4 KiB at once, which would be many calls.
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// Makes connections to one broker.
 pub(crate) struct Connector {
@@ -71,40 +76,36 @@ impl Connector {
         }
     }
 
-    /// Connects; what is given back is the broker behind TLS, for as long as the connection lives.
+    /// Connects, and waits until the broker speaks; gives what it has said so far beside it.
     ///
     /// Call it on the runtime that is to carry the connection.
-    pub(crate) async fn connect(&self) -> Result<UnixStream, ConnectError> {
+    pub(crate) async fn connect(&self) -> Result<(Stream, BytesMut), ConnectError> {
         let host = self.host.as_str();
         let tcp = TcpStream::connect((host, self.port))
             .await
             .map_err(|e| self.unreachable(&e))?;
         // Events are batched before they get here; what is written is to be sent.
         let _ = tcp.set_nodelay(true);
+        let tcp = BufReader::with_capacity(BUFFER_BYTES, tcp);
         let connector = TlsConnector::from(self.config.get());
         let mut tls = connector
             .connect(self.server.clone(), tcp)
             .await
             .map_err(|e| self.failed(&e))?;
         let greeting = self.greeting(&mut tls).await?;
-        let (near, far) = UnixStream::pair().map_err(|e| self.unreachable(&e))?;
-        tokio::spawn(tunnel::run(tls, greeting, far));
-        Ok(near)
+        Ok((tls, greeting))
     }
 
     /// Waits until the broker speaks: in TLS 1.3 a client has shaken hands before the broker has
     /// judged its certificate, and learns of a refusal only as it reads.
-    async fn greeting(&self, tls: &mut TlsStream<TcpStream>) -> Result<Vec<u8>, ConnectError> {
-        let mut greeting = vec![0; GREETING_BYTES];
-        match tls.read(&mut greeting).await {
+    async fn greeting(&self, tls: &mut Stream) -> Result<BytesMut, ConnectError> {
+        let mut greeting = BytesMut::with_capacity(GREETING_BYTES);
+        match tls.read_buf(&mut greeting).await {
             Ok(0) => Err(ConnectError::Refused {
                 address: self.address(),
                 reason: "it closed the connection without a word".to_owned(),
             }),
-            Ok(bytes) => {
-                greeting.truncate(bytes);
-                Ok(greeting)
-            }
+            Ok(_) => Ok(greeting),
             Err(reason) => Err(self.failed(&reason)),
         }
     }

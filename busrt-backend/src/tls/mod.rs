@@ -14,7 +14,6 @@ mod files;
 mod names;
 mod reload;
 mod server;
-mod tunnel;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
