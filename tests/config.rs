@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use eventbus::config::MetricsAddress;
 use eventbus::{BrokerMode, Config, ConfigError, Phase, Rate, Tls, TopicFilter};
-use figment::Jail;
-use figment::providers::Serialized;
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::{Figment, Jail};
 
 fn load_error() -> String {
     Config::load().unwrap_err().to_string()
@@ -453,4 +453,30 @@ fn a_mistake_in_a_standalone_brokers_keys_is_one_sentence() {
             Ok(())
         });
     }
+}
+
+/// The configurations that the guide to transports gives, each under the heading of its phase.
+#[test]
+fn the_guide_to_transports_gives_configurations_that_load() {
+    let guide = include_str!("../docs/transports.md");
+    let mut phases = Vec::new();
+    for section in guide.split("\n## ").skip(1) {
+        let name = section.lines().next().unwrap();
+        for block in section.split("```toml\n").skip(1) {
+            let text = block.split("```").next().unwrap();
+            let figment = Figment::from(Toml::string(text));
+            let config = Config::from_figment(&figment).unwrap_or_else(|e| panic!("{e}: {text}"));
+            if text.contains("phase = ") {
+                assert_eq!(config.phase.name(), name, "{text}");
+                phases.push(name);
+            } else {
+                let listens = !config.broker.unix.is_empty() || !config.broker.tcp.is_empty();
+                assert!(listens, "neither a program's nor a broker's: {text}");
+            }
+            let tcp = matches!(config.phase, Phase::Tcp { .. }) || !config.broker.tcp.is_empty();
+            assert_eq!(tcp, config.tls.is_some(), "{text}");
+        }
+    }
+    phases.dedup();
+    assert_eq!(phases, ["crossbeam", "in-process", "unix", "tcp"]);
 }

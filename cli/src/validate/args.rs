@@ -8,6 +8,7 @@ use eventbus::{Limits, Phase};
 
 use super::payload::LEAST_PAYLOAD;
 use super::plan::{Plan, Transport};
+use crate::args::Sabotaging;
 use crate::failure::Failure;
 use crate::place::{Flags, Place};
 
@@ -44,7 +45,7 @@ pub(crate) struct ValidateArgs {
     pub(crate) key: Option<PathBuf>,
 
     /// Events of a measurement, unless its three seconds are over before
-    #[arg(long, value_name = "N", default_value_t = 2_000_000,
+    #[arg(long, value_name = "N", default_value_t = 5_000_000,
           value_parser = clap::value_parser!(u64).range(1..=MOST_MESSAGES))]
     pub(crate) messages: u64,
 
@@ -64,6 +65,11 @@ pub(crate) struct ValidateArgs {
     /// Write a page with plots to a file that ends in `.html`
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
+
+    /// Make the subscriber's handle misbehave: `drop`, `duplicate`, `reorder`, `corrupt`, `phantom` or
+    /// `delay`, for this share of the events (`drop=0.001`, `drop=0.1%`) [default share: 0.1%]
+    #[arg(long, value_name = "KIND[=RATE]", hide_short_help = true)]
+    pub(crate) sabotage: Option<Sabotaging>,
 }
 
 impl ValidateArgs {
@@ -111,6 +117,9 @@ impl ValidateArgs {
             messages: self.messages,
             payload: self.payload,
             rate: self.rate,
+            sabotage: self
+                .sabotage
+                .map(|asked| (asked.kind.to_string(), asked.rate)),
         }
     }
 

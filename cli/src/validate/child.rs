@@ -1,21 +1,25 @@
 //! The program again, as a process that measures one transport or as a broker that is measured.
 //!
 //! A process for each transport, because memory that was freed stays with a process: what one
-//! transport had would look free of charge for the next.
+//! transport had would look free of charge for the next. They take turns: only one works at a time.
 //!
-//! Invariant: such a process ends when whoever started it is gone.
+//! Invariant: such a process ends when whoever started it is gone, or is told to end, and leaves no
+//! directory behind.
 
+use std::fmt::Display;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use ::conformance::fault::{Process, ProcessError};
+use ::conformance::fault::Process;
 use eventbus::Config;
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
 
 use super::findings::Findings;
-use super::measure;
-use super::plan::Plan;
+use super::measure::{Measurement, ROUNDS};
+use super::plan::{Plan, Transport};
 use super::stage::Listen;
 use crate::failure::Failure;
 
@@ -24,12 +28,13 @@ const PART: &str = "EVENTBUS_VALIDATE_PART";
 /// Longest silence of a process that measures: no step takes as long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const STEP: &str = "step ";
+const GO: &str = "go";
+const DONE: &str = "done";
 const FOUND: &str = "found ";
 const FAILED: &str = "failed ";
 
-/// Steps of a measurement, each told as it begins.
-pub(super) const STEPS: u64 = 4;
+/// Turns of a measurement: set-up, the rounds, recovery.
+pub(super) const TURNS: u64 = ROUNDS + 2;
 
 /// The whole life of such a process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,14 +85,31 @@ fn live(part: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> 
 }
 
 async fn measuring(plan: Plan) -> Result<(), Failure> {
+    let mut told = told_to_end()?;
+    let (mut turns, alone) = input()?;
     let findings = tokio::select! {
-        findings = measure::run(&plan, |step| say(&format!("{STEP}{step}"))) => findings?,
-        () = alone() => return Ok(()),
+        findings = measure(&plan, &mut turns) => findings?,
+        _ = alone => return Ok(()),
+        () = told.next() => return Err(Failure::Interrupted),
     };
     let found = serde_json::to_string(&findings);
     let found = found.map_err(|reason| Failure::io("tell what was found", reason))?;
     say(&format!("{FOUND}{found}"));
     Ok(())
+}
+
+/// Each of [`TURNS`] when it is told to go on.
+async fn measure(plan: &Plan, turns: &mut Receiver<()>) -> Result<Findings, Failure> {
+    turns.recv().await;
+    let mut measurement = Measurement::set_up(plan).await?;
+    say(DONE);
+    for round in 0..ROUNDS {
+        turns.recv().await;
+        measurement.round(round).await?;
+        say(DONE);
+    }
+    turns.recv().await;
+    measurement.findings().await
 }
 
 async fn serving(listen: Listen) -> Result<(), Failure> {
@@ -99,26 +121,56 @@ async fn serving(listen: Listen) -> Result<(), Failure> {
             config.tls = Some(tls.into());
         }
     }
+    // An interrupt at a terminal is everybody's; who measures decides what becomes of the broker.
+    let _told = told_to_end()?;
     let broker = eventbus::start_broker(&config).await?;
+    let (_, alone) = input()?;
     say("ready");
-    alone().await;
+    let _ = alone.await;
     broker.stop().await;
     Ok(())
 }
 
-/// Returns once standard input has ended, as it does with whoever holds the other end.
-async fn alone() {
+/// Signals that would end this process, before it could clean up.
+fn told_to_end() -> Result<Told, Failure> {
+    let notice = |kind| signal(kind).map_err(|reason| Failure::io("notice signals", reason));
+    Ok(Told {
+        interrupt: notice(SignalKind::interrupt())?,
+        terminate: notice(SignalKind::terminate())?,
+    })
+}
+
+struct Told {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Told {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The lines of standard input; and its end, which comes with that of whoever holds the other end.
+fn input() -> Result<(Receiver<()>, oneshot::Receiver<()>), Failure> {
+    let (line, lines) = mpsc::channel(1);
     let (gone, is_gone) = oneshot::channel();
-    // Not the runtime's: it would wait for it.
-    let reading = std::thread::Builder::new().spawn(move || {
-        let lines = std::io::stdin().lines().map_while(Result::ok);
-        lines.for_each(drop);
+    let read = move || {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            // One that does not listen to lines waits for the end alone.
+            let _ = line.blocking_send(());
+        }
         // Who does not wait for it has ended.
         let _ = gone.send(());
-    });
-    if reading.is_ok() {
-        let _ = is_gone.await;
-    }
+    };
+    // Not a thread of the runtime, which would wait for it.
+    std::thread::Builder::new()
+        .spawn(read)
+        .map_err(|reason| Failure::io("start a thread", reason))?;
+    Ok((lines, is_gone))
 }
 
 fn say(line: &str) {
@@ -127,25 +179,45 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Measures in a process of its own; tells each step.
-pub(super) fn measured(plan: &Plan, step: impl Fn(&str)) -> Result<Findings, Failure> {
-    let transport = plan.transport;
-    let cannot = |reason: String| Failure::io(format!("measure `{transport}`"), reason);
-    let program = std::env::current_exe().map_err(|reason| cannot(reason.to_string()))?;
-    let mut command = Command::new(program);
-    Part::tell(&mut command, &Part::Measure(plan.clone()).to_word()?);
-    let told = |error: ProcessError| cannot(error.to_string());
-    let process = Process::start(format!("the process of `{transport}`"), command).map_err(told)?;
-    loop {
-        let line = process.line(PATIENCE).map_err(told)?;
-        if let Some(found) = line.strip_prefix(FOUND) {
-            return serde_json::from_str(found).map_err(|reason| cannot(reason.to_string()));
-        }
-        if let Some(reason) = line.strip_prefix(FAILED) {
-            return Err(cannot(reason.to_owned()));
-        }
-        if let Some(name) = line.strip_prefix(STEP) {
-            step(name);
+/// A process that measures one transport. Dropping it ends it.
+pub(super) struct Child {
+    pub(super) transport: Transport,
+    process: Process,
+}
+
+impl Child {
+    pub(super) fn start(plan: &Plan) -> Result<Self, Failure> {
+        let transport = plan.transport;
+        let part = Part::Measure(plan.clone()).to_word()?;
+        let program = std::env::current_exe().map_err(|reason| cannot(transport, reason))?;
+        let mut command = Command::new(program);
+        Part::tell(&mut command, &part);
+        let process = Process::start(format!("the process of `{transport}`"), command);
+        let process = process.map_err(|reason| cannot(transport, reason))?;
+        Ok(Self { transport, process })
+    }
+
+    /// Has it take its next turn, and waits for the end of that; what it found comes with the last.
+    pub(super) fn turn(&mut self) -> Result<Option<Findings>, Failure> {
+        // One that has ended has said why.
+        let _ = self.process.say(GO);
+        loop {
+            let line = self.process.line(PATIENCE);
+            let line = line.map_err(|reason| cannot(self.transport, reason))?;
+            if line == DONE {
+                return Ok(None);
+            }
+            if let Some(found) = line.strip_prefix(FOUND) {
+                let found = serde_json::from_str(found);
+                return found.map_err(|reason| cannot(self.transport, reason));
+            }
+            if let Some(reason) = line.strip_prefix(FAILED) {
+                return Err(cannot(self.transport, reason));
+            }
         }
     }
+}
+
+fn cannot(transport: Transport, reason: impl Display) -> Failure {
+    Failure::io(format!("measure `{transport}`"), reason)
 }

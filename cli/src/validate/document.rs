@@ -31,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) messages: u64,
     pub(crate) payload_bytes: usize,
     pub(crate) rate: u32,
+    /// What was done wrong on purpose.
+    pub(crate) sabotage: Option<String>,
 }
 
 /// Where it ran: figures belong to a machine.

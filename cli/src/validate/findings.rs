@@ -54,8 +54,11 @@ impl Setup {
 /// As fast as the bus takes them, at least once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Throughput {
-    /// Delivered, from the first publish to the last delivery.
+    /// Delivered, from the first publish to the last delivery; the median of the rounds.
     pub(crate) events_per_second: f64,
+    /// The same of each round.
+    pub(crate) rounds: Vec<f64>,
+    /// Of all rounds.
     pub(crate) seconds: f64,
     pub(crate) delivery: Delivery,
 }
@@ -67,8 +70,12 @@ pub(crate) struct Latency {
     pub(crate) rate: u32,
     /// Events per second that were accepted.
     pub(crate) accepted_rate: f64,
+    /// Of all rounds together, as the other quantiles.
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// Medians of the rounds, which a hiccup of the machine does not move.
+    pub(crate) p50_typical_us: f64,
+    pub(crate) p99_typical_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
     /// The curve, by rising quantile; the last is the maximum.
@@ -110,6 +117,8 @@ pub(crate) struct Recovered {
     pub(crate) seconds: Option<f64>,
     /// Longest that a publisher was held up meanwhile.
     pub(crate) longest_publish_seconds: f64,
+    /// Connections that were lost and made again, of both handles.
+    pub(crate) reconnects: u64,
     /// Events that were sent again.
     pub(crate) resent: u64,
     pub(crate) delivery: Delivery,

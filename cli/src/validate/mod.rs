@@ -9,6 +9,7 @@ mod child;
 mod document;
 mod errors;
 mod findings;
+mod latencies;
 mod measure;
 mod memory;
 mod output;
@@ -32,7 +33,7 @@ pub(crate) use child::life_as_a_child;
 use crate::failure::Failure;
 use crate::shadow::output::print;
 use args::ValidateArgs;
-use child::STEPS;
+use child::{Child, TURNS};
 use document::{Asked, Document, Machine};
 use findings::Findings;
 use page::Page;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, Failure> {
         messages: args.messages,
         payload_bytes: args.payload,
         rate: args.rate,
+        sabotage: args.sabotage.map(|asked| asked.kind.to_string()),
     };
     let document = Document::new(asked, machine, began.0, began.1.elapsed(), found);
     // What was found is told, whatever becomes of the file.
@@ -77,20 +79,34 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, Failure> {
 
 /// What was found of those that could be measured, and the first reason why one could not.
 fn measure_all(plans: &[Plan]) -> (Vec<Findings>, Option<Failure>) {
-    let bar = Bar::new(STEPS * plans.len() as u64);
-    let (mut found, mut failed) = (Vec::new(), None);
-    let mut behind = 0;
+    let bar = Bar::new(TURNS * plans.len() as u64);
+    let (mut children, mut found, mut failed) = (Vec::new(), Vec::new(), None);
     for plan in plans {
-        let done = std::cell::Cell::new(behind);
-        let step = |name: &str| {
-            bar.step(done.get(), format!("{}: {name}", plan.transport));
-            done.set(done.get() + 1);
-        };
-        match child::measured(plan, step) {
-            Ok(findings) => found.push(findings),
+        match Child::start(plan) {
+            Ok(child) => children.push(child),
             Err(failure) => failed = failed.or(Some(failure)),
         }
-        behind += STEPS;
+    }
+    for turn in 0..TURNS {
+        let what = match turn {
+            0 => "set-up",
+            last if last + 1 == TURNS => "recovery",
+            _ => "throughput and latency",
+        };
+        children.retain_mut(|child| {
+            bar.step(format!("{}: {what}", child.transport));
+            match child.turn() {
+                Ok(None) => true,
+                Ok(Some(findings)) => {
+                    found.push(findings);
+                    false
+                }
+                Err(failure) => {
+                    failed.get_or_insert(failure);
+                    false
+                }
+            }
+        });
     }
     (found, failed)
 }

@@ -11,12 +11,13 @@ use super::recommend::Recommendation;
 use super::words::{micros, percent, rate, seconds};
 
 /// What is told of each transport; the first column is its name.
-pub(super) const COLUMNS: [&str; 11] = [
+pub(super) const COLUMNS: [&str; 12] = [
     "transport",
     "set-up",
     "events/s",
     "p50",
     "p99",
+    "p99 typical",
     "p99.9",
     "max",
     "delivered",
@@ -25,8 +26,11 @@ pub(super) const COLUMNS: [&str; 11] = [
     "memory",
 ];
 
+/// Widest line that is not a row of the table.
+const WIDTH: usize = 96;
+
 /// A transport's cells, below [`COLUMNS`].
-pub(super) fn cells(found: &Findings) -> [String; 11] {
+pub(super) fn cells(found: &Findings) -> [String; 12] {
     let latency = &found.latency;
     [
         found.transport.to_string(),
@@ -34,6 +38,7 @@ pub(super) fn cells(found: &Findings) -> [String; 11] {
         rate(found.throughput.events_per_second),
         micros(latency.p50_us),
         micros(latency.p99_us),
+        micros(latency.p99_typical_us),
         micros(latency.p999_us),
         micros(latency.max_us),
         percent(found.success_rate),
@@ -84,9 +89,9 @@ pub(super) fn text(document: &Document) -> String {
     // Writing to a string does not fail.
     let mut text = String::new();
     let _ = writeln!(text, "{table}");
-    let _ = writeln!(text, "{}", conditions(document));
+    wrap(&mut text, "", &conditions(document));
     for note in notes(document) {
-        let _ = writeln!(text, "{note}");
+        wrap(&mut text, "", &note);
     }
     for recommendation in &document.recommendations {
         let _ = write!(text, "\n{}", paragraph(recommendation));
@@ -120,6 +125,11 @@ pub(super) fn conditions(document: &Document) -> String {
 /// Whatever the table has no room for.
 pub(super) fn notes(document: &Document) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(sabotage) = &document.asked.sabotage {
+        notes.push(format!(
+            "sabotaged on purpose, by {sabotage}: the faults are not the bus's"
+        ));
+    }
     for found in &document.transports {
         let name = found.transport;
         if let Some(url) = &found.against {
@@ -163,7 +173,8 @@ pub(super) fn notes(document: &Document) -> Vec<String> {
         && load > machine.cores as f64 / 2.0
     {
         notes.push(format!(
-            "the machine was busy before (load {load} on {} cores), which makes figures worse",
+            "the machine was busy before (load {load} on {} cores): figures are worse than they would \
+             be, and recommendations may be chance",
             machine.cores
         ));
     }
@@ -181,18 +192,60 @@ fn paragraph(recommendation: &Recommendation) -> String {
     );
     let mut text = format!("for {purpose}: {choice}\n");
     for reason in &recommendation.reasons {
-        let _ = writeln!(text, "  + {reason}");
+        wrap(&mut text, "  + ", reason);
     }
     for drawback in &recommendation.drawbacks {
-        let _ = writeln!(text, "  - {drawback}");
+        wrap(&mut text, "  - ", drawback);
     }
     for other in &recommendation.others {
-        let _ = writeln!(
-            text,
-            "  not {}: {}",
-            other.transport,
-            other.reasons.join("; ")
+        let reasons = other.reasons.join("; ");
+        wrap(
+            &mut text,
+            "  ",
+            &format!("not {}: {reasons}", other.transport),
         );
     }
     text
+}
+
+/// Adds lines of at most [`WIDTH`]; the first begins with `lead`, the others below its text.
+fn wrap(text: &mut String, lead: &str, told: &str) {
+    let below = if lead.is_empty() { 2 } else { 4 };
+    let mut line = lead.to_owned();
+    let mut fresh = true;
+    for word in told.split(' ') {
+        if !fresh && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = " ".repeat(below);
+            fresh = true;
+        }
+        if !fresh {
+            line.push(' ');
+        }
+        line.push_str(word);
+        fresh = false;
+    }
+    text.push_str(&line);
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_go_on_below_their_text() {
+        let mut text = String::new();
+        let told = "four ".repeat(40);
+        wrap(&mut text, "  + ", told.trim_end());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].starts_with("  + four") && lines[1].starts_with("    four"));
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
+        assert_eq!(text.matches("four").count(), 40);
+        let mut text = String::new();
+        wrap(&mut text, "", &"long".repeat(40));
+        assert_eq!(text.lines().count(), 1, "a word is not broken");
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Transport {
 }
 
 /// What to measure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) transport: Transport,
     /// A broker that runs already: how it was named, and where it is.
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) payload: usize,
     /// Events per second while latency is measured.
     pub(crate) rate: u32,
+    /// What the subscriber's handle does wrong on purpose, and to what share of the events.
+    pub(crate) sabotage: Option<(String, f64)>,
 }
 
 impl Transport {

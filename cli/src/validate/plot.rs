@@ -88,7 +88,7 @@ impl Latencies<'_> {
             .filter(|quantile| *quantile < 1.0)
             .fold(0.9, f64::max);
         // The maximum has a place of its own at the end.
-        let end = nines(finite) + 0.5;
+        let end = nines(finite) + 0.7;
         let across = Scale {
             from: 0.0,
             to: end,
@@ -123,7 +123,7 @@ impl Latencies<'_> {
         let named = NAMED
             .iter()
             .map(|(quantile, name)| (nines(*quantile), *name));
-        let named = named.filter(|(at, _)| *at < end - 0.4);
+        let named = named.filter(|(at, _)| *at < end - 0.7);
         for (at, name) in named.chain([(end, "max")]) {
             let x = across.at(at);
             writeln!(

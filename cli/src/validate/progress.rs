@@ -18,10 +18,12 @@ impl Bar {
         Self(bar)
     }
 
-    /// A step begins; `done` are behind it.
-    pub(super) fn step(&self, done: u64, what: String) {
+    /// A step begins, and the one before is done.
+    pub(super) fn step(&self, what: String) {
+        if !self.0.message().is_empty() {
+            self.0.inc(1);
+        }
         self.0.set_message(what);
-        self.0.set_position(done);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A recommendation for each use, worked out of what was measured and of what each transport is.
 //!
 //! Who lacks what a use needs, was not measured, or failed, is out. Of the rest the best by `merit` is
-//! recommended, unless one that lets fewer get at it is as good within [`ALIKE`].
+//! recommended, unless one with fewer parts is as good within [`ALIKE`].
 
 use serde::Serialize;
 
@@ -109,23 +109,9 @@ fn for_use(purpose: Use, measured: &[Findings]) -> Recommendation {
         .filter(|found| found.passed && purpose.lacks(found.properties).is_empty())
         .collect();
     let best = fit.iter().map(|found| merit(found)).fold(0.0, f64::max);
-    let choice = fit
-        .iter()
-        .filter(|found| merit(found) * ALIKE >= best)
-        .min_by_key(|found| found.properties.reach);
-    // Two of the same reach: the better one.
-    let choice = choice.map(|least| {
-        let same = fit.iter().filter(|found| {
-            found.properties.reach == least.properties.reach && merit(found) > merit(least)
-        });
-        same.fold(*least, |best, found| {
-            if merit(found) > merit(best) {
-                found
-            } else {
-                best
-            }
-        })
-    });
+    // The first in the order of the migration is the one with the fewest parts.
+    let alike = fit.iter().filter(|found| merit(found) * ALIKE >= best);
+    let choice = alike.copied().min_by_key(|found| found.transport);
     let others = Transport::ALL.into_iter();
     let others = others.filter(|other| choice.is_none_or(|choice| choice.transport != *other));
     Recommendation {
@@ -142,36 +128,32 @@ fn for_use(purpose: Use, measured: &[Findings]) -> Recommendation {
     }
 }
 
-/// Throughput, typical latency and tail weigh the same: being twice as good in one makes up for being
-/// half as good in another. The tail alone would let one hiccup of a busy machine decide.
+/// Throughput and typical latency weigh the same: being twice as good in one makes up for being half as
+/// good in the other. The tail is told and does not count: where other work is done on the machine, it
+/// is the scheduler's.
 fn merit(found: &Findings) -> f64 {
-    let (p50, p99) = (found.latency.p50_us, found.latency.p99_us);
-    let product = found.throughput.events_per_second / (p50.max(0.001) * p99.max(0.001));
-    product.cbrt()
+    let p50 = found.latency.p50_typical_us.max(0.001);
+    (found.throughput.events_per_second / p50).sqrt()
 }
 
 fn reasons(purpose: Use, choice: &Findings, fit: &[&Findings]) -> Vec<String> {
     let mut reasons = vec![purpose.has(choice.properties)];
     reasons.push(format!(
-        "{} events/s; latency p50 {}, p99 {} at {} events/s",
+        "{} events/s; latency p50 {}, p99 {}, typically {}, at {} events/s",
         rate(choice.throughput.events_per_second),
         micros(choice.latency.p50_us),
         micros(choice.latency.p99_us),
+        micros(choice.latency.p99_typical_us),
         rate(f64::from(choice.latency.rate)),
     ));
     for other in fit
         .iter()
         .filter(|other| other.transport != choice.transport)
     {
-        let better = merit(choice) / merit(other).max(f64::MIN_POSITIVE);
-        if better < ALIKE {
-            let fewer = if choice.properties.reach < other.properties.reach {
-                ", and fewer can get at it"
-            } else {
-                ""
-            };
+        let alike = merit(choice) < merit(other) * ALIKE;
+        if alike && choice.transport < other.transport {
             reasons.push(format!(
-                "as good as {} by throughput and latency within a quarter{fewer}",
+                "as good as {} by throughput and latency within a quarter, and simpler to run",
                 other.transport
             ));
         }
@@ -290,8 +272,16 @@ fn comparisons(one: &Findings, other: &Findings) -> Vec<String> {
         better.push(format!("{} times the throughput", times(fast, slow)));
     }
     let latencies = [
-        ("p50", one.latency.p50_us, other.latency.p50_us),
-        ("p99", one.latency.p99_us, other.latency.p99_us),
+        (
+            "typical p50",
+            one.latency.p50_typical_us,
+            other.latency.p50_typical_us,
+        ),
+        (
+            "typical p99",
+            one.latency.p99_typical_us,
+            other.latency.p99_typical_us,
+        ),
     ];
     for (name, less, more) in latencies {
         if more > less * NOTABLE {

@@ -45,7 +45,7 @@ pub(super) enum Stage {
 
 pub(super) struct Own {
     config: Config,
-    pub(super) broker: BrokerProcess,
+    broker: BrokerProcess,
     /// How long it took to start.
     pub(super) started_in: Duration,
     /// Of its socket or its certificates.
@@ -129,6 +129,19 @@ impl Stage {
             publisher,
             subscriber,
         })
+    }
+
+    /// Kills the broker, calls `struck`, and starts the broker again; when it was killed, and how long
+    /// until it listened.
+    pub(super) fn strike(&mut self, struck: impl FnOnce()) -> Result<(Instant, Duration), Failure> {
+        let killed = Instant::now();
+        if let Self::Own(own) = self {
+            own.broker.kill();
+            struck();
+            let started = own.broker.start();
+            started.map_err(|reason| Failure::io("start the broker again", reason))?;
+        }
+        Ok((killed, killed.elapsed()))
     }
 
     pub(super) fn own_broker(&self) -> Option<&Process> {

@@ -8,12 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use eventbus::{Event, EventBus, PublishError, Publisher, Subscribe, Subscription, Topic};
-use hdrhistogram::Histogram;
+use eventbus::{
+    DEFAULT_CAPACITY, Event, EventBus, PublishError, Publisher, Subscribe, Subscription, Topic,
+};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::errors::Errors;
+use super::latencies::Latencies;
 use super::pace::Pace;
 use super::payload::{Delivery, Mark, Payloads, Tally};
 use crate::failure::Failure;
@@ -22,11 +24,11 @@ use crate::failure::Failure;
 const STILL: Duration = Duration::from_secs(15);
 /// Time between two looks at whether anything moves.
 const LOOK: Duration = Duration::from_millis(100);
+/// Most bytes of payload that a subscription has room for, unless that is too few events.
+const MOST_QUEUED: usize = 64 << 20;
+const LEAST_ROOM: usize = 16;
 /// How many events go by, at full speed, between two looks at the clock.
 const STRIDE: u64 = 64;
-/// Longest latency that is told apart, in nanoseconds: ten minutes.
-const LONGEST: u64 = 600_000_000_000;
-
 /// A handle that publishes and one that reads: what two processes would have.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
@@ -79,8 +81,8 @@ pub(super) struct Outcome {
     pub(super) errors: Errors,
     /// From the first publish to the last delivery.
     pub(super) took: Duration,
-    /// Latencies in nanoseconds, of a paced stream.
-    pub(super) latencies: Histogram<u64>,
+    /// Latencies, of a paced stream.
+    pub(super) latencies: Latencies,
     /// Longest that a publisher of a paced stream waited for the bus.
     pub(super) longest_publish: Duration,
     /// From when the first event was due to when the last was accepted.
@@ -100,7 +102,7 @@ struct Published {
 struct Read {
     tally: Tally,
     ended: Instant,
-    latencies: Histogram<u64>,
+    latencies: Latencies,
 }
 
 impl Shared {
@@ -148,7 +150,9 @@ impl Stream {
             Topic::new(order.topic).map_err(|reason| Failure::io("name a topic", reason))?;
         let filter = Subscribe::to(order.topic);
         let filter = filter.map_err(|reason| Failure::io("name a topic", reason))?;
-        let latencies = Histogram::new_with_bounds(1, LONGEST, 3);
+        let room = (MOST_QUEUED / order.payload).clamp(LEAST_ROOM, DEFAULT_CAPACITY);
+        let filter = filter.capacity(room);
+        let latencies = Latencies::new();
         let latencies = latencies.map_err(|reason| Failure::io("keep latencies", reason))?;
         let subscription = pair.subscriber.subscribe(filter).await?;
         let shared = Arc::new(Shared::new());
@@ -301,7 +305,7 @@ fn read(
     mut subscription: Subscription,
     order: Order,
     shared: &Shared,
-    mut latencies: Histogram<u64>,
+    mut latencies: Latencies,
 ) -> Read {
     let mut tally = Tally::new(order.payload, order.events);
     let mut received = 0_u64;
@@ -316,7 +320,7 @@ fn read(
                 let now = Instant::now();
                 let began = shared.began.get().copied().unwrap_or(now);
                 let latency = now.saturating_duration_since(began + pace.due(number));
-                latencies.saturating_record(nanos(latency));
+                latencies.record(latency);
                 if number >= shared.after_fault.load(Ordering::Acquire) {
                     shared.recovered.get_or_init(|| now);
                 }
@@ -342,6 +346,6 @@ fn read(
     }
 }
 
-fn nanos(latency: Duration) -> u64 {
-    u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)
-}
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eventbus::{
     BrokerMode, Config, Event, EventBus, OpenError, Phase, PublishError, Subscribe, SubscribeError,
@@ -13,7 +13,7 @@ use eventbus::{
 };
 use serde_json::Value;
 
-use crate::program::{Place, Running};
+use crate::program::{Place, Running, until};
 
 /// Reaching it is a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,15 +73,6 @@ fn metric(page: &str, name: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(name));
     let value = line.unwrap_or_else(|| panic!("no {name} in {page}"));
     value.trim().parse().unwrap()
-}
-
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// A thousand events each way between two programs.

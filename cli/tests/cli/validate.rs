@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::program::{Ended, Place, Running};
+use crate::program::{Ended, Place, Running, until};
 
 #[track_caller]
 fn refused(ended: &Ended, sentence: &str) {
@@ -76,6 +76,10 @@ fn all_transports_are_measured_and_told_in_json_and_on_a_page() {
     for found in &found[2..] {
         let recovery = &found["recovery"];
         assert!(number(recovery, "/seconds") >= number(recovery, "/broker_seconds"));
+        assert!(
+            number(recovery, "/reconnects") >= 2.0,
+            "both lost it: {found:#}"
+        );
         // It went on before, during and after.
         assert!(
             number(recovery, "/delivery/accepted") >= 1000.0,
@@ -117,6 +121,39 @@ fn one_transport_is_told_in_a_table_and_the_rest_is_not_recommended() {
         assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
     }
     assert_eq!(ended.stdout.matches("for one process").count(), 1);
+}
+
+#[test]
+fn a_transport_that_fails_is_a_1_and_not_recommended() {
+    let place = Place::new();
+    for (sabotage, fault) in [("drop=2%", "lost"), ("duplicate=2%", "doubled")] {
+        let words =
+            format!("validate --transport unix --messages 2000 --sabotage {sabotage} --json");
+        let (document, code) = place.json(&words);
+        assert_eq!(code, Some(1), "{document:#}");
+        satisfies_the_schema(&document);
+        assert_eq!(document["passed"], false);
+        let found = &document["transports"][0];
+        assert!(
+            number(found, &format!("/delivery/{fault}")) > 0.0,
+            "{found:#}"
+        );
+        let failures = found["failures"].as_array().unwrap();
+        assert!(!failures.is_empty());
+        for recommendation in document["recommendations"].as_array().unwrap() {
+            assert!(recommendation["transport"].is_null(), "{document:#}");
+        }
+        assert!(document.to_string().contains(failures[0].as_str().unwrap()));
+    }
+    let ended = place.run("validate --transport crossbeam --messages 500 --sabotage drop=5%");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for told in [
+        "sabotaged on purpose, by drop",
+        "FAILED: throughput: ",
+        "verdict: FAILED",
+    ] {
+        assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
+    }
 }
 
 /// A broker at a socket and a port, and the flags that lead to each.
@@ -184,6 +221,21 @@ fn what_cannot_be_measured_is_one_sentence_and_a_2() {
     let told = "eventbus: cannot measure `unix`: cannot open a bus: ";
     assert!(ended.stderr.starts_with(told), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+}
+
+/// Sockets and keys are in private directories, which must not outlive the run.
+#[test]
+fn being_told_to_end_leaves_nothing_behind() {
+    let place = Place::new();
+    let private = place.path().join("private");
+    fs::create_dir(&private).unwrap();
+    let there = || fs::read_dir(&private).unwrap().count();
+    let variables = [("TMPDIR", private.to_str().unwrap())];
+    let running = place.start("validate --transport tcp --messages 100000000", &variables);
+    until("a private directory", || there() > 0);
+    running.signal("TERM");
+    assert_eq!(running.end().stdout, "");
+    until("no private directory", || there() == 0);
 }
 
 #[test]
