@@ -169,7 +169,8 @@ impl Directory {
         {
             Ok(_) => true,
             Err(reason) => {
-                if reason.kind() != ErrorKind::NotRegistered {
+                // The end of a connection that is being closed has no name for it any more.
+                if !matches!(reason.kind(), ErrorKind::NotRegistered | ErrorKind::Eof) {
                     warn!(to, %reason, "session lost");
                 }
                 false

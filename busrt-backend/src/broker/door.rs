@@ -4,31 +4,28 @@
 //! connection holds its place from the moment it is known whose it is until both its directions have
 //! ended, so there are never more than `max_connections`, and a few that are being refused.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use busrt::broker::{Broker, ServerConfig};
-use busrt::{OP_MESSAGE, RESPONSE_OK};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use busrt::broker::{Broker, Client};
+use busrt::client::AsyncClient;
+use busrt::{ErrorKind, OP_MESSAGE, RESPONSE_OK};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use super::backlog::Backlog;
 use super::bucket::Bucket;
+use super::down::{self, Down};
+use super::end::End;
 use super::handshake::{self, Refused};
-use super::relay::{self, End};
 use super::rights::Rights;
 use super::screen::Screen;
 use super::stats::{Counters, Reason};
+use super::up::{self, Inbound, Up};
 use super::{Acl, BrokerOptions, DIRECTORY, RateLimit};
-use crate::transport::BUFFER_BYTES;
 
 /// Peers over the limit that may wait for a place at the same time.
 const WAITING: usize = 16;
@@ -88,7 +85,6 @@ pub(super) struct Door {
     pub(super) counters: Arc<Counters>,
     pub(super) handshake_timeout: Duration,
     broker: Arc<Mutex<Broker>>,
-    config: ServerConfig,
     keepalive: Duration,
     max_frame: usize,
     queue_bytes: usize,
@@ -110,9 +106,6 @@ impl Door {
             counters,
             handshake_timeout: options.handshake_timeout,
             broker,
-            config: ServerConfig::new()
-                .timeout(options.keepalive)
-                .buf_size(BUFFER_BYTES),
             keepalive: options.keepalive,
             max_frame: options.max_frame,
             queue_bytes: options.queue_bytes,
@@ -167,7 +160,7 @@ impl Door {
             Err(Refused::new(Reason::HandshakeTimeout, code))
         });
         match entered {
-            Ok(client) => self.relay(client, reader, writer, peer).await,
+            Ok(entered) => self.attend(entered, reader, writer, peer).await,
             Err(Refused { reason, code, name }) => {
                 let word = reason.as_str();
                 if reason == Reason::HungUp {
@@ -198,95 +191,87 @@ impl Door {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         who: &PeerIdentity,
-    ) -> Result<Client, Refused> {
+    ) -> Result<Entered, Refused> {
         let name = handshake::name(reader, writer, |name| who.may_be(name)).await?;
-        let no_resources = |reason: &dyn fmt::Display| {
+        let registered = self.broker.lock().await.register_client(&name).await;
+        let client = registered.map_err(|reason| {
+            if reason.kind() == ErrorKind::Busy {
+                return Refused::named(Reason::NameInUse, busrt::ERR_BUSY, name.clone());
+            }
             error!(client = name, %reason, "connection not served");
             Refused::named(Reason::Resources, busrt::ERR_OTHER, name.clone())
-        };
-        let (ours, theirs) = UnixStream::pair().map_err(|e| no_resources(&e))?;
-        self.broker
-            .lock()
-            .await
-            .spawn_server_connection(theirs, self.config.clone())
-            .map_err(|e| no_resources(&e))?;
-        let (mut from_broker, mut to_broker) = ours.into_split();
-        handshake::register(&mut from_broker, &mut to_broker, &name).await?;
-        let rights = Rights::new(self.acl.rule(&name).clone());
-        Ok(Client {
+        })?;
+        Ok(Entered {
+            client,
+            rights: Rights::new(self.acl.rule(&name).clone()),
             name,
-            rights,
-            from_broker,
-            to_broker,
         })
     }
 
-    /// Passes bytes both ways until one of them ends, and a little longer what is still to be read.
-    async fn relay(
+    /// Serves both directions until one of them ends, and a little longer what is still to be read.
+    async fn attend(
         &self,
-        client: Client,
+        entered: Entered,
         reader: impl AsyncRead + Send + Unpin + 'static,
-        mut writer: impl AsyncWrite + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
         peer: &str,
     ) {
-        let Client {
+        let Entered {
             name,
             rights,
-            from_broker,
-            to_broker,
-        } = client;
-        info!(client = name, peer, "client connected");
-        let welcome = welcome(&rights);
-        let welcoming = async {
-            writer.write_all(&welcome).await?;
-            writer.flush().await
+            mut client,
+        } = entered;
+        let Some(frames) = client.take_event_channel() else {
+            return;
         };
-        let welcomed = timeout(self.handshake_timeout, welcoming).await;
-        if !matches!(welcomed, Ok(Ok(()))) {
+        info!(client = name, peer, "client connected");
+        let (answers, waiting) = mpsc::channel(up::ANSWERS);
+        let limits = down::Limits {
+            keepalive: self.keepalive,
+            most: self.queue_bytes,
+        };
+        let mut down = Down::new(writer, frames, waiting, &self.counters, limits);
+        let welcoming = down.welcome(welcome(&rights));
+        if !matches!(timeout(self.handshake_timeout, welcoming).await, Ok(Ok(()))) {
             debug!(client = name, peer, "connection lost");
             return;
         }
-        let (answers, waiting) = mpsc::channel(relay::ANSWERS);
         let bucket = self.rate.map(|rate| Bucket::new(rate, Instant::now()));
-        let up = relay::Up {
-            client: name.clone(),
+        let up = Up {
+            name: &name,
             reader,
-            broker: to_broker,
+            client: &mut client,
             screen: Screen::new(rights, self.max_frame, bucket.is_some()),
             bucket,
             answers,
-            counters: Arc::clone(&self.counters),
-            keepalive: self.keepalive,
-            denied: false,
-        };
-        let mut up = Aborting(tokio::spawn(up.run()));
-        let mut down = relay::Down {
-            broker: from_broker,
-            writer,
-            answers: waiting,
             counters: &self.counters,
             keepalive: self.keepalive,
-            most: self.queue_bytes,
-            backlog: Backlog::default(),
-            frames: relay::Frames::default(),
+            inbound: Inbound::new(),
         };
-        tokio::select! {
-            ended = &mut up.0 => match ended {
-                Ok((Ok(()), up)) => {
-                    // Now busrt sees the end too, and closes; the client may read on until then.
-                    drop(up);
-                    let _ = timeout(self.handshake_timeout, down.run()).await;
+        let ended = tokio::select! {
+            ended = up.run() => ended,
+            ended = down.run() => ended,
+        };
+        let patience = match &ended {
+            Ok(()) => {
+                // It has hung up, and may read on what was sent before.
+                down.hang_up();
+                let _ = timeout(self.handshake_timeout, down.run()).await;
+                self.handshake_timeout
+            }
+            Err(end) => {
+                self.cut(&name, peer, end);
+                if end.hears() {
+                    self.handshake_timeout
+                } else {
+                    Duration::ZERO
                 }
-                Ok((Err(end), _up)) => self.cut(&name, peer, &end),
-                Err(_) => {}
-            },
-            ended = down.run() => match ended {
-                Ok(()) => {}
-                Err(end) => self.cut(&name, peer, &end),
-            },
-        }
-        drop(up);
-        let _ = timeout(self.handshake_timeout, down.close()).await;
+            }
+        };
+        let _ = timeout(patience, down.close()).await;
+        drop(down);
+        // Only now is the name free, and nothing of this connection left to be taken for another's.
+        drop(client);
         info!(client = name, peer, "client disconnected");
     }
 
@@ -301,12 +286,12 @@ impl Door {
     }
 }
 
-/// A client that busrt has registered.
-struct Client {
+/// One that has said who it is.
+struct Entered {
     name: String,
     rights: Rights,
-    from_broker: OwnedReadHalf,
-    to_broker: OwnedWriteHalf,
+    /// What it is to busrt. Its name is in use as long as this is there.
+    client: Client,
 }
 
 /// The handshake's last word and, if there are rules, what they are.
@@ -337,14 +322,5 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A task that ends with its owner.
-struct Aborting<T>(JoinHandle<T>);
-
-impl<T> Drop for Aborting<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -1,13 +1,11 @@
-//! busrt's handshake, spoken at both ends: with the client first, and with busrt once the client
-//! has a name that it may have.
+//! busrt's handshake, as far as it is known from it who a client is.
 //!
 //! Invariant: a peer that breaks it off, or drags it out, has cost a place and a few bytes.
 
 use std::io;
 
 use busrt::{
-    ERR_ACCESS, ERR_BUSY, ERR_DATA, ERR_NOT_SUPPORTED, ERR_OTHER, GREETINGS, PROTOCOL_VERSION,
-    RESPONSE_OK,
+    ERR_ACCESS, ERR_DATA, ERR_NOT_SUPPORTED, ERR_OTHER, GREETINGS, PROTOCOL_VERSION, RESPONSE_OK,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -87,30 +85,6 @@ pub(super) async fn name(
         return Err(Refused::named(Reason::Identity, ERR_ACCESS, name));
     }
     Ok(name)
-}
-
-/// Registers a name with busrt, whose answer is the error.
-pub(super) async fn register(
-    reader: &mut (impl AsyncRead + Unpin),
-    writer: &mut (impl AsyncWrite + Unpin),
-    name: &str,
-) -> Result<(), Refused> {
-    let failed = |_| Refused::named(Reason::Resources, ERR_OTHER, name.to_owned());
-    let mut greeted = [0; 3];
-    reader.read_exact(&mut greeted).await.map_err(failed)?;
-    say(writer, &greeted).await.map_err(failed)?;
-    let mut code = [0; 1];
-    reader.read_exact(&mut code).await.map_err(failed)?;
-    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
-    let mut message = length.to_le_bytes().to_vec();
-    message.extend_from_slice(name.as_bytes());
-    say(writer, &message).await.map_err(failed)?;
-    reader.read_exact(&mut code).await.map_err(failed)?;
-    match code {
-        [RESPONSE_OK] => Ok(()),
-        [ERR_BUSY] => Err(Refused::named(Reason::NameInUse, ERR_BUSY, name.to_owned())),
-        [code] => Err(Refused::named(Reason::Resources, code, name.to_owned())),
-    }
 }
 
 /// Tells a client why not, and waits for it to hang up: a connection closed while something in it

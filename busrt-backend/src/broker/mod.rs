@@ -10,12 +10,14 @@ mod backlog;
 mod bucket;
 mod directory;
 mod door;
+mod down;
+mod end;
 pub(crate) mod fuzzing;
 mod handshake;
 mod listener;
 mod names;
+mod operation;
 mod options;
-mod relay;
 mod rights;
 mod screen;
 mod socket;
@@ -23,6 +25,7 @@ mod stats;
 mod subscribed;
 #[cfg(feature = "tcp")]
 mod tcp;
+mod up;
 
 pub use acl::{Acl, AclRule};
 pub(crate) use directory::DIRECTORY;
@@ -249,7 +252,12 @@ impl Broker {
         {
             looks.tick().await;
             let now = moved();
-            quiet = if now == before { quiet + 1 } else { 0 };
+            let unsent = self.counters.unsent.load(Relaxed) > 0;
+            quiet = if now == before && !unsent {
+                quiet + 1
+            } else {
+                0
+            };
             before = now;
         }
     }

@@ -58,12 +58,12 @@ pub struct BrokerOptions {
     pub acl: Acl,
     /// How much each client may send; as much as it can, if not said.
     pub rate: Option<RateLimit>,
-    /// Frames that the broker queues for one client before it drops it: 65,536. The credit of
-    /// sessions keeps what is in flight far below it. busrt takes 16 bytes for each, at once, when
-    /// a client comes.
+    /// Frames that busrt queues for one client: 65,536. For a session of this process they are those
+    /// in flight, which the credit of sessions keeps far below it; a connection's are taken out at
+    /// once. busrt takes 16 bytes for each, at once, when a client comes.
     pub queue_frames: usize,
-    /// Bytes that the broker keeps for one client that does not read, before it drops it: 288 MiB.
-    /// A session lets others send it no more than 256 MiB.
+    /// Bytes that the broker keeps for one client that does not read, before it drops it: 288 MiB. A
+    /// frame counts 256 bytes more than it has. A session lets others send it no more than 256 MiB.
     pub queue_bytes: usize,
     /// How long [`stop`](super::Broker::stop) waits for what is on its way to go out: 1 s.
     pub grace: Duration,

@@ -20,7 +20,7 @@ use super::subscribed::Subscribed;
 use crate::wire;
 
 /// Bytes of a frame's head: id, flags, length.
-const HEAD: usize = 9;
+pub(super) const HEAD: usize = 9;
 /// Least bytes that an event takes in a frame.
 const MIN_EVENT: usize = 13;
 
@@ -113,10 +113,12 @@ pub(super) struct Screen {
     to_directory: u32,
 }
 
-struct Head {
+/// A frame's head, as a client sends it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Head {
     id: [u8; 4],
     flags: u8,
-    len: usize,
+    pub(super) len: usize,
 }
 
 impl Screen {
@@ -148,13 +150,8 @@ impl Screen {
         let Some((head, body)) = bytes.split_first_chunk::<HEAD>() else {
             return Ok(Step::Need(HEAD));
         };
-        let [a, b, c, d, flags, len @ ..] = *head;
-        let head = Head {
-            id: [a, b, c, d],
-            flags,
-            len: u32::from_le_bytes(len) as usize,
-        };
-        if head.flags == 0 {
+        let head = Head::new(head);
+        if head.is_ping() {
             return self.ping(&head);
         }
         if head.len > self.max_frame {
@@ -208,7 +205,7 @@ impl Screen {
 
     fn judge(&mut self, head: &Head, body: &[u8]) -> Result<Verdict, Breach> {
         let body = &body[..body.len().min(head.len)];
-        match head.flags & 0x3F {
+        match head.operation() {
             OP_PUBLISH => self.publish(head, body),
             OP_MESSAGE => self.message(head, body),
             op @ (OP_SUBSCRIBE | OP_UNSUBSCRIBE) => {
@@ -312,7 +309,28 @@ impl Screen {
 }
 
 impl Head {
-    fn answer(&self, code: u8) -> Option<[u8; 6]> {
+    pub(super) fn new([a, b, c, d, flags, len @ ..]: &[u8; HEAD]) -> Self {
+        Self {
+            id: [*a, *b, *c, *d],
+            flags: *flags,
+            len: u32::from_le_bytes(*len) as usize,
+        }
+    }
+
+    pub(super) fn is_ping(&self) -> bool {
+        self.flags == 0
+    }
+
+    pub(super) fn operation(&self) -> u8 {
+        self.flags & 0x3F
+    }
+
+    pub(super) fn is_realtime(&self) -> bool {
+        self.flags & 0x80 != 0
+    }
+
+    /// The answer to the frame, if its sender wants one.
+    pub(super) fn answer(&self, code: u8) -> Option<[u8; 6]> {
         let [a, b, c, d] = self.id;
         let wanted = self.flags & 0x40 != 0;
         wanted.then_some([OP_ACK, a, b, c, d, code])

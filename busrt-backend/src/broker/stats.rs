@@ -77,11 +77,11 @@ pub struct BrokerStats {
     pub refused: BTreeMap<&'static str, u64>,
     /// Frames that were denied to a client whose connection stayed.
     pub denied: u64,
-    /// Frames relayed from clients to the broker.
+    /// Frames from clients.
     pub frames: u64,
-    /// Bytes relayed from clients to the broker.
+    /// Bytes from clients.
     pub bytes_in: u64,
-    /// Bytes relayed from the broker to clients.
+    /// Bytes to clients, as far as they take them.
     pub bytes_out: u64,
     /// Accepting that failed, for want of descriptors mostly.
     pub accept_errors: u64,
@@ -123,6 +123,8 @@ pub(super) struct Counters {
     pub(super) frames: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
+    /// Bytes on their way to clients that have not taken them yet.
+    pub(super) unsent: AtomicUsize,
     pub(super) accept_errors: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     /// When the directory went round last.

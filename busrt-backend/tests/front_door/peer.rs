@@ -56,6 +56,7 @@ pub(crate) struct Peer {
 /// A frame from the broker.
 pub(crate) struct Received {
     pub(crate) kind: u8,
+    pub(crate) realtime: bool,
     pub(crate) body: Vec<u8>,
 }
 
@@ -133,13 +134,23 @@ impl Peer {
             let [kind, tail @ ..] = self.bytes::<6>()?;
             if kind == busrt::OP_ACK {
                 let body = tail.to_vec();
-                return Some(Received { kind, body });
+                let realtime = false;
+                return Some(Received {
+                    kind,
+                    realtime,
+                    body,
+                });
             }
-            let [length @ .., _] = tail;
+            let [length @ .., realtime] = tail;
+            let realtime = realtime != 0;
             let mut body = vec![0; u32::from_le_bytes(length) as usize];
             self.stream.read_exact(&mut body).ok()?;
             if kind != busrt::OP_NOP {
-                return Some(Received { kind, body });
+                return Some(Received {
+                    kind,
+                    realtime,
+                    body,
+                });
             }
         }
     }

@@ -177,6 +177,38 @@ async fn register(
     stream.read_u8().await.ok()
 }
 
+/// Small frames go in one record, a large one fills many.
+#[test]
+fn frames_of_any_size_come_back_through_tls() {
+    run(async {
+        let ca = Authority::new();
+        let broker = broker(ca.server()).await;
+        let alice = RawClient::showing(&ca.client("alice"));
+        let mut tls = alice.connect(port(&broker), &ca.file()).await.unwrap();
+        assert_eq!(register(&mut tls, "alice").await, Some(1));
+        let sizes = [0, 1, 511, 512, 513, 16_384, 16_385, 70_000, 1 << 20, 3];
+        let payload = |n: usize| vec![u8::try_from(n).unwrap(); sizes[n]];
+        for n in 0..sizes.len() {
+            let body = [&b"alice\0"[..], &payload(n)].concat();
+            let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+            let frame = [&[0, 0, 0, 0, busrt::OP_MESSAGE][..], &length, &body].concat();
+            tls.write_all(&frame).await.unwrap();
+        }
+        tls.flush().await.unwrap();
+        for n in 0..sizes.len() {
+            let mut head = [0; 6];
+            tls.read_exact(&mut head).await.unwrap();
+            let [kind, length @ .., realtime] = head;
+            assert_eq!((kind, realtime), (busrt::OP_MESSAGE, 0));
+            let mut body = vec![0; u32::from_le_bytes(length) as usize];
+            tls.read_exact(&mut body).await.unwrap();
+            assert!(body == [&b"alice\0"[..], &payload(n)].concat(), "{n}");
+        }
+        drop(tls);
+        broker.stop().await;
+    });
+}
+
 #[test]
 fn a_program_may_be_the_broker_itself() {
     run(async {

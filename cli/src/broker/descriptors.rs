@@ -6,8 +6,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// Descriptors of one connection: the client's, and both ends of the pair to the broker.
-const PER_CONNECTION: u64 = 3;
+/// Descriptors of one connection: its socket, and nothing behind it.
+const PER_CONNECTION: u64 = 1;
 /// Those of the program itself, of its listeners, and of whoever asks for metrics.
 const OWN: u64 = 64;
 

@@ -110,7 +110,7 @@ fn broker(page: &mut Page, stats: &BrokerStats, max_connections: usize) {
     );
     page.counter(
         "eventbus_broker_frames_total",
-        "Frames relayed from clients.",
+        "Frames from clients.",
         stats.frames,
     );
     page.counter(
@@ -120,7 +120,7 @@ fn broker(page: &mut Page, stats: &BrokerStats, max_connections: usize) {
     );
     page.counters(
         "eventbus_broker_bytes_total",
-        "Bytes relayed, from clients (in) and to clients (out).",
+        "Bytes from clients (in) and to clients (out).",
         &[
             (label("direction", "in"), stats.bytes_in),
             (label("direction", "out"), stats.bytes_out),
