@@ -57,7 +57,10 @@ impl Display for Page<'_> {
 
 impl Page<'_> {
     fn figures(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "<h2>Figures</h2>\n<table>\n<thead><tr>")?;
+        writeln!(
+            f,
+            "<h2>Figures</h2>\n<table class=\"figures\">\n<thead><tr>"
+        )?;
         for column in COLUMNS {
             write!(f, "<th scope=\"col\">{column}</th>")?;
         }
