@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::BrokerError;
 use super::door::PeerIdentity;
 use super::listener::{Acceptor, Identified};
-use crate::tls::{self, TlsOptions};
+use crate::tls::{self, Stream, TlsOptions};
 
 /// A port that is taken, and certificates that were read, before the broker has threads.
 pub(super) struct Bound {
@@ -73,8 +72,8 @@ pub(super) struct TlsListener {
 
 impl Acceptor for TlsListener {
     type Raw = (TcpStream, SocketAddr);
-    type Reader = ReadHalf<TlsStream<TcpStream>>;
-    type Writer = WriteHalf<TlsStream<TcpStream>>;
+    type Reader = ReadHalf<Stream>;
+    type Writer = WriteHalf<Stream>;
 
     const ASKS: bool = true;
 

@@ -26,7 +26,7 @@ use crate::broker::BrokerError;
 pub(crate) use client::{Connector, address};
 pub use error::TlsError;
 pub use names::CertNames;
-pub(crate) use server::{Acceptor, REFUSALS};
+pub(crate) use server::{Acceptor, REFUSALS, Stream};
 
 /// The files that a TLS end needs, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

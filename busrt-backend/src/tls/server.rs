@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{AlertDescription, CertificateError, ServerConfig};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -17,6 +18,10 @@ use super::files::{self, Material, Role, Side};
 use super::names::CertNames;
 use super::reload::Reloading;
 use super::{TlsError, TlsOptions, provider};
+use crate::transport::BUFFER_BYTES;
+
+/// A connection behind TLS. rustls alone reads 4 KiB at a time.
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// Why a TCP connection was refused before it said a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,9 +180,10 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         within: Duration,
-    ) -> Result<(TlsStream<TcpStream>, CertNames), Refusal> {
+    ) -> Result<(Stream, CertNames), Refusal> {
         // Events are batched before they get here; what is written is to be sent.
         let _ = stream.set_nodelay(true);
+        let stream = BufReader::with_capacity(BUFFER_BYTES, stream);
         let acceptor = TlsAcceptor::from(self.config.get());
         let stream = match tokio::time::timeout(within, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
