@@ -113,7 +113,7 @@ impl Load {
         match self.pace {
             Pace::Saturated { seconds } => {
                 let looks = published.is_multiple_of(STRIDE) || self.multiple > 1;
-                let may_end = looks && published.is_multiple_of(self.multiple);
+                let may_end = looks && published > 0 && published.is_multiple_of(self.multiple);
                 !may_end || self.zero.elapsed().as_secs_f64() < seconds
             }
             Pace::Scheduled { events, .. } if published == events => false,

@@ -18,6 +18,8 @@ use crate::scenario::{Contender, Scenario, Style};
 
 /// Largest event: the largest payload and what goes with it.
 const MAX_EVENT: usize = (1 << 20) + 1024;
+/// How long a busy machine may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Subscriptions of several topics share what the one of one topic has.
 const LEAST_CAPACITY: usize = 64;
 
@@ -50,8 +52,9 @@ pub(crate) fn run(scenario: &Scenario) -> Done {
     let (bus, _directory) = runtime.block_on(open(scenario));
     let handles = runtime.block_on(connect(&bus, scenario));
     let sources = sources(&handles, scenario);
-    let readers = runtime.block_on(subscribe(&bus, scenario));
+    let mut readers = runtime.block_on(subscribe(&bus, scenario));
     let _idle = runtime.block_on(subscribe_idle(&bus, scenario));
+    runtime.block_on(warm_up(&sources, &mut readers));
     let mut done = match scenario.style {
         Style::Threads => on_threads(scenario, sources, readers),
         Style::Tasks => runtime.block_on(as_tasks(scenario, sources, readers)),
@@ -67,7 +70,7 @@ pub(crate) fn run(scenario: &Scenario) -> Done {
 async fn open(scenario: &Scenario) -> (Arc<dyn EventBus>, Option<TempDir>) {
     let limits = Limits {
         max_event_size: MAX_EVENT,
-        publish_deadline: Duration::from_secs(60),
+        publish_deadline: PATIENCE,
         ..Limits::default()
     };
     let (address, directory) = match scenario.contender {
@@ -89,6 +92,7 @@ async fn open(scenario: &Scenario) -> (Arc<dyn EventBus>, Option<TempDir>) {
     let mut options = Options::new(address);
     options.limits = limits;
     options.broker = BrokerMode::Embedded;
+    options.connect_timeout = PATIENCE;
     options.max_connections = 2 * (scenario.connections + scenario.publishers + 8);
     (busrt_backend::open(options).await.unwrap(), directory)
 }
@@ -160,6 +164,24 @@ async fn subscribe_idle(bus: &Arc<dyn EventBus>, scenario: &Scenario) -> Vec<Sub
     });
     let made = join_all(wanted).await;
     made.into_iter().map(Result::unwrap).collect()
+}
+
+/// Publishes an event on every topic of every handle, and has everybody read it: where events go is
+/// found out once, and is not what is measured.
+async fn warm_up(sources: &[Source], readers: &mut [Reader]) {
+    for publisher in sources.iter().flat_map(|source| &source.turns) {
+        publisher
+            .publish(publisher.event(Payload::raw(MARK)))
+            .await
+            .unwrap();
+    }
+    for reader in readers {
+        for subscription in &mut reader.subscriptions {
+            for _ in 0..reader.marks {
+                subscription.recv().await.unwrap();
+            }
+        }
+    }
 }
 
 fn topic(n: usize) -> Topic {
@@ -272,7 +294,8 @@ impl Source {
 impl Reader {
     /// Reads until every subscription has the marks of all publishers.
     async fn read(mut self, mut sink: Sink) -> Sink {
-        let mut open: Vec<_> = self.subscriptions.iter_mut().map(|s| (s, 0, 0)).collect();
+        // The first event has been read to warm up.
+        let mut open: Vec<_> = self.subscriptions.iter_mut().map(|s| (s, 0, 1)).collect();
         let mut ended = 0;
         while ended < open.len() {
             for (subscription, marks, next) in &mut open {

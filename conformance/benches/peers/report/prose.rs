@@ -74,7 +74,7 @@ the throughput.
 pub(crate) const CURVES: &str = "\
 ## What an event costs when something grows
 
-Time per event published, at saturation. One publisher, one subscriber, 100 bytes, unless said. Both
+Time per event published, at saturation, once every topic has had an event. One publisher, one subscriber, 100 bytes, unless said. Both
 axes are logarithmic: a cost that does not depend on what grows is flat, and one in proportion to it
 is a diagonal.
 ";
