@@ -172,8 +172,7 @@ impl Outbox {
         origin.filter(|o| o.publisher != self.publisher || o.epoch != self.epoch)
     }
 
-    /// Queues an event with its stamp; `large` if it is written already: then it has a run of its
-    /// own, so that it need not be copied.
+    /// Queues an event with its stamp. One that is written already, `large`, has a run of its own.
     fn queue(
         &self,
         state: &mut State,
@@ -263,7 +262,12 @@ impl Outbox {
             link.drop_at(state.routes.next(*at));
         }
         self.dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
-        (Arc::new(route.only(open)), full)
+        let reduced = if open.is_empty() {
+            route.nobody()
+        } else {
+            Arc::new(route.only(open))
+        };
+        (reduced, full)
     }
 
     /// Under the lock, so adding needs no read-modify-write.

@@ -4,8 +4,8 @@
 //! each of them has a window.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use eventbus_trait::{FamilyStats, Topic};
 use slab::Slab;
@@ -29,6 +29,8 @@ pub(crate) struct Route {
     /// With the place of each link's window.
     pub(crate) links: RouteLinks,
     family: Arc<Family>,
+    /// The same without links, once it was needed.
+    nobody: OnceLock<Arc<Route>>,
 }
 
 /// Links with the places of their windows.
@@ -49,7 +51,15 @@ impl Route {
             broker_topic: Arc::clone(&self.broker_topic),
             links,
             family: Arc::clone(&self.family),
+            nobody: OnceLock::new(),
         }
+    }
+
+    /// The same for clients without a session alone: one for all events that no link has room for,
+    /// so that they share runs.
+    pub(crate) fn nobody(&self) -> Arc<Self> {
+        let nobody = self.nobody.get_or_init(|| Arc::new(self.only(Vec::new())));
+        Arc::clone(nobody)
     }
 
     /// Counts an event in its family. Called under the outbox's lock, so adding needs no
@@ -129,6 +139,7 @@ impl Routes {
             broker_topic: topics::to_broker(topic).into(),
             links,
             family,
+            nobody: OnceLock::new(),
         });
         if self.known.len() >= MAX_ROUTES {
             self.known.clear();

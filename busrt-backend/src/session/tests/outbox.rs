@@ -169,6 +169,28 @@ fn a_run_is_one_route_and_ends_where_something_was_dropped() {
 }
 
 #[test]
+fn what_no_link_has_room_for_shares_a_run() {
+    let outbox = outbox();
+    outbox.open_link(&"p".into(), info(1, "a", 1), false);
+    for _ in 0..101 {
+        let mut flood = offer("a").map(|event| event.delivery(Delivery::AtMostOnce));
+        outbox.accept(&mut flood, &mut None);
+    }
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    let runs: Vec<_> = taken
+        .items
+        .iter()
+        .map(|item| match item {
+            Item::Run(run) => (run.count(), run.route.links.len()),
+            Item::Control(..) => panic!("no message was sent"),
+        })
+        .collect();
+    assert_eq!(runs, [(1, 1), (100, 0)]);
+    taken.items.clear();
+}
+
+#[test]
 fn what_could_not_be_sent_stays_and_messages_do_not() {
     let outbox = outbox();
     outbox.open_link(&"p".into(), info(1, "a", 10), true);
