@@ -4,9 +4,11 @@
 //! Whoever drains a connection only checks them; the receiver makes events of them in its own
 //! thread, so that what an event shares with its frame is counted up and down in one place.
 //!
-//! Invariant: the bytes of an [`Events`] have been checked, so reading them cannot fail.
+//! Invariant: the bytes of an [`Events`] have been checked, so reading them cannot fail. An event that
+//! was read keeps at most [`BLOCK`] bytes beside its own, or its frame if it is [`LARGE`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::{fmt, vec};
 
 use bytes::Bytes;
@@ -25,7 +27,12 @@ const META: u8 = 0b0001_0000;
 /// Least bytes that an event takes: flags, sequence, payload length.
 pub(super) const MIN_EVENT: usize = 1 + 8 + 4;
 /// Where an event's sequence is.
-const SEQUENCE: std::ops::Range<usize> = 1..9;
+const SEQUENCE: Range<usize> = 1..9;
+
+/// Bytes of payloads that are kept together.
+const BLOCK: usize = 4 * 1024;
+/// A payload of more bytes than this stays in its frame.
+const LARGE: usize = 16 * 1024;
 
 /// Headers and correlation travel as JSON, so that any language reads them.
 #[derive(Serialize, Deserialize, Default)]
@@ -52,6 +59,7 @@ enum Repr {
 struct Unread {
     stamp: Stamp,
     bytes: Bytes,
+    blocks: Blocks,
     at: usize,
     left: usize,
     /// Bytes of the payloads that are left.
@@ -94,6 +102,7 @@ impl Events {
         let unread = Unread {
             stamp,
             bytes,
+            blocks: Blocks::default(),
             at,
             left: count,
             size,
@@ -103,8 +112,9 @@ impl Events {
         }
         // What it takes to check them is most of what it takes to read them.
         let mut reader = Reader::at(&unread.bytes, at);
+        let mut blocks = Blocks::default();
         let events: Result<Vec<_>, _> = (0..count)
-            .map(|_| read_event(&mut reader, &unread.stamp))
+            .map(|_| read_event(&mut reader, &unread.stamp, &mut blocks))
             .collect();
         Ok(events?.into())
     }
@@ -139,6 +149,30 @@ impl Events {
     }
 }
 
+/// Copies of the parts of a frame that payloads are in. Whoever keeps an event keeps a block, and not
+/// what its connection was read into.
+#[derive(Clone, Default)]
+struct Blocks {
+    block: Bytes,
+    /// Where in the frame it begins.
+    from: usize,
+}
+
+impl Blocks {
+    fn payload(&mut self, frame: &Bytes, range: Range<usize>) -> Bytes {
+        if range.len() > LARGE {
+            return frame.slice(range);
+        }
+        if range.start < self.from || range.end > self.from + self.block.len() {
+            let end = frame.len().min(range.start + BLOCK.max(range.len()));
+            self.block = Bytes::copy_from_slice(&frame[range.start..end]);
+            self.from = range.start;
+        }
+        self.block
+            .slice(range.start - self.from..range.end - self.from)
+    }
+}
+
 impl Unread {
     #[inline]
     fn next(&mut self) -> Option<Event> {
@@ -146,7 +180,7 @@ impl Unread {
             return None;
         }
         let mut reader = Reader::at(&self.bytes, self.at);
-        let event = read_event(&mut reader, &self.stamp).ok();
+        let event = read_event(&mut reader, &self.stamp, &mut self.blocks).ok();
         self.at = reader.position();
         self.left -= 1;
         let size = event.as_ref().and_then(|event| event.payload().known_len());
@@ -354,7 +388,11 @@ fn skip_event(reader: &mut Reader<'_>) -> Result<(usize, bool), WireError> {
 }
 
 #[inline]
-fn read_event(reader: &mut Reader<'_>, stamp: &Stamp) -> Result<Event, WireError> {
+fn read_event(
+    reader: &mut Reader<'_>,
+    stamp: &Stamp,
+    blocks: &mut Blocks,
+) -> Result<Event, WireError> {
     let flags = reader.u8("flags")?;
     let sequence = reader.u64("sequence")?;
     let mut origin = Origin {
@@ -381,7 +419,10 @@ fn read_event(reader: &mut Reader<'_>, stamp: &Stamp) -> Result<Event, WireError
         Some(serde_json::from_slice::<Meta>(&bytes).map_err(invalid)?)
     };
     let len = reader.u32("payload length")? as usize;
-    let payload = Payload::new(reader.bytes("payload", len)?, content_type);
+    let from = reader.position();
+    reader.skip("payload", len)?;
+    let bytes = blocks.payload(reader.whole(), from..from + len);
+    let payload = Payload::new(bytes, content_type);
     let mut event = Event::on(stamp.topic.clone(), payload);
     if let Some(meta) = meta {
         event = event.headers(meta.headers);
@@ -447,6 +488,45 @@ mod tests {
         let broken = Bytes::from(broken);
         let read = Events::check(stamp(), Reader::new(&broken), 1);
         assert_eq!(read, Err(WireError::Invalid { field: "metadata" }));
+    }
+
+    #[test]
+    fn who_keeps_an_event_keeps_little_beside_it() {
+        let payloads: Vec<Vec<u8>> = [100, 5_000, LARGE, 3, LARGE + 1, 0, 100]
+            .iter()
+            .cycle()
+            .take(70)
+            .map(|len| (0..*len).map(|n| n as u8).collect())
+            .collect();
+        let mut written = WrittenEvents::default();
+        for payload in &payloads {
+            let event = Event::on(stamp().topic, Payload::raw(payload.clone()));
+            written.push(&event, payload, None, 0);
+        }
+        let frame = Bytes::from(written.bytes);
+        let lies_in = |whole: &Bytes, part: &Bytes| {
+            let (whole, part) = (whole.as_ptr_range(), part.as_ptr_range());
+            whole.start <= part.start && part.end <= whole.end
+        };
+        let events = Events::check(stamp(), Reader::new(&frame), payloads.len()).unwrap();
+        for (event, payload) in events.zip(&payloads) {
+            let bytes = event.bytes().unwrap();
+            assert_eq!(bytes, payload);
+            assert_eq!(lies_in(&frame, &bytes), bytes.len() > LARGE);
+        }
+    }
+
+    #[test]
+    fn small_payloads_share_a_block() {
+        let payloads: [&[u8]; 3] = [b"one", b"two", b"three"];
+        let kept: Vec<Bytes> = written(&payloads)
+            .read(stamp(), 0)
+            .map(|event| event.bytes().unwrap())
+            .collect();
+        for pair in kept.windows(2) {
+            let apart = pair[1].as_ptr() as usize - pair[0].as_ptr() as usize;
+            assert_eq!(apart, pair[0].len() + MIN_EVENT);
+        }
     }
 
     #[test]
