@@ -71,22 +71,20 @@ struct Patience {
 
 impl Node {
     /// Encodes and measures an event; what is wrong with it no waiting mends.
-    fn check_event(&self, event: Event) -> Result<Event, Refused> {
-        if event.payload().encoded().is_none()
-            && let Err(reason) = event.bytes()
-        {
-            return Err(self.refuse(event, reason.into()));
+    fn check_event(&self, event: &Event) -> Result<(), PublishError> {
+        if event.payload().encoded().is_none() {
+            event.bytes()?;
         }
         let size = event.known_size().unwrap_or_default();
         let limit = self.limits.max_event_size;
         if size > limit {
-            return Err(self.refuse(event, PublishError::TooLarge { size, limit }));
+            return Err(PublishError::TooLarge { size, limit });
         }
         if self.restricted.load(Ordering::Acquire) && !self.may_publish(event.topic()) {
             let topic = event.topic().to_string();
-            return Err(self.refuse(event, PublishError::Denied { topic }));
+            return Err(PublishError::Denied { topic });
         }
-        Ok(event)
+        Ok(())
     }
 
     fn may_publish(&self, topic: &Topic) -> bool {
@@ -145,9 +143,9 @@ impl Node {
         event: Event,
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let event = self
-            .check_event(event)
-            .map_err(|refused| refused.map(Into::into))?;
+        if let Err(reason) = self.check_event(&event) {
+            return Err(self.refuse(event, reason.into()));
+        }
         let admission = match self.admit() {
             Ok(admission) => admission,
             // That it is closed no waiting mends.
@@ -199,7 +197,10 @@ impl Node {
         event: Event,
         cached: &mut Option<Arc<Route>>,
     ) -> Result<Receipt, Refused> {
-        let mut offer = Some(self.check_event(event)?);
+        if let Err(reason) = self.check_event(&event) {
+            return Err(self.refuse(event, reason));
+        }
+        let mut offer = Some(event);
         let links = self.accept_in_turn(&mut offer, cached).await;
         match (links, offer) {
             (Ok(links), _) => Ok(receipt(links)),
@@ -294,13 +295,11 @@ impl EventBus for BusrtBus {
                 topic = Some(event.topic().clone());
                 cached = None;
             }
-            let mut offer = match self.node.check_event(event) {
-                Ok(event) => Some(event),
-                Err(refused) => {
-                    let (event, reason) = refused.into_parts();
-                    return Err(batch_refused(accepted, event, events, reason));
-                }
-            };
+            if let Err(reason) = self.node.check_event(&event) {
+                self.node.note_refused(&event, &reason);
+                return Err(batch_refused(accepted, event, events, reason));
+            }
+            let mut offer = Some(event);
             let taken = self.node.accept_in_turn(&mut offer, &mut cached);
             match (taken.await, offer) {
                 (Ok(links), _) => pending.add(links),

@@ -329,7 +329,9 @@ impl Pest {
             flood.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
             flood.extend_from_slice(&body);
         }
-        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        // It has begun when this returns.
+        stream.write_all(&flood).unwrap();
+        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::new(AtomicU64::new(100)));
         let thread = {
             let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
             std::thread::spawn(move || {
@@ -387,7 +389,11 @@ fn a_flood_of_messages_to_the_directory_keeps_nobody_from_joining() {
                 assert_eq!(number(&events.recv().await.unwrap()), n);
                 newcomer.shutdown().await.unwrap();
             }
-            assert!(pest.sent() > 0);
+            let mut tick = tokio::time::interval(Duration::from_millis(1));
+            // It was not stopped by anything but us.
+            while pest.sent() <= 100 {
+                tick.tick().await;
+            }
             drop(pest);
             bus.shutdown().await.unwrap();
         }

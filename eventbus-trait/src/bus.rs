@@ -243,7 +243,9 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let event = self.own(event)?;
+        if !self.owns(&event) {
+            return Err(self.not_ours(event));
+        }
         match self.backend.first_try(event) {
             Ok(receipt) => Ok(receipt),
             Err(refused) => match refused.into_parts() {
@@ -258,9 +260,10 @@ impl Publisher {
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
     pub fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.own(event) {
-            Ok(event) => self.backend.try_publish(event),
-            Err(refused) => Err(refused.map(Into::into)),
+        if self.owns(&event) {
+            self.backend.try_publish(event)
+        } else {
+            Err(self.not_ours(event).map(Into::into))
         }
     }
 
@@ -270,24 +273,27 @@ impl Publisher {
     /// # Errors
     /// The event comes back.
     pub fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        match self.own(event) {
-            Ok(event) => self.backend.first_try(event),
-            Err(refused) => Err(refused.map(Into::into)),
+        if self.owns(&event) {
+            self.backend.first_try(event)
+        } else {
+            Err(self.not_ours(event).map(Into::into))
         }
     }
 
-    /// The event, if it is this publisher's to publish.
+    /// Whether the event is this publisher's to publish.
     #[inline]
-    fn own(&self, event: Event) -> Result<Event, Refused> {
-        if event.topic().is(&self.topic) {
-            return Ok(event);
-        }
+    fn owns(&self, event: &Event) -> bool {
+        event.topic().is(&self.topic)
+    }
+
+    #[cold]
+    fn not_ours(&self, event: Event) -> Refused {
         let reason = PublishError::WrongTopic {
             topic: event.topic().to_string(),
             expected: self.topic.to_string(),
         };
         self.backend.refused(&event, &reason);
-        Err(Refused::new(event, reason))
+        Refused::new(event, reason)
     }
 }
 

@@ -103,14 +103,12 @@ impl Outbox {
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
     ) -> Accepted {
-        let Some(event) = offer.as_ref() else {
+        let Some(event) = offer.as_mut() else {
             return Accepted::Closed;
         };
         let cost = event_cost(event);
         let at_most_once = event.get_delivery() == Delivery::AtMostOnce;
         let large = self.write_if_large(event);
-        // Let go of without the lock.
-        let taken;
         let mut state = self.state.lock();
         if state.closed {
             return Accepted::Closed;
@@ -140,17 +138,14 @@ impl Outbox {
         };
         let sequences = state.routes.take_credit(route, cost);
         self.count(route);
-        taken = offer.take().map(|mut event| {
-            self.stamp(&mut state, &mut event);
-            event
-        });
-        if let Some(event) = &taken {
-            self.queue(&mut state, event, large, route, cost);
-        }
+        self.stamp(&mut state, event);
+        self.queue(&mut state, event, large, route, cost);
         self.wake_writer(state);
-        if let (Some(event), Some(links)) = (&taken, lost) {
+        if let Some(links) = lost {
             tell_dropped(event, &links);
         }
+        // Let go of where it is, and without the lock: an event is large.
+        *offer = None;
         Accepted::Queued(sequences)
     }
 
