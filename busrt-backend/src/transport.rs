@@ -149,7 +149,7 @@ impl Client {
 }
 
 /// In real time: nobody on the way is to wait for more.
-fn qos(want_answer: bool) -> QoS {
+pub(crate) fn qos(want_answer: bool) -> QoS {
     if want_answer {
         QoS::RealtimeProcessed
     } else {

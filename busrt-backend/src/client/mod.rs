@@ -20,9 +20,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busrt::{
-    Error, ErrorKind, OP_MESSAGE, OP_PUBLISH, OP_SUBSCRIBE, OP_UNSUBSCRIBE, PING_FRAME, QoS,
-};
+use busrt::{Error, ErrorKind, OP_MESSAGE, OP_PUBLISH, OP_SUBSCRIBE, OP_UNSUBSCRIBE, PING_FRAME};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -33,7 +31,7 @@ pub(crate) use decode::WireFrame;
 use outgoing::Outgoing;
 pub(crate) use reader::Reader;
 
-use crate::transport::BUFFER_BYTES;
+use crate::transport::{BUFFER_BYTES, qos};
 
 /// The writing half of a connection, and the reading half until somebody takes it.
 pub(crate) struct WireClient {
@@ -138,14 +136,12 @@ impl WireClient {
         want_answer: bool,
     ) -> Result<Option<Answer>, Error> {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        // Real time: the broker is not to wait for more before it sends it on.
-        let (qos, answer) = if want_answer {
-            let answer = self.answers.expect(self.last_id)?;
-            (QoS::RealtimeProcessed, Some(answer))
+        let answer = if want_answer {
+            Some(self.answers.expect(self.last_id)?)
         } else {
-            (QoS::Realtime, None)
+            None
         };
-        let flags = op | (qos as u8) << 6;
+        let flags = op | (qos(want_answer) as u8) << 6;
         self.outgoing.frame(self.last_id, flags, name, payload)?;
         self.flush_much().await?;
         Ok(answer)

@@ -317,9 +317,7 @@ impl Node {
 
 impl Share {
     fn deliver(self, node: &Node, mut events: Events) {
-        if self.skip > 0 {
-            events.let_go(self.skip);
-        }
+        events.let_go(self.skip);
         let len = events.len() as u64;
         let bytes = events_cost(&events);
         if self.inbox.push(Some(&self.link), events, self.lagged) {

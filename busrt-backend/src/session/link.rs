@@ -197,10 +197,8 @@ impl Link {
             kept.clear(self.received())
         };
         self.progress.notify_waiters();
-        if fate::is_told() {
-            for (run, skip) in lost {
-                self.tell_lost(&run, skip, reason);
-            }
+        for (run, skip) in lost {
+            self.tell_lost(&run, skip, reason);
         }
     }
 
