@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    BatchRefused, BusState, ConnectError, Event, EventBus, Held, PublishError, PublishTopic,
-    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, Topic, TryPublishError, count,
+    BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, Held, PublishError,
+    PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
+    SubscribeError, Subscription, Topic, TryPublishError, count,
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
@@ -315,6 +315,10 @@ impl EventBus for BusrtBus {
             return Ok(Receipt::ready(0));
         }
         Ok(Receipt::pending(Box::new(pending)))
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        self.node.flush(deadline).await
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {

@@ -1,12 +1,13 @@
 //! The bus itself: the trait's operations, put together from the parts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Event, EventBus, Limits, PublishError, PublishTopic, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    Topic, TryPublishError, check_client_name,
+    BatchRefused, ConnectError, Event, EventBus, FlushError, Limits, PublishError, PublishTopic,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, Topic, TryPublishError, check_client_name,
 };
 
 use super::handle::{Attempt, Handle};
@@ -84,6 +85,14 @@ impl EventBus for CrossbeamBus {
             accepted += 1;
         }
         Ok(Receipt::ready(deliveries))
+    }
+
+    /// An event is in the queues before it counts as accepted.
+    async fn flush(&self, _: Duration) -> Result<(), FlushError> {
+        if self.handle.is_closed() {
+            return Err(FlushError::Closed);
+        }
+        Ok(())
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {

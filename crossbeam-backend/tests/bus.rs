@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
-    ConnectError, Delivery, Event, EventBus, Item, Limits, MAX_CAPACITY, Overflow, PublishError,
-    Rate, Subscribe, SubscribeError, Subscription, Topic, TryPublishError, TryRecvError,
+    ConnectError, Delivery, Event, EventBus, FlushError, Item, Limits, MAX_CAPACITY, Overflow,
+    PublishError, Rate, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
+    TryRecvError,
 };
 
 /// Fails a test that hangs.
@@ -518,4 +519,15 @@ async fn the_wait_for_a_turn_is_part_of_what_was_waited() {
         panic!("{refused:?}");
     };
     assert!(*waited > Duration::from_millis(250), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_is_accepted_needs_no_flush_until_the_bus_is_closed() {
+    let bus = bus();
+    let mut all = bus.subscribe(to("#")).await.unwrap();
+    bus.publish(event("a", 1)).await.unwrap();
+    assert_eq!(bus.flush(Duration::ZERO).await, Ok(()));
+    assert_eq!(drain(&mut all), [1]);
+    bus.shutdown().await.unwrap();
+    assert_eq!(bus.flush(Duration::ZERO).await, Err(FlushError::Closed));
 }

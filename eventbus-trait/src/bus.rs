@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::error::{
-    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError,
+    BatchRefused, ConnectError, FlushError, PublishError, Refused, ShutdownError, SubscribeError,
     TryPublishError,
 };
 use crate::event::Event;
@@ -118,6 +118,19 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BatchRefused`] has the events that were not published.
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused>;
+
+    /// Waits until everything that this handle accepted before the call is confirmed as a receipt
+    /// is (DEL-010): every matching subscription has it in its queue. At most for `deadline`.
+    /// Cancelling it is harmless.
+    ///
+    /// # Errors
+    /// [`FlushError`] names the subscriptions that have not confirmed.
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        let _ = deadline;
+        Err(FlushError::NotSupported {
+            backend: self.backend().to_owned(),
+        })
+    }
 
     /// A publisher for one topic, which saves looking its subscriptions up for each event.
     fn publisher(&self, topic: Topic) -> Publisher;

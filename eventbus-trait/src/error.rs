@@ -375,3 +375,32 @@ pub enum ShutdownError {
         waited: Duration,
     },
 }
+
+/// Why [`EventBus::flush`](crate::EventBus::flush) could not say that everything has arrived.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The deadline came first. The subscriptions named may still get what was accepted.
+    #[error("not confirmed within {waited:?} by {}", subscriptions.join(", "))]
+    Unconfirmed {
+        /// Subscriptions that have not confirmed.
+        subscriptions: Vec<String>,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// These subscriptions went away before they confirmed. All others have everything.
+    #[error("lost before it was confirmed: {}", subscriptions.join(", "))]
+    Lost {
+        /// Subscriptions that went away.
+        subscriptions: Vec<String>,
+    },
+    /// The backend cannot tell.
+    #[error("backend `{backend}` cannot flush")]
+    NotSupported {
+        /// The backend.
+        backend: String,
+    },
+    /// The bus was shut down.
+    #[error("bus is closed")]
+    Closed,
+}

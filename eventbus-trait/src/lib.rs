@@ -33,8 +33,8 @@ pub use bus::{EventBus, Limits, PublishTopic, Publisher, check_client_name};
 pub use codec::{Codec, CodecError, ContentType};
 pub use correlation::{Correlation, CorrelationFilter};
 pub use error::{
-    BatchRefused, ConnectError, PublishError, Refused, ShutdownError, SubscribeError, TlsProblem,
-    TryPublishError, TryRecvError,
+    BatchRefused, ConnectError, FlushError, PublishError, Refused, ShutdownError, SubscribeError,
+    TlsProblem, TryPublishError, TryRecvError,
 };
 pub use event::{Delivery, Event, EventError, Headers};
 pub use filter::{FilterError, TopicFilter};

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    Topic, TryPublishError,
+    BatchRefused, ConnectError, Delivery, Event, EventBus, FlushError, PublishError, PublishTopic,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, Topic, TryPublishError,
 };
 use futures_timer::Delay;
 use futures_util::future::select;
@@ -184,6 +184,10 @@ impl EventBus for ShadowBus {
             events: events.collect(),
             ..refused
         })
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        self.primary.flush(deadline).await
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {

@@ -466,14 +466,19 @@ impl Outbox {
             .collect()
     }
 
-    /// Links that have not acknowledged everything, with how much is missing.
-    pub(crate) fn unconfirmed(&self) -> Vec<(Arc<Link>, u64)> {
+    /// Links that have not acknowledged everything, with their next sequence.
+    pub(crate) fn behind(&self) -> Vec<(Arc<Link>, u64)> {
         let state = self.state.lock();
-        let links = state.routes.links();
+        let links = state.routes.links().map(|(l, next)| (Arc::clone(l), next));
         links
-            .map(|(link, next)| (Arc::clone(link), next - link.received()))
-            .filter(|(_, missing)| *missing > 0)
+            .filter(|(link, next)| link.received() < *next)
             .collect()
+    }
+
+    /// The same with how much is missing.
+    pub(crate) fn unconfirmed(&self) -> Vec<(Arc<Link>, u64)> {
+        let behind = self.behind().into_iter().map(missing);
+        behind.filter(|(_, missing)| *missing > 0).collect()
     }
 
     /// Takes nothing any more; whoever waits for room is told so.

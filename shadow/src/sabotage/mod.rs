@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Event, EventBus, Publisher, PublisherId, Receipt, Refused,
-    ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
+    BatchRefused, ConnectError, Event, EventBus, FlushError, Publisher, PublisherId, Receipt,
+    Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
 };
 use parking_lot::Mutex;
 
@@ -232,6 +232,10 @@ impl EventBus for SabotageBus {
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
         self.inner.publish_batch(events).await
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        self.inner.flush(deadline).await
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {
