@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::class::Counts;
+use crate::glance::Places;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::Key;
 use crate::sub::Sub;
@@ -18,6 +19,7 @@ pub(crate) struct Account {
     pub(crate) past: Counts,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) divergences: Vec<Divergence>,
+    pub(crate) places: Places,
 }
 
 impl Account {
@@ -37,6 +39,7 @@ impl Account {
         finding: &Finding,
         most: usize,
     ) -> Option<Divergence> {
+        self.places.note(&new, finding.was_missing);
         let same = |old: &&mut Divergence| {
             old.sequence == new.sequence
                 && old.publisher == new.publisher

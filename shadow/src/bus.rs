@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::candidate;
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
+use crate::glance::Glance;
 use crate::lane::Lane;
 use crate::link::Link;
 use crate::options::ShadowOptions;
@@ -85,6 +86,13 @@ impl ShadowBus {
     #[must_use]
     pub fn report(&self) -> Report {
         self.comparator().report()
+    }
+
+    /// What the report leaves out, because it is for who looks on while the comparison goes on. It is
+    /// cheap enough to be asked for once a second.
+    #[must_use]
+    pub fn glance(&self) -> Glance {
+        self.comparator().glance()
     }
 
     fn sender(&self) -> &Arc<Sender> {

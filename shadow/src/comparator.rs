@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::account::{Account, located};
 use crate::class::{Counts, Reason, Side};
+use crate::glance::Glance;
 use crate::latency::Latency;
 use crate::options::ShadowOptions;
 use crate::queue::{Command, Queue};
@@ -257,11 +258,11 @@ impl Comparator {
             .collect()
     }
 
-    /// Records a latency difference, if one was measured.
+    /// Records both latencies, if they were measured.
     pub(crate) fn measure(&self, sub: &Sub, cx: &Context<'_>) {
-        if let Some(difference) = cx.latency {
+        if let Some(sides) = cx.latencies {
             let shard = &self.latency[sub.id as usize % SHARDS];
-            shard.lock().record(difference);
+            shard.lock().record(sides);
         }
     }
 
@@ -291,10 +292,7 @@ impl Comparator {
         // Before the counts, so that an injection counted here is among those found.
         let injected = self.options.sabotage.as_ref().map(|bus| bus.injected());
         let counts = self.counts();
-        let mut latency = Latency::new();
-        for shard in &self.latency {
-            latency.add(&shard.lock());
-        }
+        let latency = self.latency();
         let account = self.account.lock();
         let [primary, candidate] = self.names.clone();
         let mut report = Report {
@@ -328,6 +326,27 @@ impl Comparator {
         };
         report.verdict = report.judge(self.options.unverified_limit);
         report
+    }
+
+    /// What the report leaves out.
+    pub(crate) fn glance(&self) -> Glance {
+        let [primary, candidate] = self.latency().sides();
+        let account = self.account.lock();
+        Glance {
+            by_topic: account.places.counts(),
+            newest: account.places.newest(),
+            queued: self.queue.waiting(),
+            primary,
+            candidate,
+        }
+    }
+
+    fn latency(&self) -> Latency {
+        let mut latency = Latency::new();
+        for shard in &self.latency {
+            latency.add(&shard.lock());
+        }
+        latency
     }
 
     fn moved(&self) {

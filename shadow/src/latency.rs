@@ -6,6 +6,9 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::glance::{Buckets, SideLatency};
+use crate::track::Nanos;
+
 /// Latency of the candidate minus latency of the primary, over all deliveries compared, in
 /// microseconds. Each side's latency runs from the moment at which that side was given the event
 /// until it was read from that side's subscription, so that waiting in the shadow's own queue does
@@ -26,6 +29,13 @@ pub struct LatencyDifference {
 pub(crate) struct Latency {
     slower: Histogram<u64>,
     faster: Histogram<u64>,
+    sides: [Buckets; 2],
+}
+
+/// Candidate minus primary, in nanoseconds.
+pub(crate) fn difference([primary, candidate]: [Nanos; 2]) -> i64 {
+    let signed = |nanos: Nanos| i64::try_from(nanos).unwrap_or(i64::MAX);
+    signed(candidate) - signed(primary)
 }
 
 impl Latency {
@@ -33,11 +43,16 @@ impl Latency {
         Self {
             slower: histogram(),
             faster: histogram(),
+            sides: [Buckets::default(); 2],
         }
     }
 
-    /// Records one difference, in nanoseconds.
-    pub(crate) fn record(&mut self, nanos: i64) {
+    /// Records how long the primary and the candidate took for one delivery.
+    pub(crate) fn record(&mut self, sides: [Nanos; 2]) {
+        for (buckets, nanos) in self.sides.iter_mut().zip(sides) {
+            buckets.record(nanos);
+        }
+        let nanos = difference(sides);
         let micros = nanos.unsigned_abs() / 1000;
         if nanos < 0 && micros > 0 {
             self.faster.saturating_record(micros);
@@ -50,6 +65,14 @@ impl Latency {
         // Both grow as needed, so there is no value that does not fit.
         let _ = self.slower.add(&other.slower);
         let _ = self.faster.add(&other.faster);
+        for (sum, buckets) in self.sides.iter_mut().zip(&other.sides) {
+            sum.add(buckets);
+        }
+    }
+
+    /// The primary's and the candidate's.
+    pub(crate) fn sides(&self) -> [SideLatency; 2] {
+        self.sides.map(|buckets| buckets.told())
     }
 
     pub(crate) fn summary(&self) -> LatencyDifference {
@@ -96,10 +119,15 @@ fn histogram() -> Histogram<u64> {
 mod tests {
     use super::*;
 
+    fn sides(micros: i64) -> [Nanos; 2] {
+        let slower = micros.unsigned_abs() * 1000;
+        if micros < 0 { [slower, 0] } else { [0, slower] }
+    }
+
     fn summary(micros: impl IntoIterator<Item = i64>) -> LatencyDifference {
         let mut latency = Latency::new();
         for micros in micros {
-            latency.record(micros * 1000);
+            latency.record(sides(micros));
         }
         latency.summary()
     }
@@ -123,9 +151,10 @@ mod tests {
         let mut sum = Latency::new();
         for micros in [-5, 5] {
             let mut one = Latency::new();
-            one.record(micros * 1000);
+            one.record(sides(micros));
             sum.add(&one);
         }
+        assert_eq!(sum.sides().map(|side| side.samples), [2, 2]);
         assert_eq!(sum.summary().samples, 2);
         assert_eq!(sum.summary().max_us, 5);
     }

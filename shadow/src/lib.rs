@@ -62,6 +62,7 @@ mod class;
 mod comparator;
 mod digest;
 mod drain;
+mod glance;
 mod lane;
 mod latency;
 mod link;
@@ -83,6 +84,7 @@ mod track;
 
 pub use bus::ShadowBus;
 pub use class::{Reason, Side};
+pub use glance::{Glance, LATENCY_BOUNDS_US, SideLatency, TopicCount};
 pub use latency::LatencyDifference;
 pub use options::{Ignore, ShadowOptions, WhenFull};
 pub use report::{Divergence, DivergenceClass, Report, Verdict};

@@ -196,6 +196,12 @@ impl Queue {
         self.state.lock().high_water as u64
     }
 
+    /// Events that wait now.
+    pub(crate) fn waiting(&self) -> u64 {
+        let state = self.state.lock();
+        (state.commands.len() - state.control) as u64
+    }
+
     fn take(&self, batch: &mut VecDeque<Command>, most: usize) -> bool {
         let mut state = self.state.lock();
         let n = state.commands.len().min(most);

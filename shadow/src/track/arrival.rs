@@ -40,7 +40,7 @@ impl Track {
         end.seen_at = cx.now;
         let compared = match slot.class {
             Class::Open | Class::Missing(_) if slot.both_seen() => {
-                cx.latency = slot.latency_difference();
+                cx.latencies = slot.latencies();
                 Some(slot.content.compare(side, delivered))
             }
             Class::Open => {

@@ -67,8 +67,8 @@ pub(crate) struct Context<'a> {
     /// Whether the subscription takes no more events, while the candidate's still stands.
     pub(crate) ended: bool,
     pub(crate) findings: Vec<Finding>,
-    /// Candidate minus primary, in nanoseconds.
-    pub(crate) latency: Option<i64>,
+    /// How long the primary and the candidate took, if both have delivered.
+    pub(crate) latencies: Option<[Nanos; 2]>,
 }
 
 /// A delivery to expect.
@@ -156,7 +156,7 @@ impl<'a> Context<'a> {
             dropped,
             ended: false,
             findings: Vec::new(),
-            latency: None,
+            latencies: None,
         }
     }
 }

@@ -86,16 +86,17 @@ impl Slot {
         self.ends.iter().all(End::seen)
     }
 
-    /// Latency of the candidate minus latency of the primary, each from the moment at which that
-    /// side was given the event.
-    pub(crate) fn latency_difference(&self) -> Option<i64> {
+    /// Latency of the primary and of the candidate, each from the moment at which that side was given
+    /// the event.
+    pub(crate) fn latencies(&self) -> Option<[Nanos; 2]> {
         let [primary, candidate] = &self.ends;
         if !self.both_seen() || self.offered_at == 0 {
             return None;
         }
-        let elapsed = |from: Nanos, to: Nanos| i64::try_from(to.saturating_sub(from)).ok();
-        let candidate = elapsed(self.offered_at, candidate.seen_at)?;
-        Some(candidate - elapsed(self.published_at, primary.seen_at)?)
+        Some([
+            primary.seen_at.saturating_sub(self.published_at),
+            candidate.seen_at.saturating_sub(self.offered_at),
+        ])
     }
 
     /// Whether nothing can come of it any more: it is decided and no side may still deliver it.

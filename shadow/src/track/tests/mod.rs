@@ -42,7 +42,8 @@ impl Bench {
         let mut cx = Context::new(self.now, &self.dropped);
         let result = act(&mut self.track, &mut cx);
         self.findings.append(&mut cx.findings);
-        self.latencies.extend(cx.latency);
+        self.latencies
+            .extend(cx.latencies.map(crate::latency::difference));
         self.check();
         result
     }
