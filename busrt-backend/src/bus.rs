@@ -23,8 +23,9 @@ use crate::session::command::Command;
 use crate::session::link::Link;
 use crate::session::node::{Gone, Node};
 use crate::session::outbox::Accepted;
+use crate::session::places::Places;
 use crate::session::receipt::Pending;
-use crate::session::routes::{Route, Sequences};
+use crate::session::routes::Route;
 use crate::session::waiting::{self, NotAccepted};
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
@@ -154,11 +155,11 @@ impl Node {
         };
         let mut offer = Some(event);
         let reason = match self.outbox.accept(&mut offer, cached) {
-            Accepted::Queued(links) => {
+            Accepted::Queued(places) => {
                 if let Some(admission) = admission {
                     admission.used();
                 }
-                return Ok(receipt(links));
+                return Ok(places.into());
             }
             Accepted::NoCredit(link) => TryPublishError::Full {
                 subscription: link.name.clone(),
@@ -203,7 +204,7 @@ impl Node {
         let mut offer = Some(event);
         let links = self.accept_in_turn(&mut offer, cached).await;
         match (links, offer) {
-            (Ok(links), _) => Ok(receipt(links)),
+            (Ok(places), _) => Ok(places.into()),
             (Err(reason), Some(event)) => Err(self.refuse(event, reason)),
             (Err(_), None) => Ok(Receipt::ready(0)),
         }
@@ -214,7 +215,7 @@ impl Node {
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
-    ) -> Result<Sequences, PublishError> {
+    ) -> Result<Places, PublishError> {
         let mut patience = Patience {
             left: self.limits.publish_deadline,
             started: None,
@@ -233,7 +234,7 @@ impl Node {
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
         Patience { left, mut started }: Patience,
-    ) -> Result<Sequences, PublishError> {
+    ) -> Result<Places, PublishError> {
         let timer = || {
             started.get_or_insert_with(Instant::now);
             Delay::new(left)
@@ -251,17 +252,6 @@ impl Node {
 
 /// What is named when the connection itself does not keep up.
 const CONNECTION: &str = "(connection to the broker)";
-
-fn receipt(mut links: Sequences) -> Receipt {
-    if links.len() <= 1 {
-        return match links.pop() {
-            Some((link, sequence)) => Receipt::up_to(link, sequence),
-            None => Receipt::ready(0),
-        };
-    }
-    let deliveries = links.len() as u64;
-    Receipt::pending(Box::new(Pending { links, deliveries }))
-}
 
 #[async_trait]
 impl EventBus for BusrtBus {
@@ -282,10 +272,7 @@ impl EventBus for BusrtBus {
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
-        let mut pending = Pending {
-            links: Sequences::new(),
-            deliveries: 0,
-        };
+        let mut pending = Pending::default();
         let mut cached: Option<Arc<Route>> = None;
         let mut topic: Option<Topic> = None;
         let mut events = events.into_iter();
@@ -302,7 +289,7 @@ impl EventBus for BusrtBus {
             let mut offer = Some(event);
             let taken = self.node.accept_in_turn(&mut offer, &mut cached);
             match (taken.await, offer) {
-                (Ok(links), _) => pending.add(links),
+                (Ok(places), _) => pending.add(places),
                 (Err(reason), Some(event)) => {
                     self.node.note_refused(&event, &reason);
                     return Err(batch_refused(accepted, event, events, reason));
@@ -311,10 +298,7 @@ impl EventBus for BusrtBus {
             }
             accepted += 1;
         }
-        if pending.links.is_empty() {
-            return Ok(Receipt::ready(0));
-        }
-        Ok(Receipt::pending(Box::new(pending)))
+        Ok(pending.into())
     }
 
     async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {

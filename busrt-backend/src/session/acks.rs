@@ -18,10 +18,12 @@ pub(crate) struct InLink {
     id: u64,
     /// Credit follows what the application has taken (`Wait`), or what has arrived.
     follows_application: bool,
-    /// Events of credit beyond what has been taken (or has arrived). It grows to `full_window` as
-    /// the queue has room for it.
+    /// Events of credit beyond what has been taken (or has arrived). It grows to `allotted` as the
+    /// queue has room for it.
     window: AtomicU64,
-    full_window: u64,
+    /// What is set aside for the link: it grows to `most` while much is sent and there is some left.
+    allotted: AtomicU64,
+    most: u64,
     window_bytes: u64,
     /// The highest credit that the publisher has been given.
     credit: AtomicU64,
@@ -69,7 +71,8 @@ impl InLink {
         subscription: u64,
         follows_application: bool,
         window: u64,
-        full_window: u64,
+        allotted: u64,
+        most: u64,
         window_bytes: u64,
     ) -> Self {
         Self {
@@ -78,7 +81,8 @@ impl InLink {
             id: uuid::Uuid::new_v4().as_u64_pair().0,
             follows_application,
             window: AtomicU64::new(window),
-            full_window,
+            allotted: AtomicU64::new(allotted),
+            most,
             window_bytes,
             credit: AtomicU64::new(window),
             credit_bytes: AtomicU64::new(window_bytes),
@@ -127,13 +131,39 @@ impl InLink {
     /// Notes whether credit is set aside for the link; how much, in events and bytes, if that is new.
     pub(crate) fn set_aside(&self, aside: bool) -> Option<(u64, u64)> {
         let before = self.aside.swap(aside, Ordering::AcqRel);
-        (before != aside).then_some((self.full_window, self.window_bytes))
+        (before != aside).then_some((self.allotted(), self.window_bytes))
     }
 
-    /// Widens the window to at most `room`; whether it is full now.
+    /// Widens the window to at most `room`; whether all is in it that is set aside.
     pub(crate) fn widen(&self, room: u64) -> bool {
-        let window = room.min(self.full_window);
-        self.window.fetch_max(window, Ordering::Relaxed).max(window) == self.full_window
+        let allotted = self.allotted();
+        let window = room.min(allotted);
+        self.window.fetch_max(window, Ordering::Relaxed).max(window) == allotted
+    }
+
+    /// Events of credit that are set aside for the link.
+    fn allotted(&self) -> u64 {
+        self.allotted.load(Ordering::Relaxed)
+    }
+
+    /// How many events more could be of use: as many again, if a quarter has moved since the last
+    /// acknowledgement and credit is set aside at all.
+    pub(crate) fn wants_more(&self) -> u64 {
+        let allotted = self.allotted();
+        if self.moved_untold() < urgent(allotted) || !self.aside.load(Ordering::Acquire) {
+            return 0;
+        }
+        allotted.min(self.most - allotted)
+    }
+
+    /// Sets aside so many events more.
+    pub(crate) fn allot(&self, more: u64) {
+        self.allotted.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Whether credit follows what the application has taken.
+    pub(crate) fn follows_application(&self) -> bool {
+        self.follows_application
     }
 
     /// Whether `len` events from `first` on are within the credit given.
@@ -190,12 +220,17 @@ impl InLink {
         let received_bytes = self.received_bytes.load(Ordering::Relaxed);
         let told_bytes = self.credit_bytes.load(Ordering::Relaxed);
         let left_bytes = told_bytes.saturating_sub(received_bytes);
-        left < PLENTY.max(self.full_window / 8) || left_bytes < self.window_bytes / 8
+        left < PLENTY.max(self.allotted() / 8) || left_bytes < self.window_bytes / 8
     }
 
     /// New drops, if the publisher's total is `dropped`.
     pub(crate) fn newly_dropped(&self, dropped: u64) -> u64 {
         dropped.saturating_sub(self.dropped.fetch_max(dropped, Ordering::Relaxed))
+    }
+
+    /// What has moved since the last acknowledgement.
+    fn moved_untold(&self) -> u64 {
+        self.moved().wrapping_sub(self.told.load(Ordering::Relaxed))
     }
 
     fn moved(&self) -> u64 {
@@ -230,6 +265,11 @@ impl InLink {
     }
 }
 
+/// Events of a window that are urgent to acknowledge: the publisher may soon wait for them.
+fn urgent(window: u64) -> u64 {
+    (window / 4).max(1)
+}
+
 /// The links that have something to acknowledge.
 #[derive(Debug, Default)]
 pub(crate) struct AckBook {
@@ -238,16 +278,14 @@ pub(crate) struct AckBook {
 }
 
 impl AckBook {
-    /// Notes that something moved on `link`. A quarter of a window is urgent: the publisher may
-    /// soon wait for it.
+    /// Notes that something moved on `link`.
     pub(crate) fn note(&self, link: &Arc<InLink>, writer: &Notify) {
         let entered = !link.in_book.swap(true, Ordering::AcqRel);
         if entered {
             self.links.lock().push(Arc::clone(link));
         }
-        let moved = link.moved().wrapping_sub(link.told.load(Ordering::Relaxed));
-        let urgent =
-            moved >= (link.full_window / 4).max(1) && !self.urgent.swap(true, Ordering::AcqRel);
+        let urgent = link.moved_untold() >= urgent(link.allotted())
+            && !self.urgent.swap(true, Ordering::AcqRel);
         if entered || urgent {
             writer.notify_one();
         }
@@ -270,14 +308,15 @@ impl AckBook {
         self.links.lock().is_empty()
     }
 
-    /// Everything to acknowledge, by publisher.
-    pub(crate) fn take(&self) -> Vec<(Arc<str>, AckEntry)> {
+    /// Everything to acknowledge, by publisher. `before` sees each link before it is read.
+    pub(crate) fn take(&self, before: impl Fn(&Arc<InLink>)) -> Vec<(Arc<str>, AckEntry)> {
         self.urgent.store(false, Ordering::Release);
         let links = std::mem::take(&mut *self.links.lock());
         links
             .into_iter()
             .filter(|link| !link.ended.load(Ordering::Acquire))
             .map(|link| {
+                before(&link);
                 // Cleared before the counters are read: what moves after this enters it anew.
                 link.in_book.swap(false, Ordering::AcqRel);
                 link.told.store(link.moved(), Ordering::Relaxed);

@@ -102,10 +102,14 @@ impl Node {
     fn on_events(&self, sender: &str, topic: &Topic, frame: EventFrame) {
         let mut shares = self.shares(sender, topic, &frame);
         let Some(last) = shares.pop() else { return };
+        let events = match shares.is_empty() {
+            true => frame.events,
+            false => frame.events.shared(),
+        };
         for share in shares {
-            share.deliver(self, frame.events.apart());
+            share.deliver(self, events.clone());
         }
-        last.deliver(self, frame.events);
+        last.deliver(self, events);
     }
 
     /// Which subscriptions of ours a frame is for, and from which event on.

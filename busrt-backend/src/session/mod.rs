@@ -26,6 +26,7 @@ pub(crate) mod link;
 pub(crate) mod membership;
 pub(crate) mod node;
 pub(crate) mod outbox;
+pub(crate) mod places;
 pub(crate) mod receipt;
 pub(crate) mod routes;
 pub(crate) mod run;

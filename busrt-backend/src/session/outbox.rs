@@ -16,7 +16,8 @@ use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
 use super::link::Link;
-use super::routes::{Opening, Route, RouteLinks, Routes, Sequences, bump};
+use super::places::Places;
+use super::routes::{Opening, Route, RouteLinks, Routes, bump};
 use super::run::{Item, Run, Taken};
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, Events, StatusEntry, SubscriptionInfo, WrittenEvents};
@@ -41,7 +42,7 @@ const MAX_URGENT: usize = 65_536;
 /// What became of an offer.
 pub(crate) enum Accepted {
     /// Queued; the link sequences are those that a receipt waits for.
-    Queued(Sequences),
+    Queued(Places),
     /// No credit on this link.
     NoCredit(Arc<Link>),
     /// The connection does not keep up.
@@ -136,7 +137,7 @@ impl Outbox {
         } else {
             route
         };
-        let sequences = state.routes.take_credit(route, cost);
+        let places = state.routes.take_credit(route, cost);
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
@@ -146,7 +147,7 @@ impl Outbox {
         }
         // Let go of where it is, and without the lock: an event is large.
         *offer = None;
-        Accepted::Queued(sequences)
+        Accepted::Queued(places)
     }
 
     /// A large event is written without the lock, all but its sequence.
@@ -231,7 +232,7 @@ impl Outbox {
         if let Some(event) = dropped {
             tell_dropped(&event, &route.links);
         }
-        Accepted::Queued(Sequences::new())
+        Accepted::Queued(Places::Nowhere)
     }
 
     fn stamp(&self, state: &mut State, event: &mut Event) {

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use eventbus_trait::{Confirm, ConfirmUpTo, Confirmation, ReceiptError};
+use eventbus_trait::{Confirm, ConfirmUpTo, Confirmation, Receipt, ReceiptError};
 use futures_timer::Delay;
 
 use super::link::{Link, LinkState};
-use super::routes::Sequences;
+use super::places::{Places, Several};
 
-/// The link sequences that a receipt waits for.
+/// The places that a receipt waits for.
+#[derive(Default)]
 pub(crate) struct Pending {
-    pub(crate) links: Sequences,
-    pub(crate) deliveries: u64,
+    links: Vec<(Arc<Link>, u64)>,
+    deliveries: u64,
 }
 
 enum Settled {
@@ -37,13 +38,39 @@ impl ConfirmUpTo for Link {
         place: u64,
         deadline: Duration,
     ) -> Result<Confirmation, ReceiptError> {
-        let mut links = Sequences::new();
-        links.push((self, place));
         let one = Pending {
-            links,
+            links: vec![(self, place)],
             deliveries: 1,
         };
         one.settled(Delay::new(deadline)).await
+    }
+}
+
+#[async_trait]
+impl Confirm for Several {
+    async fn confirmed(&self, deadline: Duration) -> Result<Confirmation, ReceiptError> {
+        let mut pending = Pending::default();
+        pending.add_several(self);
+        pending.settled(Delay::new(deadline)).await
+    }
+}
+
+impl From<Places> for Receipt {
+    fn from(places: Places) -> Self {
+        match places {
+            Places::Nowhere => Self::ready(0),
+            Places::One(link, sequence) => Self::up_to(link, sequence),
+            Places::Several(several) => Self::pending(several),
+        }
+    }
+}
+
+impl From<Pending> for Receipt {
+    fn from(pending: Pending) -> Self {
+        if pending.links.is_empty() {
+            return Self::ready(0);
+        }
+        Self::pending(Box::new(pending))
     }
 }
 
@@ -92,18 +119,27 @@ impl Pending {
         }
     }
 
-    /// Adds the links of another event; of one link only the latest sequence matters.
-    pub(crate) fn add(&mut self, links: Sequences) {
-        self.deliveries += links.len() as u64;
-        for (link, sequence) in links {
-            match self
-                .links
-                .iter_mut()
-                .find(|(known, _)| Arc::ptr_eq(known, &link))
-            {
-                Some((_, latest)) => *latest = sequence,
-                None => self.links.push((link, sequence)),
-            }
+    /// Adds the places of another event; on one link only the latest matters.
+    pub(crate) fn add(&mut self, places: Places) {
+        match places {
+            Places::Nowhere => {}
+            Places::One(link, sequence) => self.add_one(&link, sequence),
+            Places::Several(several) => self.add_several(&several),
+        }
+    }
+
+    fn add_several(&mut self, several: &Several) {
+        for (link, sequence) in several.iter() {
+            self.add_one(link, sequence);
+        }
+    }
+
+    fn add_one(&mut self, link: &Arc<Link>, sequence: u64) {
+        self.deliveries += 1;
+        let mut known = self.links.iter_mut();
+        match known.find(|(known, _)| Arc::ptr_eq(known, link)) {
+            Some((_, latest)) => *latest = sequence,
+            None => self.links.push((Arc::clone(link), sequence)),
         }
     }
 }

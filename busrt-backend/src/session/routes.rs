@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use eventbus_trait::{FamilyStats, Topic};
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::link::{Link, Window};
+use super::places::{Places, Several};
 use crate::topics;
 use crate::wire::{AckEntry, SubscriptionInfo};
 
@@ -95,9 +95,6 @@ pub(crate) struct Opening {
     pub(crate) forgotten: Option<(Arc<Link>, u64)>,
 }
 
-/// An event's sequence on each of its links.
-pub(crate) type Sequences = SmallVec<[(Arc<Link>, u64); 1]>;
-
 /// All links of a node that publishes, and the routes made of them.
 #[derive(Default)]
 pub(crate) struct Routes {
@@ -171,14 +168,19 @@ impl Routes {
     }
 
     /// Takes credit on all links of a route; returns the event's sequence on each.
-    pub(crate) fn take_credit(&mut self, route: &Route, cost: u64) -> Sequences {
-        let mut sequences = Sequences::new();
-        for (at, link) in &route.links {
-            if let Some(window) = self.windows.get_mut(*at) {
-                sequences.push((Arc::clone(link), window.take(cost)));
+    pub(crate) fn take_credit(&mut self, route: &Arc<Route>, cost: u64) -> Places {
+        let mut take = |at: usize| {
+            let window = self.windows.get_mut(at);
+            window.map_or(0, |window| window.take(cost))
+        };
+        match route.links.as_slice() {
+            [] => Places::Nowhere,
+            [(at, link)] => Places::One(Arc::clone(link), take(*at)),
+            links => {
+                let sequences = links.iter().map(|(at, _)| take(*at));
+                Places::Several(Box::new(Several::new(route, sequences)))
             }
         }
-        sequences
     }
 
     /// Opens a link, or goes on with the one that is open from its subscriber's cursor.

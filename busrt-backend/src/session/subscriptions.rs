@@ -28,6 +28,9 @@ const BYTES_BUDGET: u64 = 256 << 20;
 /// Least bytes of credit for one link.
 const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
+/// Most events of credit that a link begins with.
+const FIRST_WINDOW: u64 = 1_024;
+
 #[derive(Debug)]
 pub(crate) struct LocalSubscription {
     pub(crate) name: Arc<str>,
@@ -51,6 +54,11 @@ pub(crate) struct LocalSubscription {
 impl LocalSubscription {
     pub(crate) fn takes(&self, topic: &eventbus_trait::Topic) -> bool {
         self.filters.iter().any(|filter| filter.matches(topic))
+    }
+
+    fn has(&self, link: &Arc<InLink>) -> bool {
+        let found = self.links.get(&link.peer);
+        found.is_some_and(|found| Arc::ptr_eq(found, link))
     }
 
     /// Nobody can be reached for now: there is no word to wait for.
@@ -336,9 +344,7 @@ impl Node {
         } else {
             MAX_WINDOW
         };
-        let budget = self.credit_budget.load(Ordering::Relaxed);
-        let left = budget.saturating_sub(self.granted.events.load(Ordering::Relaxed));
-        let full = wanted.min((left / 4).max(1));
+        let full = wanted.min((self.credit_left() / 16).clamp(1, FIRST_WINDOW));
         let left = BYTES_BUDGET.saturating_sub(self.granted.bytes.load(Ordering::Relaxed));
         let bytes = MAX_WINDOW_BYTES.min((left / 4).max(MIN_WINDOW_BYTES));
         self.granted.events.fetch_add(full, Ordering::Relaxed);
@@ -354,6 +360,7 @@ impl Node {
             follows,
             window,
             full,
+            wanted,
             bytes,
         ));
         if window < full {
@@ -363,6 +370,38 @@ impl Node {
             .links
             .insert(Arc::clone(peer), Arc::clone(&link));
         link
+    }
+
+    /// Events of credit that are set aside for nobody.
+    fn credit_left(&self) -> u64 {
+        let budget = self.credit_budget.load(Ordering::Relaxed);
+        budget.saturating_sub(self.granted.events.load(Ordering::Relaxed))
+    }
+
+    /// Gives a link on which much is sent more of what is left: most links are idle most of the
+    /// time, and what is set aside for them is of no use.
+    pub(crate) fn allot_more(&self, link: &Arc<InLink>) {
+        if link.wants_more() == 0 {
+            return;
+        }
+        // Under the lock, so that all of it is returned with the rest.
+        let state = self.state.lock();
+        let more = link.wants_more().min(self.credit_left() / 8);
+        let Some(subscription) = state.subscriptions.get(&link.subscription) else {
+            return;
+        };
+        if more == 0 || !subscription.has(link) {
+            return;
+        }
+        self.granted.events.fetch_add(more, Ordering::Relaxed);
+        link.allot(more);
+        let room = match link.follows_application() {
+            true => subscription.inbox.room(),
+            false => u64::MAX,
+        };
+        if !link.widen(room) {
+            subscription.inbox.widen_later(link);
+        }
     }
 
     /// What a new node is told: every subscription that stands or is about to.

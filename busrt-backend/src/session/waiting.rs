@@ -10,7 +10,8 @@ use eventbus_trait::Event;
 
 use super::link::Link;
 use super::outbox::{Accepted, Outbox};
-use super::routes::{Route, Sequences};
+use super::places::Places;
+use super::routes::Route;
 use super::sync::Notify;
 
 /// Why an event was not accepted.
@@ -30,7 +31,7 @@ pub(crate) async fn accept_within<D>(
     offer: &mut Option<Event>,
     cached: &mut Option<Arc<Route>>,
     deadline: impl FnOnce() -> D,
-) -> Result<Sequences, NotAccepted>
+) -> Result<Places, NotAccepted>
 where
     D: Future<Output = ()> + Unpin,
 {
@@ -71,7 +72,7 @@ fn attempt(
     outbox: &Outbox,
     offer: &mut Option<Event>,
     cached: &mut Option<Arc<Route>>,
-) -> Result<Result<Sequences, Option<Arc<Link>>>, NotAccepted> {
+) -> Result<Result<Places, Option<Arc<Link>>>, NotAccepted> {
     match outbox.accept(offer, cached) {
         Accepted::Queued(links) => Ok(Ok(links)),
         Accepted::NoCredit(link) => Ok(Err(Some(link))),

@@ -112,7 +112,7 @@ impl Writer {
 
     pub(crate) async fn acknowledge(&mut self) -> Result<(), Error> {
         let mut by_peer: HashMap<Arc<str>, Vec<AckEntry>> = HashMap::new();
-        for (peer, entry) in self.node.acks.take() {
+        for (peer, entry) in self.node.acks.take(|link| self.node.allot_more(link)) {
             by_peer.entry(peer).or_default().push(entry);
         }
         for (peer, entries) in by_peer {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::{fmt, vec};
 
 use bytes::Bytes;
@@ -52,6 +53,20 @@ pub struct Events(Repr);
 enum Repr {
     Read(vec::IntoIter<Event>),
     Unread(Unread),
+    Shared(Shared),
+}
+
+/// Events that several receivers take, each at its own pace.
+#[derive(Clone)]
+struct Shared {
+    all: Arc<[Event]>,
+    at: usize,
+}
+
+impl Shared {
+    fn left(&self) -> &[Event] {
+        &self.all[self.at..]
+    }
 }
 
 /// Events without headers or correlation, which cost little to read.
@@ -123,30 +138,33 @@ impl Events {
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.0 {
-            Repr::Read(events) => events
-                .as_slice()
-                .iter()
-                .map(|event| event.known_size().unwrap_or_default() as u64)
-                .sum(),
+            Repr::Read(events) => size_of(events.as_slice()),
+            Repr::Shared(events) => size_of(events.left()),
             Repr::Unread(unread) => unread.size,
         }
     }
 
-    /// The same events for another receiver, which counts what its events share in a place of its
-    /// own.
+    /// The same events, made once for all who take a copy of this.
     #[must_use]
-    pub fn apart(&self) -> Self {
-        let mut apart = self.clone();
-        if let Repr::Unread(unread) = &mut apart.0 {
-            unread.bytes = Bytes::from_owner(unread.bytes.clone());
-        }
-        apart
+    pub fn shared(self) -> Self {
+        Self(Repr::Shared(Shared {
+            all: self.collect(),
+            at: 0,
+        }))
     }
 
     /// Lets go of the next `count` events.
     pub fn let_go(&mut self, count: usize) {
         self.take(count).for_each(drop);
     }
+}
+
+/// Payloads, headers and correlations, in bytes.
+fn size_of(events: &[Event]) -> u64 {
+    let sizes = events
+        .iter()
+        .map(|event| event.known_size().unwrap_or(0) as u64);
+    sizes.sum()
 }
 
 /// Copies of the parts of a frame that payloads are in. Whoever keeps an event keeps a block, and not
@@ -195,8 +213,13 @@ impl Iterator for Events {
     #[inline]
     fn next(&mut self) -> Option<Event> {
         match &mut self.0 {
-            Repr::Read(events) => events.next(),
             Repr::Unread(unread) => unread.next(),
+            Repr::Shared(events) => {
+                let event = events.all.get(events.at)?.clone();
+                events.at += 1;
+                Some(event)
+            }
+            Repr::Read(events) => events.next(),
         }
     }
 
@@ -204,6 +227,7 @@ impl Iterator for Events {
         let left = match &self.0 {
             Repr::Read(events) => events.len(),
             Repr::Unread(unread) => unread.left,
+            Repr::Shared(events) => events.left().len(),
         };
         (left, Some(left))
     }

@@ -58,7 +58,7 @@ fn in_step() -> (Node, mpsc::Receiver<super::super::command::Command>) {
 fn publish(node: &Node) -> Vec<Arc<super::super::link::Link>> {
     let mut offer = Some(Event::new("a", "x").unwrap());
     match node.outbox.accept(&mut offer, &mut None) {
-        Accepted::Queued(links) => links.into_iter().map(|(link, _)| link).collect(),
+        Accepted::Queued(places) => places.all().into_iter().map(|(link, _)| link).collect(),
         _ => panic!("there is room"),
     }
 }
