@@ -15,7 +15,6 @@ use eventbus_trait::{
 use futures_timer::Delay;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::home::Home;
@@ -27,6 +26,7 @@ use crate::session::places::Places;
 use crate::session::receipt::Pending;
 use crate::session::routes::Route;
 use crate::session::waiting::{self, NotAccepted};
+use crate::work::Task;
 
 /// A handle of a bus over busrt; made by [`open`](crate::open) and
 /// [`connect`](EventBus::connect).
@@ -36,7 +36,7 @@ pub struct BusrtBus {
     node: Arc<Node>,
     /// Runtime and broker, shared with the handles made by `connect`; empty once shut down.
     home: Mutex<Option<Arc<Home>>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Mutex<Option<Task<()>>>,
     backend: &'static str,
     finished: tokio::sync::Mutex<Option<Result<(), ShutdownError>>>,
 }
@@ -45,7 +45,7 @@ impl BusrtBus {
     pub(crate) fn new(
         node: Arc<Node>,
         home: Arc<Home>,
-        task: JoinHandle<()>,
+        task: Task<()>,
         backend: &'static str,
     ) -> Self {
         Self {
@@ -154,7 +154,8 @@ impl Node {
             Err(reason) => return Err(Refused::new(event, reason)),
         };
         let mut offer = Some(event);
-        let reason = match self.outbox.accept(&mut offer, cached) {
+        let help = || self.tasks.help();
+        let reason = match self.outbox.accept_and_help(&mut offer, cached, help) {
             Accepted::Queued(places) => {
                 if let Some(admission) = admission {
                     admission.used();
@@ -372,12 +373,12 @@ impl EventBus for BusrtBus {
 }
 
 /// Waits until the task has ended; a write to a broker that has stopped reading is cut off.
-async fn end(task: Option<JoinHandle<()>>, deadline: Duration) {
+async fn end(task: Option<Task<()>>, deadline: Duration) {
     let Some(mut task) = task else { return };
     tokio::select! {
         biased;
         _ = &mut task => {}
-        () = Delay::new(deadline) => task.abort(),
+        () = Delay::new(deadline) => task.stop().await,
     }
 }
 

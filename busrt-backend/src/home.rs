@@ -10,11 +10,13 @@ use tracing::warn;
 
 use crate::bus::BusrtBus;
 use crate::dial::{Dialer, RETRY};
+use crate::executor::Executor;
 use crate::namespace;
 use crate::options::{Address, BrokerMode, OpenError, Options};
 use crate::runtime;
 use crate::session::connection;
 use crate::session::node::Node;
+use crate::work::Tasks;
 
 /// Commands that may wait for a connection's task.
 const COMMANDS: usize = 1_024;
@@ -22,6 +24,7 @@ const COMMANDS: usize = 1_024;
 pub(crate) struct Home {
     dialer: Arc<Dialer>,
     runtime: Option<Runtime>,
+    tasks: Tasks,
 }
 
 /// Opens a bus over busrt: starts the broker if this process is to run it, and connects.
@@ -83,9 +86,14 @@ async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
         }
     };
     let name = dialer.options.name.clone();
+    let tasks = match dialer.options.address {
+        Address::InProcess => Tasks::Helped(Executor::new(runtime.handle().clone())),
+        _ => Tasks::Runtime(runtime.handle().clone()),
+    };
     let home = Arc::new(Home {
         dialer,
         runtime: Some(runtime),
+        tasks,
     });
     match home.connect(name.as_deref()).await {
         Ok(bus) => Ok(Arc::new(bus)),
@@ -127,8 +135,9 @@ impl Home {
             options.limits.clone(),
             options.link_timeout,
             commands,
+            self.tasks.clone(),
         ));
-        let task = runtime.spawn(connection::run(
+        let task = self.tasks.spawn(connection::run(
             Arc::clone(&node),
             Arc::clone(&self.dialer),
             client,

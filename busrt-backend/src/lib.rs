@@ -15,6 +15,7 @@ pub mod broker;
 mod bus;
 mod client;
 mod dial;
+mod executor;
 #[doc(hidden)]
 pub mod fuzzing;
 mod home;
@@ -28,6 +29,7 @@ pub mod tls;
 pub mod topics;
 mod transport;
 pub mod wire;
+mod work;
 
 pub use broker::SocketError;
 pub use bus::BusrtBus;

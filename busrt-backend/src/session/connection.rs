@@ -161,18 +161,20 @@ impl Connection {
         // The next front door may have other rules, and says so only if it has any.
         self.node.set_grant(None);
         self.node.outbox.go_online();
-        let mut drain = tokio::spawn(incoming::run(Arc::clone(&self.node), frames));
+        let mut drain = self
+            .node
+            .tasks
+            .spawn(incoming::run(Arc::clone(&self.node), frames));
         let mut writer = Writer::new(Arc::clone(&self.node), client);
         let end = tokio::select! {
             end = self.work(&mut writer) => end.err().unwrap_or(End::Stopped),
             drained = &mut drain => return match drained {
-                Ok(Err(reason)) => reason.into(),
+                Some(Err(reason)) => reason.into(),
                 _ => End::Lost("the broker closed it".to_owned()),
             },
         };
         drop(writer);
-        drain.abort();
-        let _ = drain.await;
+        drain.stop().await;
         end
     }
 
@@ -207,7 +209,7 @@ impl Connection {
             writer.client.flush().await?;
             if busy {
                 // The drain that this has woken may sit on this very thread.
-                tokio::task::yield_now().await;
+                node.tasks.yield_now().await;
                 continue;
             }
             if self.stopping {

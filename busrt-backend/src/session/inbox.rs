@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::acks::InLink;
+use super::cost::event_cost;
 use super::node::Node;
-use super::outbox::event_cost;
 use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Signal};
 use crate::wire::Events;
 use async_trait::async_trait;

@@ -13,10 +13,10 @@ use eventbus_trait::{Event, Payload, Topic, TopicFilter};
 use tracing::{debug, trace, warn};
 
 use super::acks::InLink;
+use super::cost::events_cost;
 use super::directory::{STOCK_BROKER, read_answer};
 use super::inbox::Inbox;
 use super::node::Node;
-use super::outbox::events_cost;
 use crate::broker::DIRECTORY;
 use crate::namespace;
 use crate::topics;
@@ -43,7 +43,7 @@ pub(crate) async fn run(node: Arc<Node>, mut frames: Frames) -> Result<(), Error
         }
         turn += 1;
         if turn % TURN == 0 {
-            tokio::task::yield_now().await;
+            node.tasks.yield_now().await;
         }
     }
     Ok(())

@@ -16,6 +16,7 @@
 pub(crate) mod acks;
 pub(crate) mod command;
 pub(crate) mod connection;
+pub(crate) mod cost;
 pub(crate) mod directory;
 mod flush;
 pub(crate) mod inbox;

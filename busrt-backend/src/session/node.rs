@@ -22,6 +22,7 @@ use super::link::Link;
 use super::outbox::Outbox;
 use super::subscriptions::LocalSubscription;
 use crate::wire::Refusal;
+use crate::work::Tasks;
 
 /// Another session on the broker.
 #[derive(Debug)]
@@ -105,6 +106,8 @@ pub(crate) struct Node {
     /// Told on each change of `state`.
     pub(crate) changed: Notify,
     pub(crate) commands: mpsc::Sender<Command>,
+    /// Where its tasks run.
+    pub(crate) tasks: Tasks,
     pub(crate) watch: watch::Sender<BusState>,
     pub(crate) refused: AtomicU64,
     pub(crate) malformed: AtomicU64,
@@ -145,6 +148,7 @@ impl Node {
         limits: Limits,
         link_timeout: Duration,
         commands: mpsc::Sender<Command>,
+        tasks: Tasks,
     ) -> Self {
         let connecting = BusState::Connecting {
             attempts: 0,
@@ -161,6 +165,7 @@ impl Node {
             state: Mutex::default(),
             changed: Notify::new(),
             commands,
+            tasks,
             watch: watch::Sender::new(connecting),
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),

@@ -15,15 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
+use super::cost::event_cost;
 use super::link::Link;
 use super::places::Places;
 use super::routes::{Opening, Route, RouteLinks, Routes, bump};
 use super::run::{Item, Run, Taken};
 use super::sync::{Mutex, MutexGuard, Notify};
-use crate::wire::{AckEntry, Control, Events, StatusEntry, SubscriptionInfo, WrittenEvents};
+use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
-/// What every event costs in bytes of credit besides its own.
-const EVENT_OVERHEAD: u64 = 64;
 /// Events that may wait for the writer.
 const MAX_QUEUED: usize = 16_384;
 /// Payloads from this length on are written without the lock, and not together with others.
@@ -97,12 +96,23 @@ impl Outbox {
         }
     }
 
-    /// Accepts the event or leaves it in `offer`. Its payload is encoded. `cached` saves the
-    /// route's look-up.
+    /// As [`accept_and_help`](Self::accept_and_help), without help.
     pub(crate) fn accept(
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
+    ) -> Accepted {
+        self.accept_and_help(offer, cached, || ())
+    }
+
+    /// Accepts the event or leaves it in `offer`. Its payload is encoded. `cached` saves the
+    /// route's look-up. `help` is asked for if the writer has to be woken, and let go of when it
+    /// has been.
+    pub(crate) fn accept_and_help<H>(
+        &self,
+        offer: &mut Option<Event>,
+        cached: &mut Option<Arc<Route>>,
+        help: impl FnOnce() -> H,
     ) -> Accepted {
         let Some(event) = offer.as_mut() else {
             return Accepted::Closed;
@@ -141,7 +151,7 @@ impl Outbox {
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
-        self.wake_writer(state);
+        self.wake_writer_and_help(state, help);
         if let Some(links) = lost {
             tell_dropped(event, &links);
         }
@@ -272,9 +282,14 @@ impl Outbox {
         route.count();
     }
 
-    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+    fn wake_writer(&self, state: MutexGuard<'_, State>) {
+        self.wake_writer_and_help(state, || ());
+    }
+
+    fn wake_writer_and_help<H>(&self, mut state: MutexGuard<'_, State>, help: impl FnOnce() -> H) {
         if std::mem::take(&mut state.writer_sleeps) {
             drop(state);
+            let _until_it_is_woken = help();
             self.wake.notify_one();
         }
     }
@@ -524,18 +539,6 @@ fn tell_dropped(event: &Event, links: &[(usize, Arc<Link>)]) {
     for (_, link) in links {
         fate::dropped(&link.name, event, "no room for an at-most-once event");
     }
-}
-
-/// What an event costs in bytes of credit; both ends of a link count alike.
-///
-/// The payload's bytes exist on both: it was encoded before it was offered, or came off a wire.
-pub(crate) fn event_cost(event: &Event) -> u64 {
-    event.known_size().unwrap_or_default() as u64 + EVENT_OVERHEAD
-}
-
-/// The sum of [`event_cost`] over events that came off a wire.
-pub(crate) fn events_cost(events: &Events) -> u64 {
-    events.size() + EVENT_OVERHEAD * events.len() as u64
 }
 
 impl State {

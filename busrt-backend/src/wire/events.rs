@@ -4,8 +4,9 @@
 //! Whoever drains a connection only checks them; the receiver makes events of them in its own
 //! thread, so that what an event shares with its frame is counted up and down in one place.
 //!
-//! Invariant: the bytes of an [`Events`] have been checked, so reading them cannot fail. An event that
-//! was read keeps at most [`BLOCK`] bytes beside its own, or its frame if it is [`LARGE`].
+//! Where several subscriptions take them, they are made once for all.
+//!
+//! Invariant: the bytes of an [`Events`] have been checked, so reading them cannot fail.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use eventbus_trait::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::blocks::Blocks;
 use super::reader::{Reader, WireError, put_text};
 
 const CONTENT_MASK: u8 = 0b0000_0011;
@@ -29,11 +31,6 @@ const META: u8 = 0b0001_0000;
 pub(super) const MIN_EVENT: usize = 1 + 8 + 4;
 /// Where an event's sequence is.
 const SEQUENCE: Range<usize> = 1..9;
-
-/// Bytes of payloads that are kept together.
-const BLOCK: usize = 4 * 1024;
-/// A payload of more bytes than this stays in its frame.
-const LARGE: usize = 16 * 1024;
 
 /// Headers and correlation travel as JSON, so that any language reads them.
 #[derive(Serialize, Deserialize, Default)]
@@ -165,30 +162,6 @@ fn size_of(events: &[Event]) -> u64 {
         .iter()
         .map(|event| event.known_size().unwrap_or(0) as u64);
     sizes.sum()
-}
-
-/// Copies of the parts of a frame that payloads are in. Whoever keeps an event keeps a block, and not
-/// what its connection was read into.
-#[derive(Clone, Default)]
-struct Blocks {
-    block: Bytes,
-    /// Where in the frame it begins.
-    from: usize,
-}
-
-impl Blocks {
-    fn payload(&mut self, frame: &Bytes, range: Range<usize>) -> Bytes {
-        if range.len() > LARGE {
-            return frame.slice(range);
-        }
-        if range.start < self.from || range.end > self.from + self.block.len() {
-            let end = frame.len().min(range.start + BLOCK.max(range.len()));
-            self.block = Bytes::copy_from_slice(&frame[range.start..end]);
-            self.from = range.start;
-        }
-        self.block
-            .slice(range.start - self.from..range.end - self.from)
-    }
 }
 
 impl Unread {
@@ -462,111 +435,4 @@ fn read_event(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stamp() -> Stamp {
-        Stamp {
-            topic: Topic::new("a").unwrap(),
-            publisher: PublisherId([7; 16]),
-            epoch: 3,
-        }
-    }
-
-    fn written(payloads: &[&'static [u8]]) -> WrittenEvents {
-        let mut written = WrittenEvents::default();
-        for (n, payload) in payloads.iter().enumerate() {
-            let event = Event::on(stamp().topic, Payload::raw(*payload));
-            written.push(&event, payload, None, n as u64);
-        }
-        written
-    }
-
-    fn sequence(event: Event) -> u64 {
-        event.origin().unwrap().sequence
-    }
-
-    #[test]
-    fn what_is_left_is_counted_down() {
-        let mut events = written(&[b"one", b"", b"three"]).read(stamp(), 0);
-        assert_eq!((events.len(), events.size()), (3, 8));
-        assert_eq!(events.next().map(sequence), Some(0));
-        assert_eq!((events.len(), events.size()), (2, 5));
-        events.let_go(1);
-        assert_eq!((events.len(), events.size()), (1, 5));
-        assert_eq!(events.next().map(sequence), Some(2));
-        assert_eq!((events.next(), events.size()), (None, 0));
-    }
-
-    #[test]
-    fn metadata_is_read_at_once_and_its_faults_are_found_at_once() {
-        let event = Event::on(stamp().topic, Payload::raw("x")).header("name", "value");
-        let mut written = WrittenEvents::default();
-        written.push(&event, b"x", None, 5);
-        let read = written.read(stamp(), 0);
-        assert!(matches!(read.0, Repr::Read(_)));
-        assert_eq!(read.size(), 10);
-        let mut broken = written.bytes;
-        let at = broken.iter().position(|byte| *byte == b'{').unwrap();
-        broken[at] = b'[';
-        let broken = Bytes::from(broken);
-        let read = Events::check(stamp(), Reader::new(&broken), 1);
-        assert_eq!(read, Err(WireError::Invalid { field: "metadata" }));
-    }
-
-    #[test]
-    fn who_keeps_an_event_keeps_little_beside_it() {
-        let payloads: Vec<Vec<u8>> = [100, 5_000, LARGE, 3, LARGE + 1, 0, 100]
-            .iter()
-            .cycle()
-            .take(70)
-            .map(|len| (0..*len).map(|n| n as u8).collect())
-            .collect();
-        let mut written = WrittenEvents::default();
-        for payload in &payloads {
-            let event = Event::on(stamp().topic, Payload::raw(payload.clone()));
-            written.push(&event, payload, None, 0);
-        }
-        let frame = Bytes::from(written.bytes);
-        let lies_in = |whole: &Bytes, part: &Bytes| {
-            let (whole, part) = (whole.as_ptr_range(), part.as_ptr_range());
-            whole.start <= part.start && part.end <= whole.end
-        };
-        let events = Events::check(stamp(), Reader::new(&frame), payloads.len()).unwrap();
-        for (event, payload) in events.zip(&payloads) {
-            let bytes = event.bytes().unwrap();
-            assert_eq!(bytes, payload);
-            assert_eq!(lies_in(&frame, &bytes), bytes.len() > LARGE);
-        }
-    }
-
-    #[test]
-    fn small_payloads_share_a_block() {
-        let payloads: [&[u8]; 3] = [b"one", b"two", b"three"];
-        let kept: Vec<Bytes> = written(&payloads)
-            .read(stamp(), 0)
-            .map(|event| event.bytes().unwrap())
-            .collect();
-        for pair in kept.windows(2) {
-            let apart = pair[1].as_ptr() as usize - pair[0].as_ptr() as usize;
-            assert_eq!(apart, pair[0].len() + MIN_EVENT);
-        }
-    }
-
-    #[test]
-    fn the_first_events_can_be_left_out() {
-        let mut written = written(&[b"one", b"two", b"three"]);
-        written.set_first_sequence(9);
-        for (skip, first) in [
-            (0, Some(9)),
-            (1, Some(1)),
-            (2, Some(2)),
-            (3, None),
-            (4, None),
-        ] {
-            let mut events = written.read(stamp(), skip);
-            assert_eq!(events.len() as u32, 3_u32.saturating_sub(skip));
-            assert_eq!(events.next().map(sequence), first);
-        }
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! them, and what does not parse is an error, never a panic. `docs/wire-format.md` is the
 //! specification for other implementations.
 
+mod blocks;
 mod control;
 mod events;
 mod frame;

@@ -70,7 +70,7 @@ fn each_event_read_gives_credit(events: u64) {
         Arc::new(AckBook::default()),
         Arc::new(Notify::new()),
     );
-    let link = Arc::new(InLink::new("p".into(), 1, true, 1, 1, 1 << 20));
+    let link = Arc::new(InLink::new("p".into(), 1, true, 1, 1, 1, 1 << 20));
     open(&outbox, cursor(1, 0, 1));
     let writer = thread::spawn({
         let (outbox, book, told) = (Arc::clone(&outbox), Arc::clone(&book), Arc::clone(&told));
@@ -78,7 +78,7 @@ fn each_event_read_gives_credit(events: u64) {
             let mut received = 0;
             while received < events {
                 block_on(told.notified());
-                for (peer, entry) in book.take() {
+                for (peer, entry) in book.take(|_| ()) {
                     received = entry.received;
                     outbox.acknowledge(&peer, &[entry]);
                 }

@@ -37,7 +37,15 @@ fn scene(capacity: usize, overflow: Overflow) -> Scene {
     let source = Box::new(source);
     let waits = overflow == Overflow::Wait;
     Scene {
-        link: Arc::new(InLink::new("p".into(), 1, waits, WINDOW, WINDOW, 1 << 20)),
+        link: Arc::new(InLink::new(
+            "p".into(),
+            1,
+            waits,
+            WINDOW,
+            WINDOW,
+            WINDOW,
+            1 << 20,
+        )),
         subscription: Kept::new(Subscription::new("s".into(), &subscribe, counters, source)),
         inbox,
         node,
@@ -61,7 +69,7 @@ fn acknowledge(node: &Node, events: u64) {
     loop {
         block_on(node.outbox.wake.notified());
         let all = (events, events + WINDOW);
-        let acks = node.acks.take();
+        let acks = node.acks.take(|_| ());
         if acks
             .iter()
             .any(|(_, ack)| (ack.received, ack.credit) == all)
@@ -109,7 +117,7 @@ fn acknowledged_as_it_arrives(events: u8, order: Order) {
     let mut received = 0;
     while received < u64::from(events) {
         block_on(node.outbox.wake.notified());
-        for (_, ack) in node.acks.take() {
+        for (_, ack) in node.acks.take(|_| ()) {
             received = ack.received;
             assert!(received <= inbox.queued(), "acknowledged and not there");
         }

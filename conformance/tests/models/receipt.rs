@@ -8,7 +8,7 @@ use loom::thread;
 
 use crate::explore::{Model, block_on, must_fail};
 use crate::sabotage::{Bug, with};
-use crate::scene::{Alarm, acknowledge, cursor, end, open, outbox, publish};
+use crate::scene::{Alarm, acknowledge, cursor, end, open, outbox, place};
 use crate::session::link::LinkState;
 use crate::session::outbox::Outbox;
 use crate::session::receipt::Pending;
@@ -22,9 +22,9 @@ type Outcome = Result<Confirmation, ReceiptError>;
 fn published(links: u64) -> (Arc<Outbox>, Pending) {
     let outbox = outbox();
     (1..=links).for_each(|subscription| open(&outbox, cursor(subscription, 0, 1)));
-    let links = block_on(publish(&outbox, "a")).unwrap();
-    let deliveries = links.len() as u64;
-    (outbox, Pending { links, deliveries })
+    let mut pending = Pending::default();
+    pending.add(block_on(place(&outbox, "a")).unwrap());
+    (outbox, pending)
 }
 
 /// A receipt is waited for, without a deadline, while `others` act on the outbox, each in a thread.

@@ -9,7 +9,7 @@ use eventbus_trait::{Event, PublisherId, TopicFilter};
 
 use crate::session::link::{Link, LinkState};
 use crate::session::outbox::Outbox;
-use crate::session::routes::Sequences;
+use crate::session::places::Places;
 use crate::session::waiting::{NotAccepted, accept_within};
 use crate::sync::Mutex;
 use crate::wire::{AckEntry, SubscriptionInfo};
@@ -61,13 +61,22 @@ pub(crate) fn event(topic: &str) -> Option<Event> {
 }
 
 /// Publishes an event, waiting for room without a deadline.
-pub(crate) async fn publish(outbox: &Outbox, topic: &str) -> Result<Sequences, NotAccepted> {
+pub(crate) async fn publish(
+    outbox: &Outbox,
+    topic: &str,
+) -> Result<Vec<(Arc<Link>, u64)>, NotAccepted> {
+    let places = place(outbox, topic).await?;
+    Ok(places.all())
+}
+
+/// The same, with the event's places as a receipt wants them.
+pub(crate) async fn place(outbox: &Outbox, topic: &str) -> Result<Places, NotAccepted> {
     accept_within(outbox, &mut event(topic), &mut None, std::future::pending).await
 }
 
 /// The sequences that an event got.
-pub(crate) fn numbers(links: &Sequences) -> Vec<u64> {
-    links.iter().map(|(_, sequence)| *sequence).collect()
+pub(crate) fn numbers(places: &[(Arc<Link>, u64)]) -> Vec<u64> {
+    places.iter().map(|(_, sequence)| *sequence).collect()
 }
 
 /// All links end.

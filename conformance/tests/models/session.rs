@@ -29,6 +29,8 @@ pub(crate) mod node {
 
 #[path = "../../../busrt-backend/src/session/acks.rs"]
 pub(crate) mod acks;
+#[path = "../../../busrt-backend/src/session/cost.rs"]
+pub(crate) mod cost;
 #[path = "../../../busrt-backend/src/session/inbox.rs"]
 pub(crate) mod inbox;
 #[path = "../../../busrt-backend/src/session/kept.rs"]
@@ -37,6 +39,8 @@ pub(crate) mod kept;
 pub(crate) mod link;
 #[path = "../../../busrt-backend/src/session/outbox.rs"]
 pub(crate) mod outbox;
+#[path = "../../../busrt-backend/src/session/places.rs"]
+pub(crate) mod places;
 #[path = "../../../busrt-backend/src/session/receipt.rs"]
 pub(crate) mod receipt;
 #[path = "../../../busrt-backend/src/session/routes.rs"]

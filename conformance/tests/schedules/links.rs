@@ -261,10 +261,10 @@ fn publish_all(outbox: &Outbox, some_at_most_once: bool) {
         let event = Event::new(topic, "x").unwrap().delivery(delivery);
         let (mut offer, mut route) = (Some(event), None);
         let accepted = accept_within(outbox, &mut offer, &mut route, std::future::pending);
-        let links = block_on(accepted).unwrap();
-        assert!(offer.is_none() && (at_most_once || !links.is_empty()));
+        let places = block_on(accepted).unwrap().all();
+        assert!(offer.is_none() && (at_most_once || !places.is_empty()));
         // The first link takes everything.
-        if let Some((_, sequence)) = links.first().filter(|(link, _)| link.subscription == 0) {
+        if let Some((_, sequence)) = places.first().filter(|(link, _)| link.subscription == 0) {
             assert!(last < Some(*sequence));
             last = Some(*sequence);
         }

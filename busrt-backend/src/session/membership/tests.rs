@@ -5,12 +5,20 @@ use std::sync::atomic::Ordering;
 use eventbus_trait::{Event, Limits, Subscribe, TopicFilter};
 use tokio::sync::mpsc;
 
+use super::super::acks::InLink;
 use super::super::link::LinkState;
 use super::super::outbox::Accepted;
 use super::super::run::Taken;
 use super::*;
+use crate::work::Tasks;
 
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A runtime that runs nothing.
+fn nowhere() -> tokio::runtime::Handle {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().handle().clone()
+}
 
 fn node() -> (Node, mpsc::Receiver<super::super::command::Command>) {
     let (commands, receiver) = mpsc::channel(8);
@@ -20,6 +28,7 @@ fn node() -> (Node, mpsc::Receiver<super::super::command::Command>) {
         Limits::default(),
         LINK_TIMEOUT,
         commands,
+        Tasks::Runtime(nowhere()),
     );
     (node, receiver)
 }
@@ -221,4 +230,57 @@ fn an_outdated_list_of_a_stock_broker_does_not_lose_a_peer_for_long() {
     let state = node.state.lock();
     assert!(state.peers["eb-x"].away.is_none());
     assert!(state.peers["eb-x"].knows_us, "it was said hello to again");
+}
+
+/// Subscriptions, each with a link for the peer; their numbers.
+fn subscribed(node: &Node, count: usize) -> Vec<u64> {
+    let subscribe = |_| {
+        let (id, ..) = node.enter(&Subscribe::to("b").unwrap()).unwrap();
+        node.announce(id);
+        id
+    };
+    (0..count).map(subscribe).collect()
+}
+
+fn link_of(node: &Node, id: u64) -> Arc<InLink> {
+    Arc::clone(&node.state.lock().subscriptions[&id].links["peer"])
+}
+
+#[test]
+fn links_begin_with_windows_that_leave_others_room() {
+    let (node, _commands) = in_step();
+    let windows: Vec<u64> = subscribed(&node, 16)
+        .into_iter()
+        .map(|id| link_of(&node, id).cursor().credit)
+        .collect();
+    assert!(windows.iter().all(|window| *window >= 256), "{windows:?}");
+}
+
+#[test]
+fn a_link_on_which_much_is_sent_gets_more_credit_and_returns_it() {
+    let (node, _commands) = in_step();
+    let granted = || node.granted.events.load(Ordering::Relaxed);
+    let before = granted();
+    let [busy, idle] = subscribed(&node, 2)[..] else {
+        panic!("two were made")
+    };
+    let link = link_of(&node, busy);
+    let first = link.cursor().credit;
+    let mut next = 0;
+    let mut acknowledged = |events: u64| {
+        next += events;
+        link.receive(events, 0);
+        node.acks.note(&link, &node.outbox.wake);
+        let acks = node.acks.take(|link| node.allot_more(link));
+        acks[0].1.credit
+    };
+    assert_eq!(acknowledged(1), first, "little is sent");
+    let credits: Vec<u64> = (0..4).map(|_| acknowledged(first)).collect();
+    assert!(credits.is_sorted(), "{credits:?}");
+    assert_eq!(credits.last(), Some(&4_096), "nothing has been taken");
+    assert!(granted() <= 32_768);
+    assert_eq!(link_of(&node, idle).cursor().credit, first);
+    node.end_subscription(busy);
+    node.end_subscription(idle);
+    assert_eq!(granted(), before, "all of it is returned");
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
 
-use super::super::outbox::{Accepted, Outbox, event_cost};
+use super::super::cost::event_cost;
+use super::super::outbox::{Accepted, Outbox};
 use super::super::routes::Routes;
 use super::super::run::{Item, Run, Taken};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
