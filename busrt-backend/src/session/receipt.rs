@@ -14,8 +14,8 @@ use super::places::{Places, Several};
 /// The places that a receipt waits for.
 #[derive(Default)]
 pub(crate) struct Pending {
-    links: Vec<(Arc<Link>, u64)>,
-    deliveries: u64,
+    pub(crate) links: Vec<(Arc<Link>, u64)>,
+    pub(crate) deliveries: u64,
 }
 
 enum Settled {
