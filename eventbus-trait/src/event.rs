@@ -185,6 +185,17 @@ impl Event {
         self
     }
 
+    /// Takes a [given](Event::given_origin) stamp off again and puts back what was there `before`: for
+    /// layers above a bus, whose caller gets a refused event back as it was.
+    #[must_use]
+    pub fn taken_back(mut self, before: Option<Origin>) -> Self {
+        (self.origin, self.stamp) = match before {
+            Some(origin) => (origin, Stamp::Accepted),
+            None => (NO_ORIGIN, Stamp::None),
+        };
+        self
+    }
+
     /// Stamps the event as accepted: for backends, once per publish. A given stamp is kept,
     /// any other is replaced by `own`.
     #[inline]

@@ -1,35 +1,34 @@
 //! The bus itself: the trait's operations on the primary, each with its echo for the candidate.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{
-    BatchRefused, ConnectError, Delivery, Event, EventBus, FlushError, PublishError, PublishTopic,
-    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, Topic, TryPublishError,
+    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, FlushError, PublishError,
+    PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
+    SubscribeError, Subscription, Topic, TryPublishError,
 };
 use futures_timer::Delay;
 use futures_util::future::select;
-use tracing::warn;
+use tokio::sync::watch;
 
+#[cfg(doc)]
+use crate::Reason;
+use crate::attached::Attached;
 use crate::candidate;
-use crate::class::{Reason, Side};
-use crate::comparator::Comparator;
+use crate::family::{AttachError, Family};
 use crate::glance::Glance;
 use crate::lane::Lane;
-use crate::link::Link;
 use crate::options::ShadowOptions;
-use crate::queue::Command;
 use crate::report::Report;
-use crate::sender::Sender;
+use crate::seat::{Seat, View};
+use crate::sender::{Sender, room, waits_for_candidate};
 use crate::settle::{Until, settle};
 use crate::source::Source;
-use crate::sub::Sub;
 
 const BACKEND: &str = "shadow";
 /// How long `subscribe` waits for the candidate's subscription under `WhenFull::Wait`.
@@ -56,16 +55,61 @@ impl ShadowBus {
         candidate: Arc<dyn EventBus>,
         options: ShadowOptions,
     ) -> Arc<Self> {
-        let candidate_name = catch_unwind(AssertUnwindSafe(|| candidate.backend().to_owned()));
-        let names = [
-            primary.backend().to_owned(),
-            candidate_name.unwrap_or_else(|_| "unknown".to_owned()),
-        ];
-        let comparator = Comparator::new(options, names);
-        let link = Link::connected(candidate);
-        let share = Share(Sender::new(&comparator, Arc::clone(&link)));
-        candidate::spawn(&comparator, &link);
+        let bus = Self::alone(primary, options);
+        if let Err(reason) = bus.attach(candidate) {
+            unreachable!("nobody else has this bus yet: {reason}");
+        }
+        bus
+    }
+
+    /// A bus without a candidate, which [`attach`](Self::attach) brings. Until then there is no
+    /// thread, nothing is remembered, and publishing costs a stamp.
+    #[must_use]
+    pub fn alone(primary: Arc<dyn EventBus>, options: ShadowOptions) -> Arc<Self> {
+        let family = Family::new(&*primary, options);
+        let share = Share(Sender::new(&family, None, None));
         Arc::new(Self { primary, share })
+    }
+
+    /// Puts `candidate` in the shadow of a bus that is in use, for all its handles and
+    /// subscriptions. It waits for nobody, and no publisher or subscriber waits for it.
+    ///
+    /// What is published from now on is doubled and compared; what was published before is neither,
+    /// also if it is read only later. The comparison begins with a report of zeros.
+    ///
+    /// # Errors
+    /// [`AttachError::Attached`] if there is a candidate, [`AttachError::Closed`] after shutdown.
+    pub fn attach(&self, candidate: Arc<dyn EventBus>) -> Result<(), AttachError> {
+        self.attach_with(candidate, self.family().options.clone())
+    }
+
+    /// As [`attach`](Self::attach), with options of its own for this candidate.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_with(
+        &self,
+        candidate: Arc<dyn EventBus>,
+        options: ShadowOptions,
+    ) -> Result<(), AttachError> {
+        self.family().attach(self.sender(), candidate, options)
+    }
+
+    /// Takes the candidate away again: nothing more is doubled, what was doubled gets up to
+    /// `deadline` to be decided, as in [`settle`](Self::settle), and the candidate's subscriptions
+    /// and handles are dropped. Returns the final report, which [`report`](Self::report) then goes
+    /// on to say; `None` if there is no candidate, or somebody else is detaching it.
+    ///
+    /// What the application has not read by then is unverified, as [`Reason::Detached`]. Publishers
+    /// and subscribers notice nothing. Cancelled, it lets go of the candidate at once.
+    pub async fn detach(&self, deadline: Duration) -> Option<Report> {
+        self.family().detach(deadline).await
+    }
+
+    /// Whether there is a candidate.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.family().comparator().is_some()
     }
 
     /// Waits until every delivery so far is decided, at most for `deadline`; says whether it came
@@ -74,49 +118,90 @@ impl ShadowBus {
     /// It sends markers to the candidate, which find lost tails, and waits for the candidate's
     /// queue, for the grace time where a gap is open, and for the application to read what the
     /// primary has delivered. Nothing is disturbed by it; cancelling it is harmless. With traffic
-    /// still going on it takes until the deadline.
+    /// still going on it takes until the deadline. Without a candidate nothing is undecided.
     pub async fn settle(&self, deadline: Duration) -> bool {
-        let settled = settle(self.comparator(), deadline, Until::AllDecided).await;
-        self.comparator().set_settled(settled);
+        let Some(comparator) = self.family().comparator() else {
+            return true;
+        };
+        let settled = settle(&comparator, deadline, Until::AllDecided).await;
+        comparator.set_settled(settled);
         settled
     }
 
-    /// What has been found so far, in all handles. It can be asked at any time, also after
-    /// `shutdown`.
+    /// What has been found so far, in all handles, of the candidate that is attached or was last.
+    /// It can be asked at any time, also after `shutdown`.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.comparator().report()
+        self.family().report()
     }
 
     /// What the report leaves out, because it is for who looks on while the comparison goes on. It is
     /// cheap enough to be asked for once a second.
     #[must_use]
     pub fn glance(&self) -> Glance {
-        self.comparator().glance()
+        self.family().glance()
     }
 
     fn sender(&self) -> &Arc<Sender> {
         &self.share.0
     }
 
-    fn comparator(&self) -> &Arc<Comparator> {
-        &self.sender().comparator
+    fn family(&self) -> &Arc<Family> {
+        self.sender().family()
     }
 
-    /// Puts the candidate's subscription into the queue, behind what was published before.
-    async fn subscribe_candidate(&self, sub: &Arc<Sub>) {
-        let comparator = self.comparator();
-        let command = Command::Subscribe(Arc::clone(sub), Arc::clone(&self.sender().link));
-        let queued = comparator.queue.control(command);
-        if !queued {
-            sub.close(comparator, Side::Candidate, Reason::Unavailable);
+    /// Publishes a batch on both sides.
+    async fn publish_doubled(
+        &self,
+        attached: &Arc<Attached>,
+        events: Vec<Event>,
+    ) -> Result<Receipt, BatchRefused> {
+        let sender = self.sender();
+        let lanes: BTreeMap<Topic, Arc<Lane>> = events
+            .iter()
+            .map(|event| (event.topic().clone(), sender.lane(event.topic())))
+            .collect();
+        let waits = events
+            .iter()
+            .any(|e| e.get_delivery() == Delivery::AtLeastOnce);
+        let delivery = if waits {
+            Delivery::AtLeastOnce
+        } else {
+            Delivery::AtMostOnce
+        };
+        // In the order of their topics, so that two batches never wait for each other.
+        let mut turns = BTreeMap::new();
+        for (topic, lane) in &lanes {
+            if let Some(turn) = sender.turn(attached, lane, delivery).await {
+                turns.insert(topic, turn);
+            }
         }
-        // What is published from now on comes behind it.
-        comparator.live(sub);
-        if queued && self.sender().waits_for_candidate() {
-            let standing = pin!(sub.standing.notified());
-            select(standing, Delay::new(STANDING)).await;
+        let (stamped, tickets): (Vec<_>, Vec<_>) = events
+            .iter()
+            .map(|event| {
+                let topic = event.topic();
+                sender.begin(attached, &lanes[topic], event, turns.contains_key(topic))
+            })
+            .unzip();
+        let result = self.primary.publish_batch(stamped).await;
+        let accepted = match &result {
+            Ok(_) => events.len(),
+            Err(refused) => refused.accepted.min(events.len()),
+        };
+        let mut events = events.into_iter();
+        let mut tickets = tickets.into_iter();
+        for (ticket, event) in tickets.by_ref().zip(events.by_ref()).take(accepted) {
+            let room = room(attached, std::slice::from_ref(&event)).await;
+            ticket.accepted(event, room);
         }
+        // Backwards, so that their sequences are free again.
+        for ticket in tickets.rev() {
+            ticket.refused();
+        }
+        result.map_err(|refused| BatchRefused {
+            events: events.collect(),
+            ..refused
+        })
     }
 }
 
@@ -146,52 +231,13 @@ impl EventBus for ShadowBus {
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
-        let sender = self.sender();
-        let lanes: BTreeMap<Topic, Arc<Lane>> = events
-            .iter()
-            .map(|event| (event.topic().clone(), sender.lane(event.topic())))
-            .collect();
-        let waits = events
-            .iter()
-            .any(|e| e.get_delivery() == Delivery::AtLeastOnce);
-        let delivery = if waits {
-            Delivery::AtLeastOnce
-        } else {
-            Delivery::AtMostOnce
-        };
-        // In the order of their topics, so that two batches never wait for each other.
-        let mut turns = BTreeMap::new();
-        for (topic, lane) in &lanes {
-            if let Some(turn) = sender.turn(lane, delivery).await {
-                turns.insert(topic, turn);
+        match self.sender().attached() {
+            Some(attached) => self.publish_doubled(&attached, events).await,
+            None => {
+                let publish = |events| self.primary.publish_batch(events);
+                self.sender().batch_alone(events, publish).await
             }
         }
-        let (stamped, tickets): (Vec<_>, Vec<_>) = events
-            .iter()
-            .map(|event| {
-                let topic = event.topic();
-                sender.begin(&lanes[topic], event, turns.contains_key(topic))
-            })
-            .unzip();
-        let result = self.primary.publish_batch(stamped).await;
-        let accepted = match &result {
-            Ok(_) => events.len(),
-            Err(refused) => refused.accepted.min(events.len()),
-        };
-        let mut events = events.into_iter();
-        let mut tickets = tickets.into_iter();
-        for (ticket, event) in tickets.by_ref().zip(events.by_ref()).take(accepted) {
-            let room = sender.room(std::slice::from_ref(&event)).await;
-            ticket.accepted(event, room);
-        }
-        // Backwards, so that their sequences are free again.
-        for ticket in tickets.rev() {
-            ticket.refused();
-        }
-        result.map_err(|refused| BatchRefused {
-            events: events.collect(),
-            ..refused
-        })
     }
 
     async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
@@ -208,25 +254,31 @@ impl EventBus for ShadowBus {
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
-        let comparator = self.comparator();
-        let sub = comparator.open(self.sender().id, subscribe.ungated());
+        let (family, sender) = (self.family(), self.sender());
         let mut opening = Opening {
-            comparator,
-            sub: Arc::clone(&sub),
+            family,
+            seat: family.open(sender, subscribe.ungated()),
             done: false,
         };
         let primary = self.primary.subscribe(subscribe.ungated()).await?;
         opening.done = true;
-        sub.set_name(primary.name().into());
+        let seat = Arc::clone(&opening.seat);
+        let name: Arc<str> = primary.name().into();
         let source = Source::new(
             primary,
-            Arc::clone(&sub),
-            Arc::clone(comparator),
-            Arc::clone(&self.sender().counters),
+            Arc::clone(family),
+            Arc::clone(&seat),
+            Arc::clone(&sender.counters),
         );
-        self.subscribe_candidate(&sub).await;
+        let told = family.standing(sender, &seat, Arc::clone(&name));
+        if let Some(View { comparator, sub }) = told
+            && waits_for_candidate(&comparator)
+        {
+            let standing = pin!(sub.standing.notified());
+            select(standing, Delay::new(STANDING)).await;
+        }
         Ok(Subscription::new(
-            sub.name().into(),
+            name,
             &subscribe,
             source.counters(),
             Box::new(source),
@@ -235,15 +287,12 @@ impl EventBus for ShadowBus {
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
         let primary = self.primary.connect(name).await?;
-        let link = Arc::<Link>::default();
-        let share = Share(Sender::new(self.comparator(), Arc::clone(&link)));
-        // Without room in the queue the link stays empty, and its events are unverified.
-        self.comparator().queue.control(Command::Connect {
-            from: Arc::clone(&self.sender().link),
-            to: link,
-            name: name.map(ToOwned::to_owned),
-        });
+        let share = Share(Sender::new(self.family(), name, Some(self.sender())));
         Ok(Arc::new(Self { primary, share }))
+    }
+
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.primary.state()
     }
 
     fn stats(&self) -> Stats {
@@ -266,50 +315,31 @@ impl EventBus for ShadowBus {
         if !self.sender().close_once() {
             return self.primary.shutdown().await;
         }
-        let comparator = self.comparator();
-        let closing = Closing(self.sender());
-        let own = self.sender().own_subs();
-        for sub in &own {
-            comparator.ending(sub);
-        }
+        let (family, sender) = (self.family(), self.sender());
+        family.ending(sender.id);
+        // After that: whoever attaches a candidate sees that this handle is closed, or was first.
+        let attached = sender.attached();
+        let closing = attached.as_deref().map(Closing);
         let result = self.primary.shutdown().await;
-        for sub in &own {
-            comparator.ended(sub);
-        }
-        let wait = comparator.options.shutdown_wait;
-        settle(comparator, wait, Until::CandidateDone).await;
-        drop(closing);
-        if comparator.life.handles.load(Ordering::Acquire) == 0 {
-            thread_ended(comparator, 2 * wait).await;
+        family.ended(sender.id);
+        if let Some(attached) = &attached {
+            let comparator = &attached.comparator;
+            let wait = comparator.options.shutdown_wait;
+            settle(comparator, wait, Until::CandidateDone).await;
+            drop(closing);
+            if comparator.life.handles.load(Ordering::Acquire) == 0 {
+                candidate::ended(comparator, 2 * wait).await;
+            }
         }
         result
     }
-}
-
-/// Waits for the candidate's thread to end.
-async fn thread_ended(comparator: &Comparator, wait: Duration) {
-    let Some(thread) = comparator.life.thread.lock().take() else {
-        return;
-    };
-    let begun = Instant::now();
-    while !thread.is_finished() {
-        if begun.elapsed() >= wait {
-            warn!("the candidate blocks its thread, which is left behind");
-            return;
-        }
-        Delay::new(Duration::from_millis(1)).await;
-    }
-    // It has ended, so this does not wait; a panic in it was told by the panic hook.
-    let _ = thread.join();
 }
 
 /// Dropping a handle is shutting it down, without waiting for anything.
 impl Drop for ShadowBus {
     fn drop(&mut self) {
         if !self.sender().is_closed() {
-            for sub in self.sender().own_subs() {
-                self.comparator().ending(&sub);
-            }
+            self.family().ending(self.sender().id);
         }
     }
 }
@@ -321,16 +351,16 @@ struct Share(Arc<Sender>);
 impl Drop for Share {
     fn drop(&mut self) {
         if self.0.close_once() {
-            for sub in self.0.own_subs() {
-                self.0.comparator.ended(&sub);
+            self.0.family().ended(self.0.id);
+            if let Some(attached) = self.0.attached() {
+                attached.disconnect(false);
             }
-            self.0.disconnect(false);
         }
     }
 }
 
 /// Lets go of the candidate, also if the shutdown is cancelled.
-struct Closing<'a>(&'a Sender);
+struct Closing<'a>(&'a Attached);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -340,15 +370,15 @@ impl Drop for Closing<'_> {
 
 /// A subscription that is being made; forgotten unless it is done.
 struct Opening<'a> {
-    comparator: &'a Comparator,
-    sub: Arc<Sub>,
+    family: &'a Family,
+    seat: Arc<Seat>,
     done: bool,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.comparator.cancel(&self.sub);
+            self.family.cancel(&self.seat);
         }
     }
 }

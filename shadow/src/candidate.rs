@@ -13,12 +13,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventbus_trait::{Origin, Overflow, SubscribeError, Subscription};
+use futures_timer::Delay;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
@@ -51,6 +52,23 @@ pub(crate) fn spawn(comparator: &Arc<Comparator>, first: &Arc<Link>) {
             comparator.error("thread", "spawn", &reason);
         }
     }
+}
+
+/// Waits until the thread has ended, at most for `wait`.
+pub(crate) async fn ended(comparator: &Comparator, wait: Duration) {
+    let Some(thread) = comparator.life.thread.lock().take() else {
+        return;
+    };
+    let begun = Instant::now();
+    while !thread.is_finished() {
+        if begun.elapsed() >= wait {
+            warn!("the candidate blocks its thread, which is left behind");
+            return;
+        }
+        Delay::new(Duration::from_millis(1)).await;
+    }
+    // It has ended, so this does not wait; a panic in it was told by the panic hook.
+    let _ = thread.join();
 }
 
 /// Says that the thread has ended when it is dropped, also by a panic.

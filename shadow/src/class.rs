@@ -79,11 +79,13 @@ pub enum Reason {
     Neither,
     /// The bus was shut down first.
     Shutdown,
+    /// The candidate was detached before the application had read the event.
+    Detached,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Cancelled,
         Self::Lagged,
         Self::Unordered,
@@ -97,6 +99,7 @@ impl Reason {
         Self::Unreadable,
         Self::Neither,
         Self::Shutdown,
+        Self::Detached,
     ];
 
     /// Whether the application's own doing explains it: nothing was due to be compared. The other
@@ -105,7 +108,12 @@ impl Reason {
     pub fn is_explained(self) -> bool {
         matches!(
             self,
-            Self::Cancelled | Self::Lagged | Self::Unordered | Self::Changing | Self::Unsubscribed
+            Self::Cancelled
+                | Self::Lagged
+                | Self::Unordered
+                | Self::Changing
+                | Self::Unsubscribed
+                | Self::Detached
         )
     }
 }
@@ -126,6 +134,7 @@ impl fmt::Display for Reason {
             Self::Unreadable => "payload not readable",
             Self::Neither => "delivered by neither",
             Self::Shutdown => "shut down",
+            Self::Detached => "detached before read",
         })
     }
 }
@@ -250,6 +259,6 @@ mod tests {
             *counts.of(Class::Unverified(reason)) += at as u64 + 1;
         }
         assert_eq!(counts.by_reason().len(), Reason::ALL.len());
-        assert_eq!(counts.unverified(), (1..=13u64).sum::<u64>());
+        assert_eq!(counts.unverified(), (1..=14u64).sum::<u64>());
     }
 }

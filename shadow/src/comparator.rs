@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::account::{Account, located};
+use crate::attached::Attached;
 use crate::class::{Counts, Reason, Side};
 use crate::glance::Glance;
 use crate::latency::Latency;
@@ -25,13 +26,17 @@ use crate::options::ShadowOptions;
 use crate::queue::{Command, Queue};
 use crate::report::{Divergence, Report, Verdict};
 use crate::route::InFlight;
-use crate::sender::Sender;
 use crate::streams::Key;
 use crate::sub::{Phase, Sub};
 use crate::track::{Context, Nanos, Rules};
+use crate::unwatched::Unwatched;
 
 /// Most publishers that are told from strangers.
 const MAX_PUBLISHERS: usize = 1 << 20;
+/// Generations of one comparison; no two comparisons share one, so that a route of one is never
+/// taken for a route of another.
+const GENERATIONS: u64 = 1 << 40;
+static COMPARISONS: AtomicU64 = AtomicU64::new(0);
 /// Subscriptions are spread over this many histograms, so that threads seldom meet.
 const SHARDS: usize = 4;
 
@@ -48,10 +53,12 @@ pub(crate) struct Comparator {
     /// Ids are given out once, whatever becomes of the subscription.
     next_sub: AtomicU64,
     subs_made: AtomicU64,
-    senders: Mutex<Vec<Weak<Sender>>>,
+    handles: Mutex<Vec<Weak<Attached>>>,
     publishers: RwLock<HashSet<PublisherId>>,
     published: AtomicU64,
     foreign: AtomicU64,
+    /// What was published while there was no candidate.
+    pub(crate) unwatched: Arc<Unwatched>,
     latency: [Mutex<Latency>; SHARDS],
     account: Mutex<Account>,
     settled: AtomicU8,
@@ -70,8 +77,28 @@ pub(crate) struct Life {
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl Life {
+    /// A handle is gone; the last one ends the thread.
+    pub(crate) fn leave(&self, queue: &Queue) {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish(queue);
+        }
+    }
+
+    /// Ends the thread, once it has done what is queued and at the latest when it is out of time.
+    pub(crate) fn finish(&self, queue: &Queue) {
+        queue.control(Command::Finish);
+        self.finishing.notify_one();
+    }
+}
+
 impl Comparator {
-    pub(crate) fn new(options: ShadowOptions, names: [String; 2]) -> Arc<Self> {
+    pub(crate) fn new(
+        options: ShadowOptions,
+        names: [String; 2],
+        unwatched: Arc<Unwatched>,
+    ) -> Arc<Self> {
+        let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
         Arc::new(Self {
             queue: Queue::new(options.queue),
             options,
@@ -79,14 +106,15 @@ impl Comparator {
             life: Life::default(),
             names,
             started: Instant::now(),
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(first),
             subs: RwLock::default(),
             next_sub: AtomicU64::new(0),
             subs_made: AtomicU64::new(0),
-            senders: Mutex::default(),
+            handles: Mutex::default(),
             publishers: RwLock::default(),
             published: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
+            unwatched,
             latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
             account: Mutex::default(),
             settled: AtomicU8::new(0),
@@ -121,12 +149,12 @@ impl Comparator {
     }
 
     /// Adds a handle.
-    pub(crate) fn join(&self, sender: &Arc<Sender>) {
+    pub(crate) fn join(&self, handle: &Arc<Attached>) {
         self.life.handles.fetch_add(1, Ordering::AcqRel);
-        self.publishers.write().insert(sender.id);
-        let mut senders = self.senders.lock();
-        senders.retain(|sender| sender.strong_count() > 0);
-        senders.push(Arc::downgrade(sender));
+        self.publishers.write().insert(handle.id);
+        let mut handles = self.handles.lock();
+        handles.retain(|handle| handle.strong_count() > 0);
+        handles.push(Arc::downgrade(handle));
     }
 
     /// Notes that events of a publisher come through here which is none of the handles.
@@ -142,6 +170,13 @@ impl Comparator {
     /// Forgets a handle that nobody has any more.
     pub(crate) fn leave(&self, sender: PublisherId) {
         self.publishers.write().remove(&sender);
+    }
+
+    /// What was compared here is nothing that a later comparison knows.
+    pub(crate) fn pass_on(&self, unwatched: &Unwatched) {
+        for sub in self.subs() {
+            sub.pass_on(unwatched);
+        }
     }
 
     /// Begins a subscription. Whatever is being published at this moment may come or not.
@@ -354,12 +389,12 @@ impl Comparator {
     }
 
     fn for_each_in_flight(&self, mut each: impl FnMut(PublisherId, &InFlight)) {
-        let senders: Vec<_> = {
-            let senders = self.senders.lock();
-            senders.iter().filter_map(Weak::upgrade).collect()
+        let handles: Vec<_> = {
+            let handles = self.handles.lock();
+            handles.iter().filter_map(Weak::upgrade).collect()
         };
-        for sender in senders {
-            sender.for_each_in_flight(|event| each(sender.id, event));
+        for handle in handles {
+            handle.for_each_in_flight(|event| each(handle.id, event));
         }
     }
 }

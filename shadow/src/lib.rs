@@ -56,12 +56,14 @@
 //! phantoms.
 
 mod account;
+mod attached;
 mod bus;
 mod candidate;
 mod class;
 mod comparator;
 mod digest;
 mod drain;
+mod family;
 mod glance;
 mod lane;
 mod latency;
@@ -72,6 +74,7 @@ mod queue;
 mod report;
 mod route;
 pub mod sabotage;
+mod seat;
 mod sender;
 mod settle;
 mod source;
@@ -81,9 +84,11 @@ mod sync;
 mod table;
 mod ticket;
 mod track;
+mod unwatched;
 
 pub use bus::ShadowBus;
 pub use class::{Reason, Side};
+pub use family::AttachError;
 pub use glance::{Glance, LATENCY_BOUNDS_US, SideLatency, TopicCount};
 pub use latency::LatencyDifference;
 pub use options::{Ignore, ShadowOptions, WhenFull};

@@ -123,6 +123,36 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a bus that has had no candidate yet.
+    pub(crate) fn nothing(primary: &str) -> Self {
+        Self {
+            verdict: Verdict::Inconclusive,
+            primary: primary.to_owned(),
+            candidate: "none".to_owned(),
+            published: 0,
+            subscribers: 0,
+            expected: 0,
+            matched: 0,
+            ignored: 0,
+            missing: 0,
+            late: 0,
+            reordered: 0,
+            differs: 0,
+            unverified: 0,
+            in_flight: 0,
+            duplicates: 0,
+            phantoms: 0,
+            unverified_by_reason: BTreeMap::new(),
+            foreign: 0,
+            candidate_errors: BTreeMap::new(),
+            divergences: Vec::new(),
+            latency: LatencyDifference::default(),
+            queue_high_water: 0,
+            settled: None,
+            injected: None,
+        }
+    }
+
     /// All divergences counted: missing, late, reordered, differing, duplicate and phantom
     /// deliveries.
     #[must_use]
@@ -185,30 +215,14 @@ mod tests {
 
     fn judged(limit: f64, change: impl FnOnce(&mut Report)) -> Verdict {
         let mut report = Report {
-            verdict: Verdict::Inconclusive,
-            primary: String::new(),
-            candidate: String::new(),
             published: 100,
             subscribers: 1,
             expected: 100,
             matched: 99,
-            ignored: 0,
-            missing: 0,
-            late: 0,
-            reordered: 0,
-            differs: 0,
             unverified: 1,
-            in_flight: 0,
-            duplicates: 0,
-            phantoms: 0,
             unverified_by_reason: [(Reason::Cancelled, 1)].into(),
-            foreign: 0,
-            candidate_errors: BTreeMap::new(),
-            divergences: Vec::new(),
-            latency: LatencyDifference::default(),
-            queue_high_water: 0,
             settled: Some(true),
-            injected: None,
+            ..Report::nothing("a")
         };
         change(&mut report);
         report.judge(limit)

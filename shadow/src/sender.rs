@@ -1,5 +1,5 @@
 //! The publishing side of a shadow handle: stamp, expect, publish on the primary, queue for the
-//! candidate.
+//! candidate; or, while there is no candidate, stamp and publish.
 //!
 //! Both sides must get the events of a topic in one order, although several tasks may publish
 //! through one handle. So a publish holds its topic's turn over the whole of it. Only events of
@@ -17,25 +17,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
-    TryPublishError, count, process_epoch,
+    BatchRefused, Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters,
+    Topic, TryPublishError, count, process_epoch,
 };
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
 
+use crate::attached::Attached;
 use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
+use crate::family::Family;
 use crate::lane::{Lane, Turn};
-use crate::link::Link;
 use crate::options::WhenFull;
-use crate::queue::Command;
 use crate::route::{InFlight, Route};
 use crate::streams::Key;
-use crate::sub::Sub;
 use crate::ticket::Ticket;
+use crate::unwatched::LastBound;
 
 /// How long a publish waits for its turn while another one of its topic waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -46,37 +47,65 @@ const CANDIDATE_QUEUE: &str = "shadow candidate";
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) id: PublisherId,
-    pub(crate) comparator: Arc<Comparator>,
-    pub(crate) link: Arc<Link>,
+    /// What the application calls the handle, if it does.
+    pub(crate) name: Option<String>,
+    family: Arc<Family>,
+    attached: ArcSwapOption<Attached>,
     /// Counters of the subscriptions made by this handle, by name.
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
     lanes: Mutex<HashMap<Topic, Arc<Lane>, RandomState>>,
-    state: Mutex<State>,
+    /// The next sequence of its own.
+    next: AtomicU64,
+    unwatched: LastBound,
     closed: AtomicBool,
     /// Events that came back by themselves, not by the primary, which counts its own.
     refused: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    in_flight: Vec<InFlight>,
+/// The stamp of an event that is published without a candidate.
+struct Alone {
+    /// What it carried before, if its stamp is this handle's.
+    before: Option<Option<Origin>>,
+    sequence: u64,
 }
 
 impl Sender {
-    pub(crate) fn new(comparator: &Arc<Comparator>, link: Arc<Link>) -> Arc<Self> {
+    /// A new handle, made by `from`.
+    pub(crate) fn new(family: &Arc<Family>, name: Option<&str>, from: Option<&Self>) -> Arc<Self> {
         let sender = Arc::new(Self {
             id: PublisherId::random(),
-            comparator: Arc::clone(comparator),
-            link,
+            name: name.map(ToOwned::to_owned),
+            family: Arc::clone(family),
+            attached: ArcSwapOption::empty(),
             counters: Arc::default(),
             lanes: Mutex::default(),
-            state: Mutex::default(),
+            next: AtomicU64::new(0),
+            unwatched: LastBound::default(),
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         });
-        comparator.join(&sender);
+        family.join(&sender, from);
         sender
+    }
+
+    pub(crate) fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// Its part in the comparison, if there is one.
+    pub(crate) fn attached(&self) -> Option<Arc<Attached>> {
+        self.attached.load_full()
+    }
+
+    pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
+        let over = attached.is_none();
+        self.attached.store(attached);
+        if over {
+            // They hold on to everything that was compared.
+            for lane in self.lanes.lock().values() {
+                lane.route.lock().take();
+            }
+        }
     }
 
     /// The lane of a topic.
@@ -85,7 +114,7 @@ impl Sender {
         if let Some(lane) = lanes.get(topic) {
             return Arc::clone(lane);
         }
-        if lanes.len() >= self.comparator.options.max_streams {
+        if lanes.len() >= self.family.options.max_streams {
             // Whoever uses a lane holds it, so no order is lost with the others.
             lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
         }
@@ -104,11 +133,16 @@ impl Sender {
     where
         F: Future<Output = Result<Receipt, Refused>>,
     {
+        let Some(attached) = self.attached() else {
+            let (event, alone) = self.stamp_alone(event);
+            let result = publish(event).await;
+            return result.map_err(|refused| self.unstamp(refused, &alone));
+        };
         // In this order, as for a batch: who has room and waits for a turn would keep it from the
         // batch whose turn it is.
-        let turn = self.turn(lane, event.get_delivery()).await;
-        let room = self.room(std::slice::from_ref(&event)).await;
-        let (stamped, ticket) = self.begin(lane, &event, turn.is_some());
+        let turn = self.turn(&attached, lane, event.get_delivery()).await;
+        let room = room(&attached, std::slice::from_ref(&event)).await;
+        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         let result = match &turn {
             Some(turn) => turn.watch(publish(stamped)).await,
             None => publish(stamped).await,
@@ -123,13 +157,17 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let (room, turn) = (self.room_now(&event), lane.turn_now());
-        if self.waits_for_candidate() && (room.is_none() || turn.is_none()) {
+        let Some(attached) = self.attached() else {
+            return self.try_alone(event, publish);
+        };
+        let (room, turn) = (room_now(&attached, &event), lane.turn_now());
+        if waits_for_candidate(&attached.comparator) && (room.is_none() || turn.is_none()) {
             let refused = full(event);
             self.note_refused(refused.event(), refused.reason());
             return Err(refused);
         }
-        self.publish_now(lane, event, turn, room, publish)
+        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
+        conclude(ticket, event, room, publish(stamped))
     }
 
     /// As `try_publish`, but gives the event back, untried, if it is not its turn: the caller goes
@@ -140,52 +178,99 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let (room, turn) = (self.room_now(&event), lane.turn_now());
-        if turn.is_none() || (self.waits_for_candidate() && room.is_none()) {
+        let Some(attached) = self.attached() else {
+            return self.try_alone(event, publish);
+        };
+        let (room, turn) = (room_now(&attached, &event), lane.turn_now());
+        if turn.is_none() || (waits_for_candidate(&attached.comparator) && room.is_none()) {
             return Err(full(event));
         }
-        self.publish_now(lane, event, turn, room, publish)
-    }
-
-    fn publish_now(
-        &self,
-        lane: &Lane,
-        event: Event,
-        turn: Option<Turn<'_>>,
-        room: Option<SemaphorePermit<'_>>,
-        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
-        let (stamped, ticket) = self.begin(lane, &event, turn.is_some());
+        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
     }
 
-    /// Room in the queue to the candidate, for those who wait for it.
-    pub(crate) async fn room(&self, events: &[Event]) -> Option<SemaphorePermit<'_>> {
-        if self.waits_for_candidate() {
-            self.comparator.queue.room(events).await
-        } else {
-            None
-        }
+    fn try_alone(
+        &self,
+        event: Event,
+        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        let (event, alone) = self.stamp_alone(event);
+        publish(event).map_err(|refused| self.unstamp(refused, &alone))
     }
 
-    fn room_now(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
-        if self.waits_for_candidate() {
-            self.comparator.queue.try_room(event)
-        } else {
-            None
-        }
+    /// Publishes a batch by `publish`, which is the primary's, without a candidate.
+    pub(crate) async fn batch_alone<F>(
+        &self,
+        events: Vec<Event>,
+        publish: impl FnOnce(Vec<Event>) -> F,
+    ) -> Result<Receipt, BatchRefused>
+    where
+        F: Future<Output = Result<Receipt, BatchRefused>>,
+    {
+        let (events, stamps): (Vec<_>, Vec<_>) = events
+            .into_iter()
+            .map(|event| self.stamp_alone(event))
+            .unzip();
+        publish(events).await.map_err(|refused| {
+            // What comes back is the end of what was given.
+            let stamps = &stamps[stamps.len().saturating_sub(refused.events.len())..];
+            let back = |(event, alone): (Event, &Alone)| self.bare(event, alone);
+            let events = refused.events.into_iter().zip(stamps);
+            // Backwards, so that their sequences are free again.
+            let mut events: Vec<_> = events.rev().map(back).collect();
+            events.reverse();
+            BatchRefused { events, ..refused }
+        })
     }
 
-    pub(crate) fn waits_for_candidate(&self) -> bool {
-        self.comparator.options.when_full == WhenFull::Wait && !self.comparator.queue.is_closed()
+    /// Stamps an event that nobody doubles; whatever side delivers it later, it is not compared.
+    fn stamp_alone(&self, event: Event) -> (Event, Alone) {
+        let before = event.origin().copied();
+        let given = before.filter(|_| event.has_given_origin());
+        let origin = given.unwrap_or_else(|| Origin {
+            publisher: self.id,
+            epoch: process_epoch(),
+            sequence: self.next.fetch_add(1, Ordering::AcqRel),
+        });
+        self.unwatched.pass(&self.family.unwatched, &origin);
+        let alone = Alone {
+            before: given.is_none().then_some(before),
+            sequence: origin.sequence,
+        };
+        (event.given_origin(origin), alone)
+    }
+
+    fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
+        let (event, reason) = refused.into_parts();
+        Refused::new(self.bare(event, alone), reason)
+    }
+
+    /// The event as it was given; its sequence is free again if it was the last.
+    fn bare(&self, event: Event, alone: &Alone) -> Event {
+        let Some(before) = alone.before else {
+            return event;
+        };
+        self.free(alone.sequence);
+        event.taken_back(before)
+    }
+
+    fn free(&self, sequence: u64) {
+        let _ =
+            self.next
+                .compare_exchange(sequence + 1, sequence, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The turn on a lane, or none if having it would take too long.
-    pub(crate) async fn turn<'a>(&self, lane: &'a Lane, delivery: Delivery) -> Option<Turn<'a>> {
+    pub(crate) async fn turn<'a>(
+        &self,
+        attached: &Attached,
+        lane: &'a Lane,
+        delivery: Delivery,
+    ) -> Option<Turn<'a>> {
         if let Some(turn) = lane.turn_now() {
             return Some(turn);
         }
-        if self.waits_for_candidate() {
+        if waits_for_candidate(&attached.comparator) {
             return Some(lane.turn().await);
         }
         match delivery {
@@ -195,8 +280,14 @@ impl Sender {
     }
 
     /// Stamps an event and expects it everywhere it is due. Returns it as it is to be published.
-    pub(crate) fn begin(&self, lane: &Lane, event: &Event, in_turn: bool) -> (Event, Ticket<'_>) {
-        let ignore = self.comparator.options.ignore.as_ref();
+    pub(crate) fn begin<'a>(
+        &'a self,
+        attached: &Arc<Attached>,
+        lane: &Lane,
+        event: &Event,
+        in_turn: bool,
+    ) -> (Event, Ticket<'a>) {
+        let ignore = attached.comparator.options.ignore.as_ref();
         let class = if ignore.is_some_and(|ignore| ignore.takes(event)) {
             Class::Ignored
         } else if !in_turn {
@@ -204,35 +295,37 @@ impl Sender {
         } else {
             Class::Open
         };
-        let mut state = self.state.lock();
-        let given = event.has_given_origin();
-        let origin = match event.origin() {
-            Some(origin) if given => *origin,
-            _ => Origin {
-                publisher: self.id,
-                epoch: process_epoch(),
-                sequence: state.next,
-            },
-        };
-        let route = self.expect(lane, &origin, event, class);
-        if !given {
-            state.next += 1;
-        }
+        let mut flights = attached.flights();
+        let given = event.origin().filter(|_| event.has_given_origin());
+        let origin = given.copied().unwrap_or_else(|| Origin {
+            publisher: self.id,
+            epoch: process_epoch(),
+            sequence: self.next.fetch_add(1, Ordering::AcqRel),
+        });
+        let route = self.expect(attached, lane, &origin, event, class);
         let flight = InFlight { origin, route };
-        state.in_flight.push(flight.clone());
-        let ticket = Ticket::new(self, flight);
+        flights.push(flight.clone());
+        drop(flights);
+        let ticket = Ticket::new(self, attached, flight);
         (event.clone().given_origin(origin), ticket)
     }
 
-    fn expect(&self, lane: &Lane, origin: &Origin, event: &Event, class: Class) -> Arc<Route> {
-        let comparator = &*self.comparator;
+    fn expect(
+        &self,
+        attached: &Attached,
+        lane: &Lane,
+        origin: &Origin,
+        event: &Event,
+        class: Class,
+    ) -> Arc<Route> {
+        let comparator = &*attached.comparator;
         let mut cached = lane.route.lock();
         loop {
             let route = match &*cached {
                 Some(route) if route.is_current(comparator, origin) => route,
                 _ => {
                     let key = Key::of(origin, &lane.topic);
-                    cached.insert(Route::new(comparator, self.id, key, &self.link))
+                    cached.insert(Route::new(comparator, self.id, key, &attached.link))
                 }
             };
             if route.expect(comparator, origin.sequence, event, class) {
@@ -242,31 +335,23 @@ impl Sender {
         }
     }
 
-    pub(crate) fn for_each_in_flight(&self, each: impl FnMut(&InFlight)) {
-        self.state.lock().in_flight.iter().for_each(each);
-    }
-
-    /// The event is where it belongs.
-    pub(crate) fn landed(&self, origin: &Origin) {
-        self.state.lock().land(origin);
-    }
-
     /// Nobody has the event: expects it nowhere, and gives its sequence out again if it was the
     /// last.
-    pub(crate) fn take_back(&self, flight: &InFlight) {
+    pub(crate) fn take_back(&self, attached: &Attached, flight: &InFlight) {
         let (origin, route) = (&flight.origin, &flight.route);
-        let mut state = self.state.lock();
+        let comparator = &attached.comparator;
+        let mut flights = attached.flights();
         route.withdraw(origin.sequence);
-        if !route.is_current(&self.comparator, origin) {
+        if !route.is_current(comparator, origin) {
             // Subscriptions that were made meanwhile expect it too.
-            for sub in self.comparator.subs() {
+            for sub in comparator.subs() {
                 sub.withdraw(origin, &route.key.topic);
             }
         }
-        if origin.publisher == self.id && state.next == origin.sequence + 1 {
-            state.next = origin.sequence;
+        if origin.publisher == self.id {
+            self.free(origin.sequence);
         }
-        state.land(origin);
+        flights.land(origin);
     }
 
     /// Counts and tells an event that the application has back, and that the primary does not know of.
@@ -288,39 +373,38 @@ impl Sender {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
-
-    /// Lets go of the candidate. The last handle ends the candidate's thread.
-    pub(crate) fn disconnect(&self, shutdown: bool) {
-        let comparator = &self.comparator;
-        let link = Arc::clone(&self.link);
-        comparator
-            .queue
-            .control(Command::Disconnect { link, shutdown });
-        if comparator.life.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            comparator.queue.control(Command::Finish);
-            comparator.life.finishing.notify_one();
-        }
-    }
-
-    /// The subscriptions of this handle.
-    pub(crate) fn own_subs(&self) -> Vec<Arc<Sub>> {
-        let mut subs = self.comparator.subs();
-        subs.retain(|sub| sub.owner == self.id);
-        subs
-    }
-}
-
-impl State {
-    fn land(&mut self, origin: &Origin) {
-        if let Some(at) = self.in_flight.iter().position(|f| f.origin == *origin) {
-            self.in_flight.swap_remove(at);
-        }
-    }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.comparator.leave(self.id);
+        if let Some(attached) = self.attached() {
+            attached.comparator.leave(self.id);
+        }
+    }
+}
+
+/// Whether publishing waits for the candidate.
+pub(crate) fn waits_for_candidate(comparator: &Comparator) -> bool {
+    comparator.options.when_full == WhenFull::Wait && !comparator.queue.is_closed()
+}
+
+/// Room in the queue to the candidate, for those who wait for it.
+pub(crate) async fn room<'a>(
+    attached: &'a Attached,
+    events: &[Event],
+) -> Option<SemaphorePermit<'a>> {
+    if waits_for_candidate(&attached.comparator) {
+        attached.comparator.queue.room(events).await
+    } else {
+        None
+    }
+}
+
+fn room_now<'a>(attached: &'a Attached, event: &Event) -> Option<SemaphorePermit<'a>> {
+    if waits_for_candidate(&attached.comparator) {
+        attached.comparator.queue.try_room(event)
+    } else {
+        None
     }
 }
 

@@ -16,9 +16,9 @@ use eventbus_trait::{
 use parking_lot::Mutex;
 
 use crate::class::{Reason, Side};
-use crate::comparator::Comparator;
+use crate::family::Family;
+use crate::seat::{Seat, View};
 use crate::streams::Stream;
-use crate::sub::Sub;
 
 /// Counters of a handle's subscriptions, by name.
 pub(crate) type CountersByName = Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>;
@@ -27,8 +27,11 @@ pub(crate) struct Source {
     /// The primary's subscription; `None` once it is closed.
     primary: Option<Subscription>,
     name: Arc<str>,
-    sub: Arc<Sub>,
-    comparator: Arc<Comparator>,
+    family: Arc<Family>,
+    seat: Arc<Seat>,
+    /// What the seat showed when its version was `version`.
+    view: Option<View>,
+    version: Option<u64>,
     counters: Arc<SubscriptionCounters>,
     by_name: CountersByName,
     last: Option<Arc<Stream>>,
@@ -38,8 +41,8 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(
         primary: Subscription,
-        sub: Arc<Sub>,
-        comparator: Arc<Comparator>,
+        family: Arc<Family>,
+        seat: Arc<Seat>,
         by_name: CountersByName,
     ) -> Self {
         let name: Arc<str> = primary.name().into();
@@ -50,8 +53,10 @@ impl Source {
         Self {
             primary: Some(primary),
             name,
-            sub,
-            comparator,
+            family,
+            seat,
+            view: None,
+            version: None,
             counters,
             by_name,
             last: None,
@@ -64,16 +69,35 @@ impl Source {
         Arc::clone(&self.counters)
     }
 
+    /// Looks which comparison there is, after an item was taken.
+    fn look(&mut self) {
+        let version = Some(self.seat.version());
+        if version != self.version {
+            self.view = self.seat.view();
+            self.version = version;
+            self.last = None;
+        }
+    }
+
     fn show(&mut self, item: Option<&Item>) {
+        self.look();
+        let Some(View { comparator, sub }) = &self.view else {
+            return;
+        };
         match item {
             Some(Item::Event(event)) => {
-                self.sub
-                    .arrived(&self.comparator, Side::Primary, event, &mut self.last);
+                sub.arrived(comparator, Side::Primary, event, &mut self.last);
             }
-            Some(Item::Lagged(n)) => self.sub.dropped.add(Side::Primary, *n),
-            None => self
-                .sub
-                .close(&self.comparator, Side::Primary, Reason::Shutdown),
+            Some(Item::Lagged(n)) => sub.dropped.add(Side::Primary, *n),
+            None => sub.close(comparator, Side::Primary, Reason::Shutdown),
+        }
+    }
+
+    /// The application waits with nothing queued on the primary.
+    fn idle(&mut self) {
+        self.look();
+        if let Some(View { comparator, sub }) = &self.view {
+            sub.idle(comparator);
         }
     }
 
@@ -96,7 +120,7 @@ impl Source {
             by_name.remove(&self.name);
         }
         drop(by_name);
-        self.comparator.unsubscribed(&self.sub);
+        self.family.unsubscribed(&self.seat);
     }
 }
 
@@ -110,7 +134,7 @@ impl EventSource for Source {
         match &next {
             Ok(item) => self.show(Some(item)),
             Err(TryRecvError::Closed) => self.show(None),
-            Err(TryRecvError::Empty) => self.sub.idle(&self.comparator),
+            Err(TryRecvError::Empty) => self.idle(),
         }
         next
     }
@@ -122,7 +146,7 @@ impl EventSource for Source {
         let next = primary.poll_item(cx);
         match &next {
             Poll::Ready(item) => self.show(item.as_ref()),
-            Poll::Pending => self.sub.idle(&self.comparator),
+            Poll::Pending => self.idle(),
         }
         next
     }

@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
+use crate::unwatched::Unwatched;
 
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +110,19 @@ impl Sub {
         }
     }
 
+    /// Says of all its streams that a later comparison does not know them.
+    pub(crate) fn pass_on(&self, unwatched: &Unwatched) {
+        for stream in self.all() {
+            let last = stream.track.lock().last();
+            if let Some(last) = last {
+                let Key {
+                    publisher, epoch, ..
+                } = stream.key;
+                unwatched.bound(publisher, epoch).pass(last);
+            }
+        }
+    }
+
     /// The stream of `key`, made if there is none; `None` if there are too many.
     pub(crate) fn stream(
         &self,
@@ -180,11 +194,11 @@ impl Sub {
     }
 
     /// Takes in an event that a side delivered. `last` is the stream of the one before.
-    pub(crate) fn arrived(
-        &self,
-        comparator: &Comparator,
+    pub(crate) fn arrived<'a>(
+        &'a self,
+        comparator: &'a Comparator,
         side: Side,
-        event: &Event,
+        event: &'a Event,
         last: &mut Option<Arc<Stream>>,
     ) {
         let now = comparator.now();
@@ -207,6 +221,7 @@ impl Sub {
         }
         let arrive = |stream: &Stream| {
             self.on_track(comparator, stream, now, |track, cx| {
+                cx.unwatched = Some((&comparator.unwatched, origin));
                 track.arrive(side, origin.sequence, &delivered, cx)
             })
         };
@@ -297,12 +312,12 @@ impl Sub {
     }
 
     /// Does something to a track, and puts into the account what comes of it.
-    fn on_track<T>(
-        &self,
-        comparator: &Comparator,
+    fn on_track<'a, T>(
+        &'a self,
+        comparator: &'a Comparator,
         stream: &Stream,
         now: Nanos,
-        act: impl FnOnce(&mut Track, &mut Context<'_>) -> T,
+        act: impl FnOnce(&mut Track, &mut Context<'a>) -> T,
     ) -> T {
         let mut cx = self.context(now);
         let mut track = stream.track.lock();
@@ -326,6 +341,10 @@ impl Sub {
     /// An event that no stream of this subscription is for.
     #[cold]
     fn stray(&self, comparator: &Comparator, side: Side, origin: Option<&Origin>, topic: &Topic) {
+        let by_primary = side == Side::Primary;
+        if origin.is_some_and(|origin| comparator.unwatched.may_be(origin, by_primary)) {
+            return;
+        }
         let known = origin.is_some_and(|origin| comparator.knows(origin.publisher));
         if side == Side::Primary && !known {
             comparator.foreign();

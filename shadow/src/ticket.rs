@@ -10,6 +10,7 @@ use eventbus_trait::Event;
 use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
+use crate::attached::Attached;
 use crate::class::Reason;
 use crate::route::InFlight;
 use crate::sender::Sender;
@@ -17,13 +18,15 @@ use crate::sender::Sender;
 #[derive(Debug)]
 pub(crate) struct Ticket<'a> {
     sender: &'a Sender,
+    attached: Arc<Attached>,
     flight: Option<InFlight>,
 }
 
 impl<'a> Ticket<'a> {
-    pub(crate) fn new(sender: &'a Sender, flight: InFlight) -> Self {
+    pub(crate) fn new(sender: &'a Sender, attached: &Arc<Attached>, flight: InFlight) -> Self {
         Self {
             sender,
+            attached: Arc::clone(attached),
             flight: Some(flight),
         }
     }
@@ -33,7 +36,7 @@ impl<'a> Ticket<'a> {
         let Some(flight) = self.flight.take() else {
             return;
         };
-        let comparator = &self.sender.comparator;
+        let comparator = &self.attached.comparator;
         comparator.published(1);
         let queue = &comparator.queue;
         let sequence = flight.origin.sequence;
@@ -50,14 +53,14 @@ impl<'a> Ticket<'a> {
         if let Some(reason) = reason {
             flight.route.give_up(comparator, sequence, reason);
         }
-        self.sender.landed(&flight.origin);
+        self.attached.landed(&flight.origin);
     }
 
     /// The primary refused the event: nobody has it, and its sequence is free again unless a
     /// later one was given out.
     pub(crate) fn refused(mut self) {
         if let Some(flight) = self.flight.take() {
-            self.sender.take_back(&flight);
+            self.sender.take_back(&self.attached, &flight);
         }
     }
 }
@@ -69,10 +72,10 @@ impl Drop for Ticket<'_> {
         };
         let sequence = flight.origin.sequence;
         debug!(topic = %flight.route.key.topic, sequence, "publish cancelled");
-        let comparator = &self.sender.comparator;
+        let comparator = &self.attached.comparator;
         flight
             .route
             .give_up(comparator, sequence, Reason::Cancelled);
-        self.sender.landed(&flight.origin);
+        self.attached.landed(&flight.origin);
     }
 }

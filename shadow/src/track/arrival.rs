@@ -103,7 +103,8 @@ impl Track {
     #[cold]
     fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
         match self.history.arrival(side, sequence, self.first) {
-            Past::Duplicate => self.duplicate(side, sequence, cx),
+            Past::Forgotten | Past::Unknown if cx.may_be_unwatched(side) => {}
+            Past::Duplicate | Past::Forgotten => self.duplicate(side, sequence, cx),
             // The last one may have been taken back and been accepted after the end.
             Past::Unknown if cx.ended && Some(sequence) >= self.last => {}
             Past::Unknown => {

@@ -30,6 +30,8 @@ struct Entry {
 pub(crate) enum Past {
     /// This side delivered it before.
     Duplicate,
+    /// It is of a time that is not remembered one by one; most likely delivered before.
+    Forgotten,
     /// It was given up before this side delivered it.
     GivenUp,
     /// It was never expected here.
@@ -70,7 +72,7 @@ impl History {
             return Past::GivenUp;
         }
         if first.is_some_and(|first| sequence >= first) && Some(sequence) <= self.forgotten {
-            return Past::Duplicate;
+            return Past::Forgotten;
         }
         Past::Unknown
     }

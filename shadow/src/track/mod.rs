@@ -24,8 +24,11 @@ mod window;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use eventbus_trait::Origin;
+
 use crate::class::{Class, Counts, Reason, Side};
 use crate::report::DivergenceClass;
+use crate::unwatched::Unwatched;
 use history::History;
 pub(crate) use slot::Delivered;
 use slot::{Compared, Content, End, Slot};
@@ -66,6 +69,8 @@ pub(crate) struct Context<'a> {
     pub(crate) dropped: &'a Dropped,
     /// Whether the subscription takes no more events, while the candidate's still stands.
     pub(crate) ended: bool,
+    /// Who knows whether what arrives was published without a candidate.
+    pub(crate) unwatched: Option<(&'a Unwatched, &'a Origin)>,
     pub(crate) findings: Vec<Finding>,
     /// How long the primary and the candidate took, if both have delivered.
     pub(crate) latencies: Option<[Nanos; 2]>,
@@ -155,6 +160,7 @@ impl<'a> Context<'a> {
             now,
             dropped,
             ended: false,
+            unwatched: None,
             findings: Vec::new(),
             latencies: None,
         }
@@ -200,6 +206,11 @@ impl Track {
         let mut counts = self.counts;
         counts.unmarked = u64::from(self.unmarked().is_some());
         counts
+    }
+
+    /// The highest sequence that was ever expected.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last
     }
 
     /// Whether nothing would be lost by forgetting the track: no slot is left.
@@ -355,6 +366,12 @@ impl Track {
 }
 
 impl Context<'_> {
+    /// Whether what `side` delivers may have been published without a candidate.
+    fn may_be_unwatched(&self, side: Side) -> bool {
+        self.unwatched
+            .is_some_and(|(unwatched, origin)| unwatched.may_be(origin, side == Side::Primary))
+    }
+
     fn find(&mut self, class: DivergenceClass, side: Side, sequence: u64, detail: String) {
         self.findings.push(Finding {
             class,

@@ -1,0 +1,129 @@
+//! Which events were published while no candidate was attached: none of them is compared, and none
+//! is ever taken for a divergence of what is.
+//!
+//! An event that nobody doubled may still come out of the primary long after a candidate was
+//! attached. Remembering each would cost what a comparison costs, so what is kept is one number for
+//! each publisher: how far it had come without a candidate.
+//!
+//! Invariant: the number has moved before the event is on the primary, so whoever sees the event
+//! there finds it below.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use eventbus_trait::{Origin, PublisherId};
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, RwLock};
+
+/// Most lives of publishers that are told apart.
+const MOST: usize = 65_536;
+
+/// How far each publisher has come without a candidate.
+#[derive(Debug, Default)]
+pub(crate) struct Unwatched {
+    by_life: RwLock<HashMap<Life, Arc<Bound>, RandomState>>,
+    /// Whether there were more publishers than are told apart.
+    full: AtomicBool,
+}
+
+/// A publisher in one of its epochs.
+type Life = (PublisherId, u64);
+
+/// All sequences of a publisher's life below this may be unwatched.
+#[derive(Debug, Default)]
+pub(crate) struct Bound(AtomicU64);
+
+/// The bound of the publisher that was seen last, so that it is not looked up each time.
+#[derive(Debug, Default)]
+pub(crate) struct LastBound(Mutex<Option<(Life, Arc<Bound>)>>);
+
+impl Bound {
+    /// Notes that `sequence` is published without a candidate.
+    pub(crate) fn pass(&self, sequence: u64) {
+        self.0
+            .fetch_max(sequence.saturating_add(1), Ordering::AcqRel);
+    }
+
+    fn is_above(&self, sequence: u64) -> bool {
+        sequence < self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Unwatched {
+    /// The bound of a publisher's life, made if there is none and there is room.
+    pub(crate) fn bound(&self, publisher: PublisherId, epoch: u64) -> Arc<Bound> {
+        let life = (publisher, epoch);
+        if let Some(bound) = self.by_life.read().get(&life) {
+            return Arc::clone(bound);
+        }
+        let mut by_life = self.by_life.write();
+        if by_life.len() >= MOST && !by_life.contains_key(&life) {
+            self.full.store(true, Ordering::Release);
+            return Arc::default();
+        }
+        Arc::clone(by_life.entry(life).or_default())
+    }
+
+    /// Whether the event may have been published without a candidate. `by_primary` is whether the
+    /// primary delivered it, where such events are to be expected.
+    pub(crate) fn may_be(&self, origin: &Origin, by_primary: bool) -> bool {
+        let life = (origin.publisher, origin.epoch);
+        match self.by_life.read().get(&life) {
+            Some(bound) => bound.is_above(origin.sequence),
+            None => by_primary && self.full.load(Ordering::Acquire),
+        }
+    }
+}
+
+impl LastBound {
+    /// Notes that an event is published without a candidate.
+    pub(crate) fn pass(&self, all: &Unwatched, origin: &Origin) {
+        let life = (origin.publisher, origin.epoch);
+        let mut last = self.0.lock();
+        match &*last {
+            Some((of, bound)) if *of == life => bound.pass(origin.sequence),
+            _ => {
+                let bound = all.bound(origin.publisher, origin.epoch);
+                bound.pass(origin.sequence);
+                *last = Some((life, bound));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(publisher: u8, sequence: u64) -> Origin {
+        Origin {
+            publisher: PublisherId([publisher; 16]),
+            epoch: 1,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn each_publisher_has_its_own_bound() {
+        let all = Unwatched::default();
+        let last = LastBound::default();
+        for (publisher, sequence) in [(1, 5), (2, 9), (1, 3)] {
+            last.pass(&all, &origin(publisher, sequence));
+        }
+        assert!(all.may_be(&origin(1, 5), true) && !all.may_be(&origin(1, 6), true));
+        assert!(all.may_be(&origin(2, 9), false) && !all.may_be(&origin(2, 10), false));
+        assert!(!all.may_be(&origin(3, 0), true), "nobody heard of it");
+    }
+
+    #[test]
+    fn a_full_table_excuses_the_primary_alone() {
+        let all = Unwatched::default();
+        for n in 0..=MOST as u128 {
+            all.bound(PublisherId(n.to_be_bytes()), 1);
+        }
+        assert!(all.may_be(&origin(7, 0), true));
+        assert!(!all.may_be(&origin(7, 0), false));
+        assert_eq!(all.by_life.read().len(), MOST);
+    }
+}
