@@ -116,8 +116,7 @@ pub(crate) struct Link {
     /// Everything below this is in the subscription's queue.
     received: AtomicU64,
     kept: Mutex<Kept>,
-    /// More is kept than any window holds.
-    heavy: AtomicBool,
+    heavy: Heavy,
     /// It waits to be sent something again.
     noted: AtomicBool,
     /// What had been received at the last heartbeat.
@@ -130,6 +129,12 @@ pub(crate) struct Link {
     pub(crate) progress: Notify,
 }
 
+/// More is kept than any window holds. Publishers read it for each event, and the rest of a link is
+/// written all the time, so it has a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Heavy(AtomicBool);
+
 impl Link {
     /// A link that begins at `first`, to a subscriber that is there.
     pub(crate) fn new(peer: Arc<str>, first: u64, info: SubscriptionInfo) -> Self {
@@ -141,7 +146,7 @@ impl Link {
             life: info.link,
             received: AtomicU64::new(first),
             kept: Mutex::new(Kept::new(first, true)),
-            heavy: AtomicBool::new(false),
+            heavy: Heavy(AtomicBool::new(false)),
             noted: AtomicBool::new(false),
             beat: AtomicU64::new(u64::MAX),
             drops: Mutex::default(),
@@ -217,12 +222,14 @@ impl Link {
 
     /// More is kept for the subscriber than any window holds.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.heavy.load(Ordering::Relaxed)
+        self.heavy.0.load(Ordering::Relaxed)
     }
 
     fn weigh(&self, kept: &Kept) {
-        self.heavy
-            .store(kept.cost() >= MAX_KEPT_BYTES, Ordering::Relaxed);
+        let heavy = kept.cost() >= MAX_KEPT_BYTES;
+        if heavy != self.is_heavy() {
+            self.heavy.0.store(heavy, Ordering::Relaxed);
+        }
     }
 
     /// Runs that are kept.

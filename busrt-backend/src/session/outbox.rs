@@ -18,7 +18,7 @@ use tracing::error;
 use super::cost::event_cost;
 use super::link::Link;
 use super::places::Places;
-use super::routes::{Opening, Route, RouteLinks, Routes, bump};
+use super::routes::{Opening, Route, RouteLinks, Routes, bump, tell_dropped};
 use super::run::{Item, Run, Taken};
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
@@ -532,13 +532,6 @@ impl Outbox {
 fn missing((link, next): (Arc<Link>, u64)) -> (Arc<Link>, u64) {
     let missing = next - link.received();
     (link, missing)
-}
-
-#[cold]
-fn tell_dropped(event: &Event, links: &[(usize, Arc<Link>)]) {
-    for (_, link) in links {
-        fate::dropped(&link.name, event, "no room for an at-most-once event");
-    }
 }
 
 impl State {

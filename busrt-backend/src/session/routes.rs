@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use eventbus_trait::{FamilyStats, Topic};
+use eventbus_trait::{Event, FamilyStats, Topic, fate};
 use slab::Slab;
 
 use super::link::{Link, Window};
@@ -73,6 +73,14 @@ impl Route {
 /// Adds to a counter that only the holder of a lock writes.
 pub(crate) fn bump(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+/// Tells the log that links had no room for an event.
+#[cold]
+pub(crate) fn tell_dropped(event: &Event, links: &[(usize, Arc<Link>)]) {
+    for (_, link) in links {
+        fate::dropped(&link.name, event, "no room for an at-most-once event");
+    }
 }
 
 /// Links that were given up and whose subscribers may come back; beyond these, they are not told

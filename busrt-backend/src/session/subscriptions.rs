@@ -28,9 +28,6 @@ const BYTES_BUDGET: u64 = 256 << 20;
 /// Least bytes of credit for one link.
 const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
-/// Most events of credit that a link begins with.
-const FIRST_WINDOW: u64 = 1_024;
-
 #[derive(Debug)]
 pub(crate) struct LocalSubscription {
     pub(crate) name: Arc<str>,
@@ -344,7 +341,7 @@ impl Node {
         } else {
             MAX_WINDOW
         };
-        let full = wanted.min((self.credit_left() / 16).clamp(1, FIRST_WINDOW));
+        let full = wanted.min(self.first_window());
         let left = BYTES_BUDGET.saturating_sub(self.granted.bytes.load(Ordering::Relaxed));
         let bytes = MAX_WINDOW_BYTES.min((left / 4).max(MIN_WINDOW_BYTES));
         self.granted.events.fetch_add(full, Ordering::Relaxed);
@@ -370,6 +367,14 @@ impl Node {
             .links
             .insert(Arc::clone(peer), Arc::clone(&link));
         link
+    }
+
+    /// What a link may begin with: a quarter of what is left, so that few links take bursts; once
+    /// half is gone much less, so that many have some.
+    fn first_window(&self) -> u64 {
+        let left = self.credit_left();
+        let plenty = left > self.credit_budget.load(Ordering::Relaxed) / 2;
+        (left / if plenty { 4 } else { 16 }).max(1)
     }
 
     /// Events of credit that are set aside for nobody.

@@ -118,10 +118,13 @@ const GROWING: [Growing; 5] = [
     },
     Growing {
         name: "subscribers",
-        title: "Subscribers of one topic, read in turn",
+        title: "Subscribers of one topic, read in turn by two threads",
         grows: "subscribers",
         at: TO_A_HUNDRED,
-        set: |s, x| s.subscribers = x,
+        set: |s, x| {
+            s.subscribers = x;
+            s.readers = x.min(2);
+        },
     },
     Growing {
         name: "payload",

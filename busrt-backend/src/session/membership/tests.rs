@@ -253,7 +253,7 @@ fn links_begin_with_windows_that_leave_others_room() {
         .into_iter()
         .map(|id| link_of(&node, id).cursor().credit)
         .collect();
-    assert!(windows.iter().all(|window| *window >= 256), "{windows:?}");
+    assert!(windows.iter().all(|window| *window >= 128), "{windows:?}");
 }
 
 #[test]
@@ -261,10 +261,10 @@ fn a_link_on_which_much_is_sent_gets_more_credit_and_returns_it() {
     let (node, _commands) = in_step();
     let granted = || node.granted.events.load(Ordering::Relaxed);
     let before = granted();
-    let [busy, idle] = subscribed(&node, 2)[..] else {
-        panic!("two were made")
-    };
+    let ids = subscribed(&node, 10);
+    let (idle, busy) = (ids[8], ids[9]);
     let link = link_of(&node, busy);
+    let untouched = link_of(&node, idle).cursor().credit;
     let first = link.cursor().credit;
     let mut next = 0;
     let mut acknowledged = |events: u64| {
@@ -277,10 +277,12 @@ fn a_link_on_which_much_is_sent_gets_more_credit_and_returns_it() {
     assert_eq!(acknowledged(1), first, "little is sent");
     let credits: Vec<u64> = (0..4).map(|_| acknowledged(first)).collect();
     assert!(credits.is_sorted(), "{credits:?}");
-    assert_eq!(credits.last(), Some(&4_096), "nothing has been taken");
+    assert!(
+        credits.last().is_some_and(|last| *last >= 2 * first),
+        "{first}: {credits:?}"
+    );
     assert!(granted() <= 32_768);
-    assert_eq!(link_of(&node, idle).cursor().credit, first);
-    node.end_subscription(busy);
-    node.end_subscription(idle);
+    assert_eq!(link_of(&node, idle).cursor().credit, untouched);
+    ids.into_iter().for_each(|id| node.end_subscription(id));
     assert_eq!(granted(), before, "all of it is returned");
 }
