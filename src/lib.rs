@@ -36,7 +36,6 @@ mod absent;
 pub mod config;
 mod open;
 pub mod phase;
-#[cfg(feature = "rollout")]
 pub mod rollout;
 #[cfg(feature = "busrt")]
 mod standalone;

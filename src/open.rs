@@ -48,6 +48,12 @@ pub enum OpenError {
         /// The phase.
         phase: String,
     },
+    /// The rollout cannot begin.
+    #[error("cannot open the rollout: {reason}")]
+    Rollout {
+        /// Why.
+        reason: String,
+    },
     /// The broker could not be started or reached.
     #[cfg(feature = "busrt")]
     #[error("cannot open phase `{phase}`: {reason}")]
@@ -64,11 +70,15 @@ pub enum OpenError {
 ///
 /// Call it within a tokio runtime; crossbeam alone also opens without one. Under a shadow, a
 /// candidate that cannot be reached is logged and counted as not compared, and the application
-/// runs on the primary. Cancelling leaves nothing behind.
+/// runs on the primary. With a [rollout](crate::rollout) configured, `phase` plays no part: the bus
+/// is a [`PhasedBus`](crate::rollout::PhasedBus). Cancelling leaves nothing behind.
 ///
 /// # Errors
 /// [`OpenError`] names the phase, and the feature or the reason.
 pub async fn open(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    if config.rollout.is_some() {
+        return rollout(config).await;
+    }
     match &config.phase {
         Phase::Shadow { .. } => Ok(open_shadow(config).await?),
         plain => open_plain(config, plain).await,
@@ -101,7 +111,23 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
     Ok(ShadowBus::new(primary, candidate, ShadowOptions::default()))
 }
 
-async fn open_plain(config: &Config, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+#[cfg(feature = "rollout")]
+async fn rollout(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    Ok(crate::rollout::open(config).await?)
+}
+
+#[cfg(not(feature = "rollout"))]
+async fn rollout(_: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
+    Err(OpenError::FeatureOff {
+        phase: "rollout".to_owned(),
+        feature: "rollout",
+    })
+}
+
+pub(crate) async fn open_plain(
+    config: &Config,
+    phase: &Phase,
+) -> Result<Arc<dyn EventBus>, OpenError> {
     match phase {
         Phase::Crossbeam => crossbeam(config),
         Phase::InProcess | Phase::Unix(_) => busrt(config, phase).await,

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use eventbus::config::MetricsAddress;
+use eventbus::rollout::{Mode, Rollout};
 use eventbus::{BrokerMode, Config, ConfigError, Phase, Rate, Tls, TopicFilter};
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::{Figment, Jail};
@@ -140,7 +141,10 @@ fn a_shadow_comes_from_three_keys() {
         jail.set_env("EVENTBUS_PRIMARY", "crossbeam");
         assert_eq!(
             Config::load(),
-            Err(ConfigError::Missing { key: "candidate" })
+            Err(ConfigError::Missing {
+                key: "candidate",
+                because: "`phase` is `shadow`"
+            })
         );
         jail.set_env("EVENTBUS_CANDIDATE", "ipc:///run/x/bus.sock");
         let unix = Phase::Unix("/run/x/bus.sock".into());
@@ -226,7 +230,7 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "phaze = 'crossbeam'",
             "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
-             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`, `acl`",
+             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`, `rollout`, `acl`",
         ),
         (
             "[broker]\nmod = 'auto'",
@@ -479,4 +483,55 @@ fn the_guide_to_transports_gives_configurations_that_load() {
     }
     phases.dedup();
     assert_eq!(phases, ["crossbeam", "in-process", "unix", "tcp"]);
+}
+
+#[test]
+fn a_rollout_has_phases_and_a_journal() {
+    Jail::expect_with(|jail| {
+        let file = |text: &str| {
+            jail.create_file("eventbus.toml", text).unwrap();
+            Config::load()
+        };
+        let rollout = file(
+            "[rollout]\nphases = ['crossbeam', 'unix:///run/x/bus.sock']\njournal = 'j'\n\
+             mode = 'automatic'\nshadow = false\nhold = '1s'\n\
+             [rollout.gates]\nmin_events = 5\nlatency_ratio = 2.5\n\
+             [rollout.hooks]\nbefore = ['/bin/true']",
+        );
+        let rollout = rollout.unwrap().rollout.unwrap();
+        let mut expected = Rollout::new(
+            vec![Phase::Crossbeam, Phase::Unix("/run/x/bus.sock".into())],
+            "j",
+        );
+        expected.mode = Mode::Automatic;
+        expected.shadow = false;
+        expected.hold = Duration::from_secs(1);
+        expected.gates.min_events = 5;
+        expected.gates.latency_ratio = 2.5;
+        expected.hooks.before = vec!["/bin/true".into()];
+        assert_eq!(rollout, expected);
+        for (text, told) in [
+            (
+                "phases = ['crossbeam']",
+                "bad value `crossbeam` for `rollout.phases` in file `eventbus.toml`; expected two phases or \
+                 more, none of them twice",
+            ),
+            (
+                "phases = ['crossbeam', 'in-process']",
+                "`rollout.phases` is set, so `rollout.journal` must be set too",
+            ),
+            (
+                "phases = ['crossbeam', 'tcp://h:1']\njournal = 'j'",
+                "phase `tcp://h:1` needs TLS, so `tls.ca` must be set too",
+            ),
+            (
+                "phases = ['crossbeam', 'in-process']\njournal = 'j'\nhold = '0s'",
+                "bad value `0s` for `rollout.hold` in file `eventbus.toml`; expected more than zero",
+            ),
+        ] {
+            let error = file(&format!("[rollout]\n{text}")).unwrap_err();
+            assert_eq!(error.to_string(), told);
+        }
+        Ok(())
+    });
 }

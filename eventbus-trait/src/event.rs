@@ -347,6 +347,18 @@ mod tests {
     }
 
     #[test]
+    fn an_event_taken_back_is_as_it_came() {
+        let mut old = Event::new("a", "x").unwrap();
+        for before in [None, Some(origin(7))] {
+            if let Some(before) = before {
+                old.accept(|| before);
+            }
+            let stamped = old.clone().given_origin(origin(1));
+            assert_eq!(stamped.taken_back(before), old);
+        }
+    }
+
+    #[test]
     fn size_counts_payload_and_metadata() {
         let event = Event::new("a", "12345").unwrap();
         assert_eq!(event.known_size(), Some(5));

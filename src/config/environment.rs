@@ -12,16 +12,20 @@ const PREFIX: &str = "EVENTBUS_";
 const OTHERS: [&str; 3] = [super::FILE_VARIABLE, "EVENTBUS_LOG", "EVENTBUS_BUSRTD"];
 
 /// Keys whose values are `true` or `false`.
-const SWITCHES: [&str; 1] = ["connect.wait"];
+const SWITCHES: [&str; 3] = ["connect.wait", "rollout.shadow", "rollout.fall_back"];
 
 /// Keys whose values are numbers.
-const NUMBERS: [&str; 6] = [
+const NUMBERS: [&str; 10] = [
     "limits.max_event_size",
     "limits.max_subscriptions",
     "limits.rate",
     "limits.burst",
     "broker.max_connections",
     "broker.rate",
+    "rollout.gates.min_events",
+    "rollout.gates.max_divergences",
+    "rollout.gates.successes",
+    "rollout.gates.failures",
 ];
 
 /// The layer.

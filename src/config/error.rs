@@ -63,11 +63,13 @@ pub enum ConfigError {
         #[source]
         reason: PhaseError,
     },
-    /// A shadow lacks one of its sides.
-    #[error("`phase` is `shadow`, so `{key}` must be set too")]
+    /// A shadow lacks one of its sides, or a rollout its journal.
+    #[error("{because}, so `{key}` must be set too")]
     Missing {
-        /// `primary` or `candidate`.
+        /// The key.
         key: &'static str,
+        /// What needs it.
+        because: &'static str,
     },
     /// TLS lacks one of its files.
     #[error("{because}, so `{key}` must be set too")]

@@ -11,7 +11,7 @@ use figment::Figment;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::error::ConfigError;
-use crate::phase::MAX_SOCKET_PATH_BYTES;
+use crate::phase::{MAX_SOCKET_PATH_BYTES, Phase};
 
 /// Where `/healthz` and `/metrics` are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub struct AclRule {
 
 const PATH: &str = "an absolute path of at most 107 bytes";
 const PORT: &str = "an address and a port such as `127.0.0.1:7777` or `[::]:7777`";
+const PHASES: &str = crate::phase::EXPECTED;
 const METRICS: &str = "an address and a port such as `127.0.0.1:9100`, or `unix:/path`";
 const NAMES: &str = "names of clients: 1 to 64 of A-Z a-z 0-9 _ -, or a beginning and a final `*`";
 
@@ -141,6 +142,17 @@ impl Texts {
         self.read(figment, key, |text| {
             text.parse().map_err(|_| PORT.to_owned())
         })
+    }
+
+    pub(super) fn phases(&self, figment: &Figment, key: &str) -> Result<Vec<Phase>, ConfigError> {
+        self.read(figment, key, |text| {
+            text.parse().map_err(|_| PHASES.to_owned())
+        })
+    }
+
+    /// Files, which are looked for when they are needed.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(PathBuf::from).collect()
     }
 
     fn filters(&self, figment: &Figment, key: &str) -> Result<Vec<TopicFilter>, ConfigError> {

@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod listen;
 mod raw;
+mod rollout;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub use error::ConfigError;
 pub use listen::{AclRule, MetricsAddress};
 
 use crate::phase::{Phase, PhaseError};
+use crate::rollout::Rollout;
 use environment::Environment;
 use raw::Raw;
 
@@ -75,6 +77,15 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// server_name = "broker.example"   # if the host in the phase is not in the broker's certificate
 /// crl = "certs/crl.pem"            # if certificates are revoked
 ///
+/// [rollout]                        # with this table `phase` plays no part; see docs/rollout.md
+/// phases = ["crossbeam", "in-process", "unix:///run/x/bus.sock"]
+/// journal = "/var/lib/x/rollout"   # says which phase holds
+/// admin = "/run/x/rollout.sock"    # where `eventbus rollout` finds it
+/// mode = "manual"                  # manual, automatic
+/// shadow = true                    # whether each phase is compared with the next before it is left
+/// hold = "2s"                      # how long a cutover may hold publishers
+/// fall_back = false                # whether it goes back when its gates have failed
+///
 /// [acl."collector-*"]              # once there is one, who is not named may do nothing
 /// publish = ["events.#"]
 /// subscribe = ["control.#"]
@@ -98,6 +109,8 @@ pub struct Config {
     pub link_timeout: Duration,
     /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
     pub tls: Option<Tls>,
+    /// A rollout from one phase to another. With it, `phase` plays no part.
+    pub rollout: Option<Rollout>,
     /// What clients may do at a broker that this process runs, by their names, or by beginnings of
     /// names with a final `*`. `None`, everybody may do everything; otherwise who is not named here
     /// may do nothing, so if it is empty nobody may do anything.
@@ -183,6 +196,7 @@ impl Default for Config {
             wait: false,
             link_timeout: Duration::from_secs(60),
             tls: None,
+            rollout: None,
             acl: None,
         }
     }
@@ -300,6 +314,13 @@ impl Config {
     #[must_use]
     pub fn wait(mut self, wait: bool) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Sets the rollout.
+    #[must_use]
+    pub fn rollout(mut self, rollout: Rollout) -> Self {
+        self.rollout = Some(rollout);
         self
     }
 

@@ -13,8 +13,10 @@ use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::error::ConfigError;
 use super::listen::{self, RawRule, Texts};
+use super::rollout::RawRollout;
 use super::{Broker, BrokerMode, Config, Tls};
 use crate::phase::{Phase, PhaseError};
+use crate::rollout::Rollout;
 
 /// Most connections of a broker.
 const MAX_CONNECTIONS: usize = 65_535;
@@ -32,6 +34,7 @@ pub(super) struct Raw {
     broker: RawBroker,
     connect: RawConnect,
     tls: RawTls,
+    rollout: Option<RawRollout>,
     acl: Option<BTreeMap<String, RawRule>>,
 }
 
@@ -126,14 +129,19 @@ impl Raw {
     pub(super) fn check(self, figment: &Figment) -> Result<Config, ConfigError> {
         let phase = self.phase(figment)?;
         let broker = self.broker.check(figment)?;
+        let rollout = self.rollout.map(|rollout| rollout.check(figment));
+        let rollout = rollout.transpose()?;
         let config = Config {
-            tls: self.tls.check(&phase, &broker)?,
+            tls: self
+                .tls
+                .check(tcp_phase(&phase, rollout.as_ref()), &broker)?,
             acl: self
                 .acl
                 .as_ref()
                 .map(|rules| listen::acl(figment, rules))
                 .transpose()?,
             phase,
+            rollout,
             name: self.name,
             limits: self.limits.check(figment)?,
             broker,
@@ -198,8 +206,8 @@ impl Raw {
             return plain(figment, "phase", text);
         }
         match (primary, candidate) {
-            (None, _) => Err(ConfigError::Missing { key: "primary" }),
-            (_, None) => Err(ConfigError::Missing { key: "candidate" }),
+            (None, _) => Err(missing("primary")),
+            (_, None) => Err(missing("candidate")),
             (Some(primary), Some(candidate)) => {
                 Phase::shadow(primary, candidate).map_err(|reason| ConfigError::Phase {
                     key: "candidate".to_owned(),
@@ -260,14 +268,14 @@ impl RawBroker {
 
 impl RawTls {
     /// All three files or none, and none only without TCP.
-    fn check(self, phase: &Phase, broker: &Broker) -> Result<Option<Tls>, ConfigError> {
+    fn check(self, tcp: Option<&Phase>, broker: &Broker) -> Result<Option<Tls>, ConfigError> {
         let more = self.server_name.is_some() || self.crl.is_some();
         let files = [
             ("tls.ca", self.ca),
             ("tls.cert", self.cert),
             ("tls.key", self.key),
         ];
-        let because = match phase.tcp() {
+        let because = match tcp {
             Some(tcp) => format!("phase `{tcp}` needs TLS"),
             None if !broker.tcp.is_empty() => "a broker's TCP port needs TLS".to_owned(),
             None if more || files.iter().any(|(_, file)| file.is_some()) => {
@@ -289,6 +297,19 @@ impl RawTls {
     }
 }
 
+/// The first phase over TCP that is to be opened, if any.
+fn tcp_phase<'a>(phase: &'a Phase, rollout: Option<&'a Rollout>) -> Option<&'a Phase> {
+    match rollout {
+        Some(rollout) => rollout.phases.iter().find_map(Phase::tcp),
+        None => phase.tcp(),
+    }
+}
+
+fn missing(key: &'static str) -> ConfigError {
+    let because = "`phase` is `shadow`";
+    ConfigError::Missing { key, because }
+}
+
 fn side(figment: &Figment, key: &str, text: Option<&str>) -> Result<Option<Phase>, ConfigError> {
     text.map(|text| plain(figment, key, text)).transpose()
 }
@@ -307,7 +328,7 @@ fn plain(figment: &Figment, key: &str, text: &str) -> Result<Phase, ConfigError>
     })
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Human;
     impl Visitor<'_> for Human {
         type Value = Duration;

@@ -135,7 +135,7 @@ mod tests {
     fn a_shadow_needs_no_cutover_and_going_back_no_gate() {
         let back = plan(&status(1), Direction::Back);
         assert_eq!(back.steps.len(), 1);
-        assert_eq!(back.objections, [String::new(); 0]);
+        assert_eq!(back.objections, Vec::<String>::new());
         let nowhere = plan(&status(0), Direction::Back);
         assert_eq!((nowhere.to, nowhere.steps.len()), (None, 0));
     }

@@ -220,7 +220,7 @@ pub struct HistoryEntry {
     pub reason: String,
     /// How long it took.
     pub took_us: u64,
-    /// Longest time that a publisher was held up by it.
+    /// How long publishers were held by it.
     pub publish_delay_us: u64,
 }
 

@@ -1,0 +1,153 @@
+//! Opening a rollout: where the journal says, with everything that belongs to it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eventbus_trait::EventBus;
+
+use super::admin::Server;
+use super::conductor::{Conductor, OnStep, first_status};
+use super::controller::Controller;
+use super::journal::{Journal, Record};
+use super::observed::Evidence;
+use super::options::Rollout;
+use super::phased::PhasedBus;
+use super::phased::fabric::{Fabric, Opener};
+use super::phased::handle::Handle;
+use super::shadowing::Shadowing;
+use super::stage::Stage;
+use crate::config::Config;
+use crate::open::{OpenError, open_plain};
+use crate::phase::Phase;
+use crate::rollout::Step;
+
+/// Opens the phases of a rollout.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    config: Config,
+}
+
+#[async_trait]
+impl Opener for Arc<Opening> {
+    async fn open(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+        open_plain(&self.config, phase).await
+    }
+}
+
+/// Opens the bus of a rollout in the phase that its journal says, or else in the first. Call it
+/// within a tokio runtime, on which the rollout then runs.
+///
+/// # Errors
+/// [`OpenError::Rollout`] if there is no rollout in `config`, or its journal cannot be used; else as
+/// [`open`](crate::open).
+pub async fn open(config: &Config) -> Result<Arc<PhasedBus>, OpenError> {
+    opened(config, None).await
+}
+
+/// As [`open`], with somebody who is told before each step of a cutover, and may take his time: for
+/// tests, which end the process there.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_watched(
+    config: &Config,
+    on_step: impl Fn(Step) + Send + Sync + 'static,
+) -> Result<Arc<PhasedBus>, OpenError> {
+    opened(config, Some(Arc::new(on_step))).await
+}
+
+async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBus>, OpenError> {
+    let Some(rollout) = &config.rollout else {
+        return Err(failed("there is no `rollout` in the configuration"));
+    };
+    let (mut journal, standing) = Journal::open(&rollout.journal).map_err(failed)?;
+    let stages = Stage::all(rollout);
+    let at = place(
+        &stages,
+        rollout,
+        standing.phase.as_deref(),
+        standing.stage.as_deref(),
+    )?;
+    let Some(stage) = stages.get(at).cloned() else {
+        return Err(failed("a rollout needs phases"));
+    };
+    if let Some(to) = &standing.unfinished {
+        let phase = stage.phase.to_string();
+        tracing::warn!(
+            phase,
+            to,
+            "a cutover had not come to its commit; the old phase holds"
+        );
+    }
+    let opening = Arc::new(Opening {
+        config: config.clone(),
+    });
+    let bus = Arc::clone(&opening).open(&stage.phase).await?;
+    let start = Record::Start {
+        stage: stage.name(),
+        phase: stage.phase.to_string(),
+    };
+    journal.write(&start).map_err(failed)?;
+    let deadline = config.limits.publish_deadline;
+    let fabric = Fabric::new(
+        Box::new(Arc::clone(&opening)),
+        stage.phase.clone(),
+        deadline,
+    );
+    let fabric = Arc::new(fabric);
+    let (controller, shared, orders) = Controller::new(first_status(rollout, &stages, at));
+    let admin = rollout.admin.as_deref();
+    let admin = admin.map(|path| Server::start(path, controller.clone()));
+    let admin = admin.transpose().map_err(failed)?;
+    let handle = Handle::new(&fabric, bus, 0, config.name.as_deref(), true);
+    let conductor = Conductor {
+        evidence: Evidence::begin(0),
+        shadowing: Shadowing { opening },
+        rollout: rollout.clone(),
+        number: standing.number,
+        fabric: Arc::clone(&fabric),
+        shared,
+        orders,
+        journal,
+        stages,
+        at,
+        on_step,
+        _admin: admin,
+    };
+    fabric.set_conductor(tokio::spawn(conductor.run()));
+    Ok(PhasedBus::new(handle, controller))
+}
+
+/// Which stage holds.
+fn place(
+    stages: &[Stage],
+    rollout: &Rollout,
+    phase: Option<&str>,
+    stage: Option<&str>,
+) -> Result<usize, OpenError> {
+    let Some(phase) = phase else { return Ok(0) };
+    let of_phase = |s: &&Stage| s.phase.to_string() == phase;
+    let plain = stages
+        .iter()
+        .filter(of_phase)
+        .find(|s| s.candidate.is_none());
+    let exact = stages
+        .iter()
+        .filter(of_phase)
+        .find(|s| Some(&*s.name()) == stage);
+    let found = exact
+        .or(plain)
+        .and_then(|s| stages.iter().position(|other| other == s));
+    found.ok_or_else(|| {
+        let journal = rollout.journal.display();
+        failed(format!(
+            "journal `{journal}` says that phase `{phase}` holds, which is not in `rollout.phases`"
+        ))
+    })
+}
+
+fn failed(reason: impl ToString) -> OpenError {
+    OpenError::Rollout {
+        reason: reason.to_string(),
+    }
+}

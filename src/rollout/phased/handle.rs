@@ -1,0 +1,374 @@
+//! One handle of a phased bus: a publisher with an identity that outlives phases.
+//!
+//! It keeps the phases' own handles as long as one of its subscriptions still reads from them.
+//!
+//! Invariant: what a phase counted is in `past` or in `sides`, never in both.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use eventbus_trait::fate::{self, Refusal};
+use eventbus_trait::{
+    BatchRefused, BusState, Event, EventBus, PublishError, Receipt, Refused, ShutdownError, Stats,
+    Topic, TryPublishError, count,
+};
+use futures_timer::Delay;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::fabric::Fabric;
+use super::lane::{BatchStopped, CUTOVER, Lane, Route, Stopped};
+use super::mail::Membership;
+
+/// Topics whose routes are kept for `publish` without a publisher.
+const ROUTES: usize = 4_096;
+/// How often one who was held up by a cutover looks for room: it has less than its deadline left,
+/// which no phase takes as one.
+const LOOK: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) lane: Lane,
+    pub(crate) name: Option<String>,
+    /// Whether it came with the phase itself, and not by `connect`.
+    pub(crate) is_root: bool,
+    state: Mutex<State>,
+    routes: Mutex<HashMap<Topic, Arc<Route>>>,
+    refused: AtomicU64,
+    /// Payloads are bytes in this phase.
+    encodes: AtomicBool,
+    watch: watch::Sender<BusState>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By generation, oldest first.
+    sides: Vec<(u64, Arc<dyn EventBus>)>,
+    past: Stats,
+    members: Vec<Weak<Membership>>,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        fabric: &Arc<Fabric>,
+        bus: Arc<dyn EventBus>,
+        generation: u64,
+        name: Option<&str>,
+        is_root: bool,
+    ) -> Arc<Self> {
+        let handle = Arc::new(Self {
+            fabric: Arc::clone(fabric),
+            lane: Lane::new(Arc::clone(&bus), generation),
+            name: name.map(ToOwned::to_owned),
+            is_root,
+            state: Mutex::default(),
+            routes: Mutex::default(),
+            refused: AtomicU64::new(0),
+            encodes: AtomicBool::new(true),
+            watch: watch::Sender::new(BusState::Connected),
+        });
+        handle.add_side(bus, generation);
+        fabric.join(&handle);
+        handle
+    }
+
+    /// Notes that it has a handle of a further phase.
+    pub(crate) fn add_side(self: &Arc<Self>, bus: Arc<dyn EventBus>, generation: u64) {
+        self.encodes
+            .store(bus.backend() != "crossbeam", Ordering::Relaxed);
+        self.follow(&bus, generation);
+        let unread: Vec<_> = {
+            let mut state = self.state.lock();
+            state.sides.push((generation, bus));
+            state.forget_unread(generation)
+        };
+        // Outside of the lock: the last one to let go of a bus ends it.
+        drop(unread);
+    }
+
+    /// Shows the state of the newest phase's connection as its own.
+    fn follow(self: &Arc<Self>, bus: &Arc<dyn EventBus>, generation: u64) {
+        let mut state = bus.state();
+        self.watch.send_replace(state.borrow_and_update().clone());
+        let handle = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while state.changed().await.is_ok() {
+                let Some(handle) = handle.upgrade() else {
+                    return;
+                };
+                if handle.lane.generation() > generation {
+                    return;
+                }
+                let now = state.borrow_and_update().clone();
+                handle.watch.send_replace(now);
+            }
+        });
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<BusState> {
+        self.watch.subscribe()
+    }
+
+    pub(crate) fn add_member(&self, membership: &Arc<Membership>) {
+        let mut state = self.state.lock();
+        state.members.retain(|member| member.strong_count() > 0);
+        state.members.push(Arc::downgrade(membership));
+    }
+
+    /// Its subscriptions.
+    pub(crate) fn members(&self) -> Vec<Arc<Membership>> {
+        self.state.lock().members()
+    }
+
+    /// The route of a topic.
+    pub(crate) fn route(&self, topic: &Topic) -> Arc<Route> {
+        let mut routes = self.routes.lock();
+        if let Some(route) = routes.get(topic) {
+            return Arc::clone(route);
+        }
+        if routes.len() >= ROUTES {
+            routes.clear();
+        }
+        Arc::clone(routes.entry(topic.clone()).or_default())
+    }
+
+    /// Publishes; waits for a cutover and for room, together until the deadline.
+    pub(crate) async fn publish(
+        &self,
+        mut event: Event,
+        route: &Route,
+    ) -> Result<Receipt, Refused> {
+        self.encode(&event);
+        let mut held = None;
+        loop {
+            let tried = match self.lane.try_publish(event, route, false) {
+                Err(Stopped::Full(full)) if held.is_none() => {
+                    self.lane.publish_inside(full.into_event(), route).await
+                }
+                tried => tried,
+            };
+            event = match tried {
+                Ok(receipt) => {
+                    self.note_held(held);
+                    return Ok(receipt);
+                }
+                Err(Stopped::Refused(refused)) => return Err(refused),
+                Err(Stopped::Closed(event)) => {
+                    return Err(self.refuse(event, PublishError::Closed));
+                }
+                Err(Stopped::Held(event)) => {
+                    let since = *held.get_or_insert_with(Instant::now);
+                    if !self.lane.opened(self.left(since)).await {
+                        return Err(self.too_late(event, CUTOVER, since));
+                    }
+                    event
+                }
+                Err(Stopped::Full(full)) => {
+                    let (event, reason) = full.into_parts();
+                    let since = *held.get_or_insert_with(Instant::now);
+                    if self.left(since).is_zero() {
+                        let subscription = full_one(&reason);
+                        return Err(self.too_late(event, subscription, since));
+                    }
+                    Delay::new(LOOK).await;
+                    event
+                }
+            };
+        }
+    }
+
+    /// Publishes without waiting. `first`, it is the first step of a publish that goes on to wait.
+    pub(crate) fn try_publish(
+        &self,
+        event: Event,
+        route: &Route,
+        first: bool,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        self.encode(&event);
+        let (event, reason, counts) = match self.lane.try_publish(event, route, !first) {
+            Ok(receipt) => return Ok(receipt),
+            Err(Stopped::Refused(refused)) => return Err(refused.map(Into::into)),
+            Err(Stopped::Full(full)) => return Err(full),
+            Err(Stopped::Closed(event)) => (event, PublishError::Closed.into(), true),
+            Err(Stopped::Held(event)) => {
+                let subscription = CUTOVER.to_owned();
+                (event, TryPublishError::Full { subscription }, !first)
+            }
+        };
+        if counts {
+            return Err(self.refuse(event, reason));
+        }
+        Err(Refused::new(event, reason))
+    }
+
+    pub(crate) async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
+        if events.is_empty() {
+            return Ok(Receipt::ready(0));
+        }
+        events.iter().for_each(|event| self.encode(event));
+        let (mut events, mut held) = (events, None);
+        let (events, reason) = loop {
+            match self.lane.publish_batch(events).await {
+                Ok(receipt) => {
+                    self.note_held(held);
+                    return Ok(receipt);
+                }
+                Err(BatchStopped::Refused(refused)) => return Err(refused),
+                Err(BatchStopped::Closed(rest)) => break (rest, PublishError::Closed),
+                Err(BatchStopped::Held(rest)) => {
+                    let since = *held.get_or_insert_with(Instant::now);
+                    if !self.lane.opened(self.left(since)).await {
+                        let subscription = CUTOVER.to_owned();
+                        let waited = since.elapsed();
+                        let reason = PublishError::Backpressure {
+                            subscription,
+                            waited,
+                        };
+                        break (rest, reason);
+                    }
+                    events = rest;
+                }
+            }
+        };
+        if let Some(first) = events.first() {
+            self.note_refused(first, &reason);
+        }
+        Err(BatchRefused {
+            accepted: 0,
+            events,
+            reason,
+        })
+    }
+
+    /// A payload is made bytes before the lane's lock is taken, since that is the application's code.
+    fn encode(&self, event: &Event) {
+        if self.encodes.load(Ordering::Relaxed) && event.payload().encoded().is_none() {
+            // What is wrong with it the phase says.
+            let _ = event.bytes();
+        }
+    }
+
+    fn left(&self, since: Instant) -> Duration {
+        let deadline = self.fabric.publish_deadline;
+        deadline.saturating_sub(since.elapsed())
+    }
+
+    fn note_held(&self, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.fabric.note_delay(since.elapsed());
+        }
+    }
+
+    #[cold]
+    fn too_late(&self, event: Event, subscription: &str, since: Instant) -> Refused {
+        self.note_held(Some(since));
+        let reason = PublishError::Backpressure {
+            subscription: subscription.to_owned(),
+            waited: since.elapsed(),
+        };
+        self.refuse(event, reason)
+    }
+
+    #[cold]
+    fn refuse<E: Refusal>(&self, event: Event, reason: E) -> Refused<E> {
+        self.note_refused(&event, &reason);
+        Refused::new(event, reason)
+    }
+
+    /// Counts and tells an event that the application has back and no phase knows of.
+    pub(crate) fn note_refused(&self, event: &Event, reason: &dyn Refusal) {
+        count(&self.refused, 1);
+        fate::refused(Some(self.lane.publisher_id()), event, reason);
+    }
+
+    pub(crate) fn stats(&self, backend: &str) -> Stats {
+        let state = self.state.lock();
+        let mut sum = state.past.clone();
+        let sides: HashMap<_, _> = state
+            .sides
+            .iter()
+            .map(|(generation, bus)| (*generation, bus.stats()))
+            .collect();
+        let members = state.members();
+        drop(state);
+        sides.values().for_each(|stats| add(&mut sum, stats));
+        backend.clone_into(&mut sum.backend);
+        sum.refused += self.refused.load(Ordering::Relaxed);
+        let of = |generation: u64, name: &str| {
+            let side = sides.get(&generation)?;
+            side.subscriptions.iter().find(|s| s.name == name).cloned()
+        };
+        sum.subscriptions = members.iter().map(|member| member.stats(of)).collect();
+        sum
+    }
+
+    /// Ends it in all phases. What was accepted is still read.
+    pub(crate) async fn shutdown(&self) -> Result<(), ShutdownError> {
+        drop(self.lane.end());
+        self.fabric.ended.notify_waiters();
+        let sides = self.state.lock().sides.clone();
+        let mut result = Ok(());
+        for (_, bus) in sides.iter().rev() {
+            result = result.and(bus.shutdown().await);
+        }
+        self.watch.send_replace(BusState::Closed);
+        result
+    }
+
+    /// Lets go of all phases, without waiting for anything.
+    pub(crate) fn abandon(&self) {
+        drop(self.lane.end());
+        self.fabric.ended.notify_waiters();
+        let sides = std::mem::take(&mut self.state.lock().sides);
+        drop(sides);
+        self.watch.send_replace(BusState::Closed);
+    }
+}
+
+impl State {
+    fn members(&self) -> Vec<Arc<Membership>> {
+        self.members.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Takes out the phases before `generation` that nobody reads from any more.
+    fn forget_unread(&mut self, generation: u64) -> Vec<(u64, Arc<dyn EventBus>)> {
+        let members = self.members();
+        let sides = std::mem::take(&mut self.sides);
+        let read = |at: u64| members.iter().any(|member| member.reads(at));
+        // The one before is still being left.
+        let (kept, unread) = sides
+            .into_iter()
+            .partition(|(at, _)| at + 1 >= generation || read(*at));
+        self.sides = kept;
+        for (_, bus) in &unread {
+            add(&mut self.past, &bus.stats());
+        }
+        unread
+    }
+}
+
+fn full_one(reason: &TryPublishError) -> &str {
+    match reason {
+        TryPublishError::Full { subscription } => subscription,
+        _ => CUTOVER,
+    }
+}
+
+/// Adds up what two phases counted, but for subscriptions, which go on from one to the next.
+fn add(sum: &mut Stats, stats: &Stats) {
+    sum.published += stats.published;
+    sum.refused += stats.refused;
+    sum.dropped += stats.dropped;
+    sum.malformed += stats.malformed;
+    sum.reconnects += stats.reconnects;
+    sum.resends += stats.resends;
+    sum.given_up += stats.given_up;
+    for (name, family) in &stats.families {
+        let own = sum.families.entry(name.clone()).or_default();
+        own.published += family.published;
+        own.deliveries += family.deliveries;
+    }
+}

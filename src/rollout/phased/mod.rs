@@ -1,0 +1,10 @@
+//! The bus that is moved: one identity over all phases.
+
+mod bus;
+pub(crate) mod fabric;
+pub(crate) mod handle;
+mod lane;
+mod mail;
+mod source;
+
+pub use bus::PhasedBus;

@@ -1,0 +1,338 @@
+//! Who moves a rollout, and who keeps it from moving.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventbus::rollout::admin::{self, AdminError, Answer, Request};
+use eventbus::rollout::{
+    self, Activity, Controller, Direction, Mode, RolloutError, Status, Step, Verdict, What,
+};
+use eventbus::{BrokerMode, Config, Event, EventBus, Phase, Subscribe};
+
+use super::load::Load;
+use super::scene::{PATIENCE, Scene, run};
+
+/// Waits until the status is as wanted.
+async fn until(controller: &Controller, wanted: impl Fn(&Status) -> bool) -> Status {
+    loop {
+        let status = controller.status();
+        if wanted(&status) {
+            return status;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn automatic_goes_to_the_last_stage_by_itself() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process", "unix"]);
+        rollout.mode = Mode::Automatic;
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let all: Arc<dyn EventBus> = bus.clone();
+        let load = Load::start(&all, 2, 2).await;
+        let status = until(bus.controller(), |s| s.activity == Activity::Done).await;
+        assert_eq!((status.stage, status.cutovers), (2, 2));
+        let moves: Vec<_> = status.history.iter().map(|entry| entry.what).collect();
+        assert_eq!(moves, [What::Started, What::Advanced, What::Advanced]);
+        assert!(status.history[1].reason.contains("gates have passed"));
+        load.end().await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn manual_asks_and_refuses_what_the_gates_do_not_allow() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.gates.min_events = 10;
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let controller = bus.controller();
+        let refused = controller.advance(false).await.unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Gates { objections } if objections.join(";").contains("at least 10 events")),
+            "{refused}"
+        );
+        assert_eq!(controller.status().stage, 0);
+        for n in 0..10_u32 {
+            bus.publish(Event::json("a", &n).unwrap()).await.unwrap();
+        }
+        let status = until(controller, |s| s.activity == Activity::Asking).await;
+        assert!(
+            status
+                .gates
+                .iter()
+                .all(|gate| gate.verdict == Verdict::Pass)
+        );
+        assert_eq!(
+            controller.plan(Direction::Advance).objections,
+            Vec::<String>::new()
+        );
+        let entry = controller.advance(false).await.unwrap();
+        assert_eq!((entry.what, &*entry.to), (What::Advanced, "in-process"));
+        let nowhere = controller.advance(true).await.unwrap_err();
+        assert!(matches!(nowhere, RolloutError::NoStage { .. }), "{nowhere}");
+        bus.shutdown().await.unwrap();
+        assert_eq!(controller.back().await, Err(RolloutError::Closed));
+    });
+}
+
+#[test]
+fn a_paused_rollout_does_nothing_by_itself() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.mode = Mode::Automatic;
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let controller = bus.controller();
+        controller.pause().await.unwrap();
+        bus.publish(Event::new("a", "x").unwrap()).await.unwrap();
+        // It has seen that its gates have passed.
+        let passed = |s: &Status| s.gates.iter().all(|gate| gate.verdict == Verdict::Pass);
+        let status = until(controller, passed).await;
+        assert_eq!((status.stage, status.activity), (0, Activity::Paused));
+        controller.resume().await.unwrap();
+        until(controller, |s| s.stage == 1).await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn one_that_says_nothing_for_too_long_pauses() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.mode = Mode::Automatic;
+        rollout.gates.patience = Duration::from_millis(50);
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let status = until(bus.controller(), |s| s.activity == Activity::Paused).await;
+        assert!(
+            status
+                .history
+                .last()
+                .unwrap()
+                .reason
+                .contains("said nothing")
+        );
+        bus.shutdown().await.unwrap();
+    });
+}
+
+/// A program that writes down what it is told, and ends so.
+fn program(scene: &Scene, name: &str, code: u8) -> PathBuf {
+    let (path, told) = (scene.path(name), scene.path("told"));
+    let told = told.display();
+    let text = format!(
+        "#!/bin/sh\necho $EVENTBUS_ROLLOUT_DIRECTION $EVENTBUS_ROLLOUT_FROM $EVENTBUS_ROLLOUT_TO >> {told}\nexit {code}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[test]
+fn a_hook_that_fails_is_a_veto() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.hooks.before = vec![program(&scene, "yes", 0), program(&scene, "no", 3)];
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let refused = bus.controller().advance(true).await.unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Veto { program, reason } if program.ends_with("no") && reason.contains('3')),
+            "{refused}"
+        );
+        let status = bus.controller().status();
+        assert_eq!((status.stage, status.cutovers), (0, 0));
+        assert_eq!(status.last_error, Some(refused.to_string()));
+        let told = std::fs::read_to_string(scene.path("told")).unwrap();
+        assert_eq!(told, "advance crossbeam in-process\n".repeat(2));
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_cutover_that_cannot_be_made_leaves_everything_as_it_was() {
+    run(async {
+        let scene = Scene::new();
+        let rollout = scene.rollout(&["crossbeam", "unix"]);
+        // Nobody is there.
+        let config = scene.config(rollout).broker_mode(BrokerMode::External);
+        let bus = rollout::open(&config).await.unwrap();
+        let all: Arc<dyn EventBus> = bus.clone();
+        let load = Load::start(&all, 2, 2).await;
+        load.flows(500).await;
+        let refused = bus.controller().advance(true).await.unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Aborted { step, .. } if step == "2 (open)"),
+            "{refused}"
+        );
+        load.flows(500).await;
+        assert_eq!(bus.controller().status().phase, "crossbeam");
+        load.end().await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_cutover_is_given_up_when_publishers_would_be_held_for_too_long() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.hold = Duration::from_millis(100);
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        // Nobody reads, so a publisher waits for room, inside.
+        let mut stalled = bus
+            .subscribe(Subscribe::to("a").unwrap().capacity(1))
+            .await
+            .unwrap();
+        bus.publish(Event::new("a", "1").unwrap()).await.unwrap();
+        let waiting = Arc::clone(&bus);
+        let second = Event::new("a", "2").unwrap();
+        let waiting = tokio::spawn(async move { waiting.publish(second).await });
+        // Its stamp is taken once it is inside.
+        while bus.stats().published < 1 || !waits(&bus).await {
+            tokio::task::yield_now().await;
+        }
+        let refused = bus.controller().advance(true).await.unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Aborted { step, .. } if step == "4 (hold)"),
+            "{refused}"
+        );
+        for text in ["1", "2"] {
+            assert_eq!(stalled.recv().await.unwrap().bytes().unwrap(), text);
+        }
+        waiting.await.unwrap().unwrap();
+        bus.controller().advance(true).await.unwrap();
+        bus.publish(Event::new("a", "3").unwrap()).await.unwrap();
+        assert_eq!(stalled.recv().await.unwrap().bytes().unwrap(), "3");
+        bus.shutdown().await.unwrap();
+    });
+}
+
+/// Gives the other task its turn; whether it has had some.
+async fn waits(bus: &rollout::PhasedBus) -> bool {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    bus.try_publish(Event::new("a", "x").unwrap()).is_err()
+}
+
+#[test]
+fn somebody_can_give_a_cutover_up_until_its_commit() {
+    run(async {
+        let scene = Scene::new();
+        let rollout = scene.rollout(&["crossbeam", "in-process"]);
+        // Whoever is told of a step may take his time: here until the abort was asked for.
+        let (reached, step) = std::sync::mpsc::sync_channel(16);
+        let (go, wait) = std::sync::mpsc::sync_channel(16);
+        let wait = parking_lot::Mutex::new(wait);
+        let watch = move |step: Step| {
+            if step == Step::Hold {
+                reached.send(()).unwrap();
+                let _ = wait.lock().recv();
+            }
+        };
+        let bus = rollout::open_watched(&scene.config(rollout), watch)
+            .await
+            .unwrap();
+        let controller = bus.controller().clone();
+        assert_eq!(controller.abort(), Err(RolloutError::NothingToAbort));
+        let mover = controller.clone();
+        let moving = tokio::spawn(async move { mover.advance(true).await });
+        tokio::task::spawn_blocking(move || step.recv().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(controller.status().cutover.unwrap().step, Step::Hold);
+        controller.abort().unwrap();
+        go.send(()).unwrap();
+        let refused = moving.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Aborted { step, .. } if step == "4 (hold)"),
+            "{refused}"
+        );
+        assert_eq!(controller.status().phase, "crossbeam");
+        let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        bus.publish(Event::new("a", "x").unwrap()).await.unwrap();
+        assert!(events.recv().await.is_some());
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn two_phases_of_one_broker_are_no_two_buses() {
+    run(async {
+        let scene = Scene::new();
+        let rollout = scene.rollout(&["unix", "tcp"]);
+        let phases = rollout.phases.clone();
+        let mut config = scene.config(rollout).broker_mode(BrokerMode::External);
+        let (Phase::Unix(path), Phase::Tcp { port, .. }) = (&phases[0], &phases[1]) else {
+            unreachable!("as asked for");
+        };
+        // Else the name alone would tell.
+        config.name = None;
+        config.broker.unix.push(path.clone());
+        config.broker.tcp.push(([127, 0, 0, 1], *port).into());
+        let broker = eventbus::start_broker(&config).await.unwrap();
+        let bus = rollout::open(&config).await.unwrap();
+        let refused = bus.controller().advance(true).await.unwrap_err();
+        assert!(
+            matches!(&refused, RolloutError::Aborted { step, reason } if step == "2 (open)" && reason.contains("one broker")),
+            "{refused}"
+        );
+        bus.shutdown().await.unwrap();
+        broker.stop().await;
+    });
+}
+
+fn ask(path: &Path, request: Request) -> Answer {
+    admin::ask(path, request, PATIENCE).unwrap()
+}
+
+#[test]
+fn an_operator_finds_it_at_its_socket() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        let path = scene.path("admin/rollout.sock");
+        rollout.admin = Some(path.clone());
+        let config: Config = scene.config(rollout);
+        let bus = rollout::open(&config).await.unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        let second = {
+            let mut other = config.clone();
+            other.rollout.as_mut().unwrap().journal = scene.path("other");
+            rollout::open(&other).await.unwrap_err().to_string()
+        };
+        assert!(second.contains("another process answers"), "{second}");
+        let place = path.clone();
+        let operator = tokio::task::spawn_blocking(move || {
+            let Answer::Status(status) = ask(&place, Request::Status) else {
+                panic!("no status");
+            };
+            assert_eq!(status.phase, "crossbeam");
+            let direction = Direction::Advance;
+            let Answer::Plan(plan) = ask(&place, Request::Plan { direction }) else {
+                panic!("no plan");
+            };
+            assert_eq!(plan.steps.len(), Step::ALL.len());
+            assert!(matches!(ask(&place, Request::Back), Answer::Refused(_)));
+            let done = ask(&place, Request::Advance { force: true });
+            assert!(matches!(&done, Answer::Done(entry) if entry.what == What::Advanced));
+            assert!(matches!(ask(&place, Request::Abort), Answer::Refused(_)));
+        });
+        operator.await.unwrap();
+        assert_eq!(bus.controller().status().phase, "in-process");
+        bus.shutdown().await.unwrap();
+        let gone = admin::ask(&path, Request::Status, PATIENCE);
+        assert!(
+            matches!(gone, Err(AdminError::Unreachable { .. })),
+            "{gone:?}"
+        );
+    });
+}

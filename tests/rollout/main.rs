@@ -1,0 +1,13 @@
+//! A rollout: buses that change their phase while they are in use.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod control;
+mod crash;
+mod load;
+mod pairs;
+mod scene;
