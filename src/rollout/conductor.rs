@@ -55,6 +55,7 @@ struct Outcome {
 impl Conductor {
     /// Serves until the last handle of the bus is gone, or nobody can give orders any more.
     pub(crate) async fn run(mut self) {
+        self.restore().await;
         self.begin_stage();
         loop {
             let fabric = Arc::clone(&self.fabric);
@@ -248,12 +249,14 @@ impl Conductor {
         match self.moved(&this, &from, to).await {
             Ok(outcome) => {
                 hooks::after(&self.rollout.hooks, &this).await;
-                self.begin_stage();
                 let what = match way {
                     Direction::Advance => What::Advanced,
                     Direction::Back => What::WentBack,
                 };
-                Ok(self.note(what, &this.from, &reason, outcome.took, outcome.delay_us))
+                let Outcome { took, delay_us } = outcome;
+                let entry = self.note(what, &this.from, &reason, took, delay_us);
+                self.begin_stage();
+                Ok(entry)
             }
             Err(error) => {
                 let here = self.stages[self.at].name();
@@ -280,34 +283,54 @@ impl Conductor {
         let begun = Instant::now();
         let to = self.stages[at].clone();
         let mut delay_us = 0;
-        let moves = from.phase != to.phase;
-        if moves {
+        if from.candidate.is_some() {
+            self.shadowing.detach(&to.phase).await;
+            self.arrive(self.plain(from));
+        }
+        if from.phase != to.phase {
             delay_us = self.cut_over(&to).await?.delay_us;
-            self.at = self.plain(&to);
-            self.show_stage();
+            self.arrive(self.plain(&to));
         }
-        if from.candidate.is_some() && !moves {
-            self.shadowing.detach().await;
-            self.at = self.plain(&to);
+        if to.candidate.is_some() {
+            self.attach(&to).await?;
+            self.arrive(at);
         }
-        if let Some(candidate) = &to.candidate {
-            let attached = self.shadowing.attach(candidate).await;
-            attached.map_err(|reason| RolloutError::Aborted {
-                step: format!("shadow on `{candidate}`"),
-                reason,
-            })?;
-        }
-        self.at = at;
-        let stage = Record::Stage { stage: to.name() };
-        self.journal
-            .write(&stage)
-            .map_err(|error| RolloutError::Journal {
-                reason: error.to_string(),
-            })?;
         Ok(Outcome {
             took: begun.elapsed(),
             delay_us,
         })
+    }
+
+    async fn attach(&mut self, to: &Stage) -> Result<(), RolloutError> {
+        let Some(candidate) = &to.candidate else {
+            return Ok(());
+        };
+        let attached = self.shadowing.attach(&to.phase, candidate).await;
+        attached.map_err(|reason| RolloutError::Aborted {
+            step: format!("shadow on `{candidate}`"),
+            reason,
+        })
+    }
+
+    /// Notes that a stage holds.
+    fn arrive(&mut self, at: usize) {
+        self.at = at;
+        self.show_stage();
+        let stage = self.stages[at].name();
+        if let Err(error) = self.journal.write(&Record::Stage { stage }) {
+            // The phase is in it; a restart begins without the shadow, or with one that was ended.
+            error!(%error, "the journal does not know the stage");
+        }
+    }
+
+    /// A restart goes on with the shadow that there was.
+    async fn restore(&mut self) {
+        let here = self.stages[self.at].clone();
+        if let Err(error) = self.attach(&here).await {
+            warn!(%error, "the shadow is not restored");
+            self.shared.status.lock().last_error = Some(error.to_string());
+            self.arrive(self.plain(&here));
+        }
     }
 
     /// The stage of the same phase without a shadow.

@@ -199,7 +199,7 @@ mod tests {
         let changes: [(Change, Verdict); 9] = [
             (|s| s.events = 9_999, Verdict::Inconclusive),
             (|s| s.divergences[0].1 = 1, Verdict::Fail),
-            (|s| s.latency_ratio = Some(20.1), Verdict::Fail),
+            (|s| s.latency_ratio = Some(50.1), Verdict::Fail),
             (|s| s.latency_ratio = None, Verdict::Inconclusive),
             (|s| s.throughput_ratio = Some(0.98), Verdict::Fail),
             (|s| s.throughput_ratio = None, Verdict::Inconclusive),

@@ -14,7 +14,7 @@ use super::options::Rollout;
 use super::phased::PhasedBus;
 use super::phased::fabric::{Fabric, Opener};
 use super::phased::handle::Handle;
-use super::shadowing::Shadowing;
+use super::shadowing::{Shadowing, Shadows};
 use super::stage::Stage;
 use crate::config::Config;
 use crate::open::{OpenError, open_plain};
@@ -25,12 +25,32 @@ use crate::rollout::Step;
 #[derive(Debug)]
 pub(crate) struct Opening {
     config: Config,
+    /// Whether phases are compared.
+    compares: bool,
+    pub(crate) shadows: Shadows,
+}
+
+impl Opening {
+    /// A first handle of a phase that is to be compared with the one that holds, whose rate limit
+    /// decides what there is to compare.
+    pub(crate) async fn candidate(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
+        let mut beside = self.config.clone();
+        beside.limits.rate = None;
+        open_plain(&beside, phase).await
+    }
 }
 
 #[async_trait]
 impl Opener for Arc<Opening> {
     async fn open(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
-        open_plain(&self.config, phase).await
+        let bus = match self.shadows.take(phase) {
+            Some(candidate) => candidate,
+            None => open_plain(&self.config, phase).await?,
+        };
+        if self.compares {
+            return Ok(self.shadows.wrap(phase, bus));
+        }
+        Ok(bus)
     }
 }
 
@@ -81,6 +101,8 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
     }
     let opening = Arc::new(Opening {
         config: config.clone(),
+        compares: rollout.shadow,
+        shadows: Shadows::default(),
     });
     let bus = Arc::clone(&opening).open(&stage.phase).await?;
     let start = Record::Start {
@@ -102,7 +124,7 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
     let handle = Handle::new(&fabric, bus, 0, config.name.as_deref(), true);
     let conductor = Conductor {
         evidence: Evidence::begin(0),
-        shadowing: Shadowing { opening },
+        shadowing: Shadowing::new(opening),
         rollout: rollout.clone(),
         number: standing.number,
         fabric: Arc::clone(&fabric),

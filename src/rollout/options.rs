@@ -38,7 +38,7 @@ pub struct Gates {
     pub min_events: u64,
     /// Most divergences: 0.
     pub max_divergences: u64,
-    /// Largest ratio of the candidate's median latency to the primary's: 20.
+    /// Largest ratio of the candidate's median latency to the primary's: 50.
     pub latency_ratio: f64,
     /// Least share of what the primary delivered that the candidate delivered and that was compared
     /// with it: 0.99.
@@ -93,7 +93,7 @@ impl Default for Gates {
         Self {
             min_events: 10_000,
             max_divergences: 0,
-            latency_ratio: 20.0,
+            latency_ratio: 50.0,
             throughput_ratio: 0.99,
             min_time: Duration::from_secs(60),
             successes: 3,

@@ -11,3 +11,4 @@ mod crash;
 mod load;
 mod pairs;
 mod scene;
+mod shadowed;

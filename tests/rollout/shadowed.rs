@@ -1,0 +1,113 @@
+//! A rollout through its shadows: compared before it is moved.
+
+use std::sync::Arc;
+
+use eventbus::EventBus;
+use eventbus::rollout::{self, Activity, Controller, Mode, Status, Verdict, What};
+
+use super::load::Load;
+use super::scene::{Scene, run};
+
+async fn until(controller: &Controller, wanted: impl Fn(&Status) -> bool) -> Status {
+    loop {
+        let status = controller.status();
+        if wanted(&status) {
+            return status;
+        }
+        assert_ne!(status.activity, Activity::Paused, "{status:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn mig_003_through_shadows_by_itself_and_back() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process", "unix"]);
+        rollout.shadow = true;
+        rollout.mode = Mode::Automatic;
+        rollout.gates.min_events = 500;
+        // What a phase takes on a busy machine is not what is tested here.
+        rollout.gates.latency_ratio = 1e9;
+        rollout.gates.throughput_ratio = 0.0;
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let all: Arc<dyn EventBus> = bus.clone();
+        let load = Load::start(&all, 2, 2).await;
+        let controller = bus.controller();
+        let status = until(controller, |s| {
+            matches!(s.activity, Activity::Done | Activity::Halted)
+        })
+        .await;
+        assert_eq!(status.activity, Activity::Done, "{:?}", status.last_error);
+        assert_eq!((status.stage, status.cutovers), (4, 2));
+        let advanced = |s: &Status| {
+            s.history
+                .iter()
+                .filter(|e| e.what == What::Advanced)
+                .count()
+        };
+        assert_eq!(advanced(&controller.status()), 4);
+        controller.pause().await.unwrap();
+        for stage in (0..4).rev() {
+            load.flows(200).await;
+            controller.back().await.unwrap();
+            controller.pause().await.unwrap();
+            assert_eq!(controller.status().stage, stage);
+        }
+        load.end().await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_gate_that_fails_halts_the_rollout_and_takes_it_back_if_it_may() {
+    run(async {
+        for fall_back in [false, true] {
+            let scene = Scene::new();
+            let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+            rollout.shadow = true;
+            rollout.mode = Mode::Automatic;
+            rollout.fall_back = fall_back;
+            // No candidate is as fast.
+            rollout.gates.latency_ratio = 0.0;
+            let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+            let all: Arc<dyn EventBus> = bus.clone();
+            let load = Load::start(&all, 2, 2).await;
+            let status = until(bus.controller(), |s| s.activity == Activity::Halted).await;
+            assert_eq!(status.stage, usize::from(!fall_back), "{status:?}");
+            assert_eq!(status.phase, "crossbeam");
+            let reason = status.last_error.unwrap();
+            assert!(reason.starts_with("latency: "), "{reason}");
+            let whats: Vec<_> = status.history.iter().map(|entry| entry.what).collect();
+            assert_eq!(whats.contains(&What::WentBack), fall_back);
+            assert_eq!(whats.last(), Some(&What::Halted));
+            load.end().await;
+            bus.shutdown().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_restart_goes_on_with_the_shadow_that_there_was() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.shadow = true;
+        let config = scene.config(rollout);
+        let bus = rollout::open(&config).await.unwrap();
+        bus.controller().advance(true).await.unwrap();
+        bus.shutdown().await.unwrap();
+        let bus = rollout::open(&config).await.unwrap();
+        let all: Arc<dyn EventBus> = bus.clone();
+        let load = Load::start(&all, 1, 1).await;
+        // It compares, so there is something to be found.
+        let compared = |s: &Status| {
+            let events = s.gates.iter().find(|gate| gate.name == "events");
+            events.is_some_and(|g| g.wanted.contains("compared") && g.verdict == Verdict::Pass)
+        };
+        let status = until(bus.controller(), compared).await;
+        assert_eq!((status.stage, &*status.phase), (1, "crossbeam"));
+        load.end().await;
+        bus.shutdown().await.unwrap();
+    });
+}
