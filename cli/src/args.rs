@@ -11,6 +11,7 @@ use crate::broker::args::BrokerArgs;
 use crate::certs::args::CertsArgs;
 use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
+use crate::rollout::args::RolloutArgs;
 use crate::shadow::endpoint::Endpoint;
 use crate::validate::args::ValidateArgs;
 
@@ -43,6 +44,13 @@ pub(crate) enum Command {
 
     /// Make certificates for TCP: an authority for development, and what it signs.
     Certs(CertsArgs),
+
+    /// Move a running bus from one phase to the next, or back.
+    ///
+    /// The bus is in another process, which has a rollout configured; see docs/rollout.md.
+    ///
+    /// Exit code: 0 if it was done or answered, 1 if the rollout said no, 2 if nobody answered.
+    Rollout(Box<RolloutArgs>),
 
     /// Run the contract, clause by clause, and end with a table of what each phase keeps.
     ///

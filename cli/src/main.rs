@@ -10,6 +10,7 @@ mod certs;
 mod conformance;
 mod failure;
 mod place;
+mod rollout;
 mod shadow;
 mod validate;
 
@@ -69,6 +70,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Shadow(args) => runtime()?.block_on(shadow::run(*args)),
         Command::Broker(args) => runtime()?.block_on(broker::run(&args)),
         Command::Certs(args) => certs::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         // Each clause has a runtime of its own, and some measure what the process has.
         Command::Conformance(args) => conformance::run(&args),
         // Each transport is measured in a process of its own.

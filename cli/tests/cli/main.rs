@@ -5,6 +5,7 @@ mod broker;
 mod certs;
 mod conformance;
 mod program;
+mod rollout;
 mod shadow;
 mod usage;
 mod validate;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventbus_trait::{BusState, EventBus};
 use parking_lot::Mutex;
+use tokio::runtime;
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinHandle;
 
@@ -24,6 +25,8 @@ pub(crate) trait Opener: Send + Sync {
 
 pub(crate) struct Fabric {
     pub(crate) opener: Box<dyn Opener>,
+    /// Where the rollout runs, wherever its handles are used.
+    pub(crate) runtime: runtime::Handle,
     /// How long a publish may take.
     pub(crate) publish_deadline: Duration,
     /// Who changes what a cutover has to move reads; the cutover itself writes.
@@ -40,9 +43,11 @@ pub(crate) struct Fabric {
 }
 
 impl Fabric {
+    /// Call it within a tokio runtime.
     pub(crate) fn new(opener: Box<dyn Opener>, phase: Phase, publish_deadline: Duration) -> Self {
         Self {
             opener,
+            runtime: runtime::Handle::current(),
             publish_deadline,
             turn: RwLock::new(()),
             ended: Notify::new(),

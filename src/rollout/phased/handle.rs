@@ -94,7 +94,7 @@ impl Handle {
         let mut state = bus.state();
         self.watch.send_replace(state.borrow_and_update().clone());
         let handle = Arc::downgrade(self);
-        tokio::spawn(async move {
+        self.fabric.runtime.spawn(async move {
             while state.changed().await.is_ok() {
                 let Some(handle) = handle.upgrade() else {
                     return;

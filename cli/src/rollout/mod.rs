@@ -1,0 +1,60 @@
+//! `eventbus rollout`: moves a bus that runs in another process, through its admin socket.
+
+pub(crate) mod args;
+mod output;
+mod soak;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eventbus::Config;
+use eventbus::rollout::Direction;
+use eventbus::rollout::admin::{self, Answer, Request};
+
+use crate::failure::Failure;
+use args::{RolloutArgs, RolloutCommand, Where};
+
+/// Runs a command; returns the exit code.
+pub(crate) fn run(args: &RolloutArgs) -> Result<u8, Failure> {
+    let (place, request) = match &args.command {
+        RolloutCommand::Soak(args) => return soak::run(args),
+        RolloutCommand::Status(place) => (place, Request::Status),
+        RolloutCommand::Plan(args) => (&args.place, plan(args.back)),
+        RolloutCommand::Advance(args) if args.this.dry_run => (&args.this.place, plan(false)),
+        RolloutCommand::Advance(args) => {
+            let force = args.force;
+            (&args.this.place, Request::Advance { force })
+        }
+        RolloutCommand::Back(args) if args.dry_run => (&args.place, plan(true)),
+        RolloutCommand::Back(args) => (&args.place, Request::Back),
+        RolloutCommand::Pause(place) => (place, Request::Pause),
+        RolloutCommand::Resume(place) => (place, Request::Resume),
+        RolloutCommand::Abort(place) => (place, Request::Abort),
+    };
+    let path = socket(place)?;
+    let patience = place.timeout.max(Duration::from_millis(1));
+    let answer =
+        admin::ask(&path, request, patience).map_err(|error| Failure::Flags(error.to_string()))?;
+    output::print(&answer, place.json)?;
+    Ok(u8::from(matches!(answer, Answer::Refused(_))))
+}
+
+fn plan(back: bool) -> Request {
+    let direction = if back {
+        Direction::Back
+    } else {
+        Direction::Advance
+    };
+    Request::Plan { direction }
+}
+
+fn socket(place: &Where) -> Result<PathBuf, Failure> {
+    if let Some(path) = &place.admin {
+        return Ok(path.clone());
+    }
+    let admin = Config::load()?.rollout.and_then(|rollout| rollout.admin);
+    admin.ok_or_else(|| {
+        let told = "no admin socket: give `--admin PATH`, or set `rollout.admin`";
+        Failure::Flags(told.to_owned())
+    })
+}

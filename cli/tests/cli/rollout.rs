@@ -1,0 +1,101 @@
+//! `eventbus rollout`: an operator's words, and a soak.
+
+use eventbus::rollout::{self, Rollout};
+use eventbus::{Config, Phase};
+
+use crate::program::Place;
+
+#[test]
+fn an_operator_moves_a_bus_of_another_process() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let place = Place::new();
+    let admin = place.path().join("admin.sock");
+    let mut rollout = Rollout::new(
+        vec![Phase::Crossbeam, Phase::InProcess],
+        place.path().join("journal"),
+    );
+    rollout.shadow = false;
+    rollout.admin = Some(admin.clone());
+    let config = Config::default().rollout(rollout);
+    let bus = runtime.block_on(rollout::open(&config)).unwrap();
+    let at = format!("--admin {}", admin.display());
+
+    let status = place.run(&format!("rollout status {at}"));
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(
+        status.stdout.starts_with("> 1 crossbeam\n  2 in-process\n"),
+        "{status:?}"
+    );
+    let dry = place.run(&format!("rollout advance --dry-run {at}"));
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    assert!(
+        dry.stdout
+            .contains("  5 note in the journal that the new phase holds"),
+        "{dry:?}"
+    );
+    assert!(
+        dry.stdout.contains("against it: events is inconclusive"),
+        "{dry:?}"
+    );
+    let no = place.run(&format!("rollout advance {at}"));
+    assert_eq!(no.code, Some(1), "{no:?}");
+    assert!(
+        no.stdout.starts_with("no: the gates do not allow it"),
+        "{no:?}"
+    );
+    let (done, code) = place.json(&format!("rollout advance --force --json {at}"));
+    assert_eq!(
+        (code, done["with"]["what"].as_str()),
+        (Some(0), Some("advanced"))
+    );
+    let (status, code) = place.json(&format!("rollout status --json {at}"));
+    assert_eq!(
+        (code, status["with"]["phase"].as_str()),
+        (Some(0), Some("in-process"))
+    );
+    for word in ["pause", "resume", "back"] {
+        let done = place.run(&format!("rollout {word} {at}"));
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+    let abort = place.run(&format!("rollout abort {at}"));
+    assert_eq!(
+        (abort.code, &*abort.stdout),
+        (Some(1), "no: no move is under way\n")
+    );
+    runtime
+        .block_on(async { eventbus::EventBus::shutdown(&*bus).await })
+        .unwrap();
+    let gone = place.run(&format!("rollout status {at}"));
+    assert_eq!(gone.code, Some(2), "{gone:?}");
+    assert!(
+        gone.stderr.starts_with("eventbus: no rollout answers at"),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn without_a_socket_it_says_how_to_name_one() {
+    let ended = Place::new().run("rollout status");
+    assert_eq!(ended.code, Some(2));
+    assert_eq!(
+        ended.stderr,
+        "eventbus: no admin socket: give `--admin PATH`, or set `rollout.admin`\n"
+    );
+}
+
+#[test]
+fn a_short_soak_counts_every_event_through_all_phases() {
+    let (report, code) = Place::new().json("rollout soak --duration 1s --rounds 1 --json");
+    assert_eq!(
+        (code, report["verdict"].as_str()),
+        (Some(0), Some("pass")),
+        "{report}"
+    );
+    assert_eq!(report["cutovers"], 6, "{report}");
+    let events = report["events"].as_u64().unwrap();
+    assert!(events > 0);
+    for subscriber in report["subscribers"].as_array().unwrap() {
+        assert_eq!(subscriber["received"].as_u64(), Some(events), "{report}");
+    }
+    assert!(report["longest_publish_us"].as_u64() < report["deadline_us"].as_u64());
+}
