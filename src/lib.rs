@@ -34,6 +34,8 @@ compile_error!(
 #[cfg(feature = "busrt")]
 mod absent;
 pub mod config;
+#[cfg(feature = "observe")]
+pub mod observe;
 mod open;
 pub mod phase;
 pub mod rollout;
@@ -42,7 +44,7 @@ mod standalone;
 
 #[cfg(feature = "tcp")]
 pub use busrt_backend::tls;
-pub use config::{Broker, BrokerMode, Config, ConfigError, Tls};
+pub use config::{Broker, BrokerMode, Config, ConfigError, Observe, Tls};
 pub use eventbus_trait::*;
 pub use open::{OpenError, open, open_shadow};
 pub use phase::{Phase, PhaseError};

@@ -16,6 +16,8 @@ use shadow::{ShadowBus, ShadowOptions};
 #[cfg(feature = "busrt")]
 use crate::absent::AbsentBus;
 use crate::config::Config;
+#[cfg(feature = "observe")]
+use crate::observe::Attaching;
 use crate::phase::Phase;
 
 /// Why a bus could not be opened.
@@ -54,6 +56,17 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+    /// `observe.listen` is set, and the build has nothing that serves there.
+    #[error("`observe.listen` needs the feature `observe`, which this build does not have")]
+    ObserveOff,
+    /// What the bus does cannot be served where the configuration says.
+    #[error("cannot listen at `{address}` as `observe.listen` says: {reason}")]
+    Observe {
+        /// The address.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
     /// The broker could not be started or reached.
     #[cfg(feature = "busrt")]
     #[error("cannot open phase `{phase}`: {reason}")]
@@ -81,7 +94,12 @@ pub async fn open(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
     }
     match &config.phase {
         Phase::Shadow { .. } => Ok(open_shadow(config).await?),
-        plain => open_plain(config, plain).await,
+        plain => {
+            let observed = Attaching::begin(config).await?;
+            let bus = open_plain(config, plain).await?;
+            observed.bus(&bus);
+            Ok(bus)
+        }
     }
 }
 
@@ -95,6 +113,7 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
             phase: config.phase.to_string(),
         });
     };
+    let observed = Attaching::begin(config).await?;
     let primary = open_plain(config, primary).await?;
     // The primary's rate limit decides what there is to compare.
     let mut beside = config.clone();
@@ -108,12 +127,38 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
         }
         Err(error) => return Err(error),
     };
-    Ok(ShadowBus::new(primary, candidate, ShadowOptions::default()))
+    let shadow = ShadowBus::new(primary, candidate, ShadowOptions::default());
+    observed.shadow(&shadow);
+    Ok(shadow)
+}
+
+/// In a build that cannot serve anything.
+#[cfg(not(feature = "observe"))]
+struct Attaching;
+
+#[cfg(not(feature = "observe"))]
+impl Attaching {
+    async fn begin(config: &Config) -> Result<Self, OpenError> {
+        match config.observe.listen {
+            None => Ok(Self),
+            Some(_) => Err(OpenError::ObserveOff),
+        }
+    }
+
+    fn bus(self, _: &Arc<dyn EventBus>) {}
+
+    fn shadow(self, _: &Arc<ShadowBus>) {}
+
+    #[cfg(feature = "rollout")]
+    fn rollout(self, _: &Arc<crate::rollout::PhasedBus>) {}
 }
 
 #[cfg(feature = "rollout")]
 async fn rollout(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
-    Ok(crate::rollout::open(config).await?)
+    let observed = Attaching::begin(config).await?;
+    let bus = crate::rollout::open(config).await?;
+    observed.rollout(&bus);
+    Ok(bus)
 }
 
 #[cfg(not(feature = "rollout"))]

@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use eventbus::config::MetricsAddress;
 use eventbus::shadow::sabotage::Sabotage;
 
 use crate::broker::args::BrokerArgs;
@@ -13,6 +14,7 @@ use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
 use crate::rollout::args::RolloutArgs;
 use crate::shadow::endpoint::Endpoint;
+use crate::top::args::TopArgs;
 use crate::validate::args::ValidateArgs;
 
 /// One event bus over crossbeam channels or a busrt broker.
@@ -41,6 +43,15 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 when it was told to end, 2 if it cannot start.
     Broker(Box<BrokerArgs>),
+
+    /// Watch a running program in the terminal: its phase, comparison, latencies and queues.
+    ///
+    /// It reads the JSON of any program that serves it: one with `observe.listen` in its
+    /// configuration, `eventbus shadow --observe`, `eventbus broker --metrics`. Keys: q quits, p
+    /// pauses, arrows and page keys scroll. In a pipe it prints once what it sees.
+    ///
+    /// Exit code: 0, or 2 if it gets no answer at first.
+    Top(TopArgs),
 
     /// Make certificates for TCP: an authority for development, and what it signs.
     Certs(CertsArgs),
@@ -129,9 +140,14 @@ pub(crate) struct ShadowArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Write that JSON document to a file, too
+    /// Write that JSON document to a file, too; if its name ends in `.html`, a page for people instead
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+
+    /// Serve a page that shows the comparison while it runs, and `/metrics` and `/healthz` [default:
+    /// `observe.listen` of the configuration, if it is set]
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", value_parser = http_address)]
+    pub(crate) observe: Option<MetricsAddress>,
 
     /// Make the candidate misbehave: `drop`, `duplicate`, `reorder`, `corrupt`, `phantom` or
     /// `delay`, for this share of the events (`drop=0.001`, `drop=0.1%`) [default share: 0.1%]
@@ -195,6 +211,21 @@ fn share(text: &str) -> Result<f64, String> {
             Err("expected a share such as `0.001` or `0.1%`, more than 0 and at most 1".to_owned())
         }
     }
+}
+
+/// Where something is served in plain HTTP. At a shell a path may be relative.
+pub(crate) fn http_address(text: &str) -> Result<MetricsAddress, String> {
+    let whole = match text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        Some(path) => format!("unix:{}", absolute(Path::new(path))?.display()),
+        None => text.to_owned(),
+    };
+    whole
+        .parse()
+        .map_err(|expected| format!("expected {expected}"))
+}
+
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|reason| format!("`{}`: {reason}", path.display()))
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -12,6 +12,7 @@ mod failure;
 mod place;
 mod rollout;
 mod shadow;
+mod top;
 mod validate;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Shadow(args) => runtime()?.block_on(shadow::run(*args)),
+        Command::Top(args) => runtime()?.block_on(top::run(&args)),
         Command::Broker(args) => runtime()?.block_on(broker::run(&args)),
         Command::Certs(args) => certs::run(&args),
         Command::Rollout(args) => rollout::run(&args),
@@ -119,6 +121,12 @@ fn sentence(text: &str) -> String {
 pub(crate) fn complain(sentence: &str) {
     // A closed standard error leaves the exit code to tell it.
     let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
+}
+
+/// Something that was asked for, beside the results.
+pub(crate) fn tell(sentence: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{sentence}");
 }
 
 /// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through

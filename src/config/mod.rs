@@ -70,6 +70,9 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// wait = false                     # whether to wait for a broker that is not there yet
 /// link_timeout = "60s"             # a subscriber that stays away for longer is given up
 ///
+/// [observe]
+/// listen = "127.0.0.1:9600"        # a page, /metrics and /healthz; without it nothing is served
+///
 /// [tls]                            # only for tcp://host:port, and needed there
 /// ca = "certs/ca.pem"
 /// cert = "certs/collector.pem"
@@ -107,6 +110,8 @@ pub struct Config {
     pub wait: bool,
     /// How long a subscriber may stay away before what it has not confirmed is given up: 60 s.
     pub link_timeout: Duration,
+    /// Where what the bus does can be seen.
+    pub observe: Observe,
     /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
     pub tls: Option<Tls>,
     /// A rollout from one phase to another. With it, `phase` plays no part.
@@ -115,6 +120,15 @@ pub struct Config {
     /// names with a final `*`. `None`, everybody may do everything; otherwise who is not named here
     /// may do nothing, so if it is empty nobody may do anything.
     pub acl: Option<BTreeMap<String, AclRule>>,
+}
+
+/// Where what a bus does can be seen: a page, `/observed.json`, `/metrics` and `/healthz`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Observe {
+    /// Where they are served, in plain HTTP without a password; nowhere, if not said. Setting it needs
+    /// the feature `observe`.
+    pub listen: Option<MetricsAddress>,
 }
 
 /// The files that TLS needs, all PEM. A relative path starts at the working directory.
@@ -195,6 +209,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(5),
             wait: false,
             link_timeout: Duration::from_secs(60),
+            observe: Observe::default(),
             tls: None,
             rollout: None,
             acl: None,

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::error::ConfigError;
-use super::listen::{self, RawRule, Texts};
+use super::listen::{self, MetricsAddress, RawRule, Texts};
 use super::rollout::RawRollout;
-use super::{Broker, BrokerMode, Config, Tls};
+use super::{Broker, BrokerMode, Config, Observe, Tls};
 use crate::phase::{Phase, PhaseError};
 use crate::rollout::Rollout;
 
@@ -33,6 +33,7 @@ pub(super) struct Raw {
     limits: RawLimits,
     broker: RawBroker,
     connect: RawConnect,
+    observe: RawObserve,
     tls: RawTls,
     rollout: Option<RawRollout>,
     acl: Option<BTreeMap<String, RawRule>>,
@@ -72,6 +73,12 @@ struct RawConnect {
     wait: bool,
     #[serde(deserialize_with = "duration")]
     link_timeout: Duration,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawObserve {
+    listen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,6 +155,9 @@ impl Raw {
             connect_timeout: self.connect.timeout,
             wait: self.connect.wait,
             link_timeout: self.connect.link_timeout,
+            observe: Observe {
+                listen: address(figment, "observe.listen", self.observe.listen.as_deref())?,
+            },
         };
         let positive = [
             ("limits.max_event_size", config.limits.max_event_size == 0),
@@ -249,10 +259,7 @@ impl RawLimits {
 
 impl RawBroker {
     fn check(&self, figment: &Figment) -> Result<Broker, ConfigError> {
-        let metrics = self.metrics.as_deref().map(|text| {
-            let wrong = |expected| ConfigError::value(figment, "broker.metrics", expected);
-            text.parse().map_err(wrong)
-        });
+        let metrics = address(figment, "broker.metrics", self.metrics.as_deref())?;
         Ok(Broker {
             mode: self.mode,
             max_connections: self.max_connections,
@@ -261,7 +268,7 @@ impl RawBroker {
             rate: self.rate,
             unix: self.unix.sockets(figment, "broker.unix")?,
             tcp: self.tcp.ports(figment, "broker.tcp")?,
-            metrics: metrics.transpose()?,
+            metrics,
         })
     }
 }
@@ -308,6 +315,15 @@ fn tcp_phase<'a>(phase: &'a Phase, rollout: Option<&'a Rollout>) -> Option<&'a P
 fn missing(key: &'static str) -> ConfigError {
     let because = "`phase` is `shadow`";
     ConfigError::Missing { key, because }
+}
+
+fn address(
+    figment: &Figment,
+    key: &str,
+    text: Option<&str>,
+) -> Result<Option<MetricsAddress>, ConfigError> {
+    let wrong = |expected| ConfigError::value(figment, key, expected);
+    text.map(|text| text.parse().map_err(wrong)).transpose()
 }
 
 fn side(figment: &Figment, key: &str, text: Option<&str>) -> Result<Option<Phase>, ConfigError> {

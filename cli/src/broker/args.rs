@@ -1,14 +1,14 @@
 //! What `eventbus broker` is asked, and how that goes above file and environment.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use eventbus::Config;
 use eventbus::config::MetricsAddress;
 
-use crate::args::duration;
+use crate::args::{absolute, duration, http_address};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -62,28 +62,13 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
 
-    /// Serve `/healthz` and `/metrics` in plain HTTP
-    #[arg(long, value_name = "ADDR:PORT|unix:PATH", value_parser = metrics)]
+    /// Serve `/healthz`, `/metrics` and a page in plain HTTP
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", value_parser = http_address)]
     pub(crate) metrics: Option<MetricsAddress>,
 
     /// Say in JSON what it listens at
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// At a shell a path may be relative.
-fn metrics(text: &str) -> Result<MetricsAddress, String> {
-    let whole = match text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        Some(path) => format!("unix:{}", absolute(Path::new(path))?.display()),
-        None => text.to_owned(),
-    };
-    whole
-        .parse()
-        .map_err(|expected| format!("expected {expected}"))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, String> {
-    std::path::absolute(path).map_err(|reason| format!("`{}`: {reason}", path.display()))
 }
 
 impl BrokerArgs {

@@ -1,10 +1,10 @@
-//! How the broker is, for whoever asks over HTTP and for the service manager.
+//! Whether the broker lives, for its service manager; for whoever asks over HTTP the facade judges
+//! alike.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use eventbus::broker::{BrokerStats, Monitor};
-use serde::Serialize;
+use eventbus::broker::Monitor;
+use eventbus::observe::{Brokered, Observer};
 
 /// The directory goes round four times a second; a broker whose directory has not for so long has
 /// not just been slow.
@@ -13,69 +13,56 @@ const STUCK: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Health {
     monitor: Monitor,
-    started: Instant,
-    draining: AtomicBool,
-    pub(super) max_connections: usize,
-}
-
-/// What `/healthz` answers.
-#[derive(Debug, Serialize)]
-struct Document {
-    status: &'static str,
-    sessions: usize,
-    connections: usize,
-    uptime_seconds: u64,
+    observer: Observer,
 }
 
 impl Health {
     pub(super) fn new(monitor: Monitor, max_connections: usize) -> Self {
-        Self {
-            monitor,
-            started: Instant::now(),
-            draining: AtomicBool::new(false),
-            max_connections,
-        }
+        let observer = Observer::new("eventbus broker");
+        let watched = monitor.clone();
+        observer.watch_broker(move || Some(Brokered::of(&watched.stats(), max_connections)));
+        Self { monitor, observer }
     }
 
-    pub(super) fn stats(&self) -> BrokerStats {
-        self.monitor.stats()
+    /// For who serves what there is to see.
+    pub(super) fn observer(&self) -> &Observer {
+        &self.observer
     }
 
-    pub(super) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+    pub(super) fn connections(&self) -> usize {
+        self.monitor.stats().connections
+    }
+
+    pub(super) fn silent(&self) -> Duration {
+        self.monitor.stats().silent
     }
 
     /// From now on nobody is accepted any more.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.observer.drain();
     }
 
     /// Whether the broker does its work.
     pub(super) fn is_alive(&self) -> bool {
-        self.stats().silent < STUCK
+        self.silent() < STUCK
     }
+}
 
-    /// Whether clients may be sent here, and the answer that says so.
-    pub(super) fn document(&self) -> (bool, String) {
-        let stats = self.stats();
-        let status = if self.is_draining() {
-            "draining"
-        } else if stats.silent < STUCK {
-            "ok"
-        } else {
-            "stuck"
-        };
-        let document = Document {
-            status,
-            sessions: stats.sessions,
-            connections: stats.connections,
-            uptime_seconds: self.uptime().as_secs(),
-        };
-        let text = serde_json::to_string(&document).unwrap_or_default();
-        (status == "ok", text + "\n")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventbus::broker::{Broker, BrokerOptions};
+
+    #[tokio::test]
+    async fn a_broker_that_drains_or_has_ended_says_so() {
+        let broker = Broker::start(BrokerOptions::new()).await.unwrap();
+        let health = Health::new(broker.monitor(), 1);
+        let status = || health.observer().look().health.status;
+        assert_eq!(status(), "ok");
+        assert!(health.is_alive());
+        health.drain();
+        assert_eq!(status(), "draining");
+        broker.stop().await;
+        assert_eq!(status(), "draining");
     }
 }

@@ -7,16 +7,14 @@
 pub(crate) mod args;
 mod descriptors;
 mod health;
-mod http;
-mod metrics;
 mod notify;
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus::Config;
 use eventbus::broker::{Address, Broker};
+use eventbus::observe::Server;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -25,7 +23,6 @@ use tracing::{info, warn};
 use crate::failure::Failure;
 use args::BrokerArgs;
 use health::Health;
-use http::Bound;
 use notify::Manager;
 
 /// Where the broker can be reached.
@@ -46,13 +43,16 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
     let manager = Manager::from_environment();
     descriptors::provide(config.broker.max_connections);
     let metrics = match &config.broker.metrics {
-        Some(address) => Some(Bound::new(address).await?),
+        Some(address) => {
+            let bound = Server::bind(address).await;
+            Some(bound.map_err(|reason| Failure::io(format!("listen at `{address}`"), reason))?)
+        }
         None => None,
     };
     let broker = start(&config).await?;
-    let health = Arc::new(Health::new(broker.monitor(), config.broker.max_connections));
+    let health = Health::new(broker.monitor(), config.broker.max_connections);
     let ready = Ready::new(&broker, metrics.as_ref());
-    let serving = metrics.map(|metrics| tokio::spawn(metrics.serve(Arc::clone(&health))));
+    let serving = metrics.map(|metrics| tokio::spawn(metrics.serve(health.observer().clone())));
     ready.tell(args.json);
     manager.ready(&ready.line());
 
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
     }
     manager.stopping();
     health.drain();
-    info!(connections = health.stats().connections, "draining");
+    info!(connections = health.connections(), "draining");
     if drained(broker.stop(), signals.next()).await {
         info!("ended");
     } else {
@@ -132,7 +132,7 @@ async fn beat(manager: &Manager, health: &Health, every: Duration) {
         if health.is_alive() {
             manager.alive();
         } else {
-            warn!(silent = ?health.stats().silent, "no sign of life: the broker is stuck");
+            warn!(silent = ?health.silent(), "no sign of life: the broker is stuck");
         }
     }
 }
@@ -145,7 +145,7 @@ async fn forever(beating: Option<impl Future<Output = ()>>) {
 }
 
 impl Ready {
-    fn new(broker: &Broker, metrics: Option<&Bound>) -> Self {
+    fn new(broker: &Broker, metrics: Option<&Server>) -> Self {
         let mut ready = Self {
             ready: true,
             metrics: metrics.map(|bound| bound.address().to_string()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventbus::observe::Observer;
 use eventbus::shadow::sabotage::SabotageBus;
 use eventbus::shadow::{Report, ShadowBus, ShadowOptions, WhenFull};
 use eventbus::{Config, EventBus, Phase};
@@ -31,6 +32,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) args: &'a ShadowArgs,
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Source,
+    pub(crate) observer: &'a Observer,
     pub(crate) primary: &'a Endpoint,
     pub(crate) candidate: &'a Endpoint,
 }
@@ -84,6 +86,10 @@ impl Comparison<'_> {
         let bus: Arc<dyn EventBus> = Arc::clone(shadow) as _;
         // A handle of their own, so that events really cross what lies between two handles.
         let reading = bus.connect(None).await?;
+        self.observer.forget();
+        self.observer.watch_shadow(shadow);
+        self.observer.watch_bus(&bus);
+        self.observer.watch_bus(&reading);
         let readers = Readers::subscribe(&reading, self.source, self.args.subscribers).await?;
         let progress = Progress::follow(feed, format!("{} and {}", self.primary, self.candidate));
         info!(primary = %self.primary, candidate = %self.candidate, "source begins");
@@ -91,6 +97,7 @@ impl Comparison<'_> {
         feed.finish()?;
         let seconds = feed.elapsed().as_secs_f64();
         let report = settled_report(shadow).await;
+        let observed = self.observer.note();
         drop(progress);
         for handle in [&reading, &bus] {
             // Closing ends the subscriptions once they have been read.
@@ -113,6 +120,7 @@ impl Comparison<'_> {
                 .zip(saboteur)
                 .map(|(asked, bus)| SabotageCount::new(asked, self.args.seed, bus, &report)),
             report,
+            observed,
         })
     }
 }

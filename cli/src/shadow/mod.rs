@@ -8,6 +8,7 @@
 mod comparison;
 pub(crate) mod endpoint;
 mod feed;
+mod observing;
 pub(crate) mod output;
 mod progress;
 mod readers;
@@ -22,15 +23,17 @@ use crate::args::ShadowArgs;
 use crate::failure::Failure;
 use comparison::Comparison;
 use endpoint::Endpoint;
+use observing::Observing;
 use output::Document;
 use source::Source;
 
 /// Runs the comparisons and prints them; returns the exit code.
 pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
-    let config = Config::load()?;
+    let mut config = Config::load()?;
     let (primary, candidates) = ends(&args, &config);
     args.check(candidates.len())?;
     let source = Source::new(&args, &config)?;
+    let observing = Observing::begin(&args, &mut config).await?;
     let mut document = Document::new(&source);
     let mut failed = None;
     for candidate in &candidates {
@@ -38,6 +41,7 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
             args: &args,
             config: &config,
             source: &source,
+            observer: &observing.observer,
             primary: &primary,
             candidate,
         };

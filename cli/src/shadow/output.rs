@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 
+use eventbus::observe::Observed;
 use eventbus::shadow::sabotage::SabotageBus;
 use eventbus::shadow::{DivergenceClass, Report, Verdict};
 use serde::Serialize;
 
+use super::observing::{is_page, page};
 use super::source::Source;
 use crate::args::{Sabotaging, ShadowArgs};
 use crate::failure::Failure;
@@ -37,6 +39,9 @@ pub(crate) struct Run {
     pub(crate) subscriptions: Vec<Reader>,
     pub(crate) sabotage: Option<SabotageCount>,
     pub(crate) report: Report,
+    /// For the page.
+    #[serde(skip)]
+    pub(crate) observed: Observed,
 }
 
 /// One subscription of the run.
@@ -137,7 +142,7 @@ impl<'a> Document<'a> {
         self.verdict
     }
 
-    /// Writes the JSON document to where it was asked for.
+    /// Writes the JSON document, or the page, to where it was asked for.
     pub(crate) fn finish(&self, args: &ShadowArgs) -> Result<(), Failure> {
         if !args.json && args.report.is_none() {
             return Ok(());
@@ -146,7 +151,11 @@ impl<'a> Document<'a> {
             .map_err(|reason| Failure::io("write the report as JSON", reason))?;
         text.push('\n');
         if let Some(path) = &args.report {
-            std::fs::write(path, &text)
+            let page = is_page(path).then(|| {
+                let seen: Vec<_> = self.runs.iter().map(|run| &run.observed).collect();
+                page(&seen)
+            });
+            std::fs::write(path, page.as_ref().unwrap_or(&text))
                 .map_err(|reason| Failure::io(format!("write `{}`", path.display()), reason))?;
         }
         if args.json { print(&text) } else { Ok(()) }

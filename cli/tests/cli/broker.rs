@@ -190,7 +190,8 @@ fn health_and_metrics_say_how_it_is() {
             exchange.end().await;
         });
         until("no session", || health()["sessions"] == 0);
-        assert_eq!(get(&ready, "/").0, 404);
+        assert_eq!(get(&ready, "/").0, 200);
+        assert_eq!(get(&ready, "/nothing").0, 404);
         ended_well(running);
     }
 }
@@ -201,7 +202,7 @@ fn the_metrics_are_well_formed_and_documented() {
     let place = Place::new();
     let (running, ready) = started(&place, "--unix run/bus.sock --metrics 127.0.0.1:0", &[]);
     let (_, page) = get(&ready, "/metrics");
-    let documented = include_str!("../../../docs/operations.md");
+    let documented = include_str!("../../../docs/observing.md");
     let mut families = Vec::new();
     for line in page.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {

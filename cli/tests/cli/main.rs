@@ -3,9 +3,12 @@
 
 mod broker;
 mod certs;
+mod chromium;
 mod conformance;
+mod page;
 mod program;
 mod rollout;
 mod shadow;
+mod top;
 mod usage;
 mod validate;

@@ -92,7 +92,17 @@ impl Running {
 
     /// Waits for a line of standard error that has `text` in it.
     pub(crate) fn await_log(&self, text: &str) {
-        while !await_one(&self.stderr).expect("it ended").contains(text) {}
+        self.await_line(text);
+    }
+
+    /// The same, and returns it.
+    pub(crate) fn await_line(&self, text: &str) -> String {
+        loop {
+            let line = await_one(&self.stderr).expect("it ended");
+            if line.contains(text) {
+                return line;
+            }
+        }
     }
 
     /// Sends a signal.

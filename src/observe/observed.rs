@@ -1,0 +1,256 @@
+//! What there is to see of a process at one moment: plain data between its sources and its views.
+//!
+//! The page, the metrics, the terminal and the frozen report are all made of this and of nothing
+//! else, so they cannot say different things. Times are milliseconds since 1970, durations
+//! milliseconds or microseconds, as the name says.
+//!
+//! Invariant: its size is bounded, whatever the bus, the shadow and the rollout have seen.
+
+use std::collections::BTreeMap;
+
+use eventbus_trait::Stats;
+use serde::{Deserialize, Serialize};
+use shadow::{Glance, Report, ShadowBus};
+
+use super::history::History;
+use crate::rollout::status::Status;
+
+/// The version of this document; another number means that a field has gone or changed its meaning.
+pub const SCHEMA: u32 = 1;
+/// Most divergences of a report's list that are kept; [`Glance`] has the newest.
+const MOST_FIRST: usize = 20;
+/// Most subscriptions, and most topic families.
+const MOST_ROWS: usize = 200;
+
+/// What there is to see of a process at one moment. A part that it does not have is absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Observed {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What the process calls itself.
+    pub title: String,
+    /// The version of this crate.
+    pub version: String,
+    /// When this was.
+    pub at_ms: u64,
+    /// Since when the process is looked at, in milliseconds.
+    pub uptime_ms: u64,
+    /// Whether it can do its work.
+    pub health: Health,
+    /// What its bus has done: all handles that are looked at, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<Stats>,
+    /// Its shadow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadowed>,
+    /// Its rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Status>,
+    /// The broker that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Brokered>,
+    /// How it was before.
+    pub history: History,
+}
+
+/// Whether a process can do its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// `ok`, or in one word why not: `draining`, `failing`, `stuck`.
+    pub status: String,
+    /// What stands against `ok`, in one sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// A comparison: its report, and what is beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Shadowed {
+    /// The report, with the first 20 divergences.
+    pub report: Report,
+    /// Where divergences are, the newest, and both sides' latencies.
+    pub glance: Glance,
+}
+
+/// A broker: the counters of its front door.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Brokered {
+    /// Connections now.
+    pub connections: u64,
+    /// Most connections.
+    pub max_connections: u64,
+    /// Sessions now.
+    pub sessions: u64,
+    /// Connections accepted, refused ones included.
+    pub accepted: u64,
+    /// Connections refused, or ended for what they sent, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Frames denied to clients whose connection stayed.
+    pub denied: u64,
+    /// Frames from clients.
+    pub frames: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Accepting that failed.
+    pub accept_errors: u64,
+    /// How long the directory of sessions has not gone round, in microseconds.
+    pub silent_us: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            status: "ok".to_owned(),
+            reasons: Vec::new(),
+        }
+    }
+}
+
+impl Health {
+    /// Whether the process can do its work.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// Notes what stands against it; the first word given is the status.
+    pub(super) fn not(&mut self, status: &str, reason: String) {
+        if self.reasons.is_empty() {
+            status.clone_into(&mut self.status);
+        }
+        self.reasons.push(reason);
+    }
+}
+
+impl Shadowed {
+    /// A look at a shadow.
+    #[must_use]
+    pub fn of(shadow: &ShadowBus) -> Self {
+        let mut report = shadow.report();
+        report.divergences.truncate(MOST_FIRST);
+        Self {
+            report,
+            glance: shadow.glance(),
+        }
+    }
+}
+
+#[cfg(feature = "busrt")]
+impl Brokered {
+    /// What a broker that takes so many connections has counted. All reasons to refuse are there from
+    /// the start, at 0: a counter that appears with its first refusal has not increased, to Prometheus.
+    #[must_use]
+    pub fn of(stats: &busrt_backend::broker::BrokerStats, max_connections: usize) -> Self {
+        let reasons = busrt_backend::broker::BrokerStats::reasons();
+        let mut refused: BTreeMap<String, u64> =
+            reasons.map(|reason| (reason.to_owned(), 0)).collect();
+        for (reason, n) in &stats.refused {
+            refused.insert((*reason).to_owned(), *n);
+        }
+        Self {
+            connections: stats.connections as u64,
+            max_connections: max_connections as u64,
+            sessions: stats.sessions as u64,
+            accepted: stats.accepted,
+            refused,
+            denied: stats.denied,
+            frames: stats.frames,
+            bytes_in: stats.bytes_in,
+            bytes_out: stats.bytes_out,
+            accept_errors: stats.accept_errors,
+            silent_us: u64::try_from(stats.silent.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Adds what another handle of the same process has done.
+pub(super) fn add(sum: &mut Stats, more: Stats) {
+    if sum.backend.is_empty() {
+        sum.backend = more.backend;
+    }
+    sum.published += more.published;
+    sum.refused += more.refused;
+    sum.dropped += more.dropped;
+    sum.malformed += more.malformed;
+    sum.reconnects += more.reconnects;
+    sum.resends += more.resends;
+    sum.given_up += more.given_up;
+    for (family, n) in more.families {
+        let of_family = sum.families.entry(family).or_default();
+        of_family.published += n.published;
+        of_family.deliveries += n.deliveries;
+    }
+    sum.subscriptions.extend(more.subscriptions);
+}
+
+/// Keeps the subscriptions that have most in their queues, and puts the rest together under `(others)`;
+/// with topic families likewise. So nothing is lost from the sums.
+pub(super) fn bound(stats: &mut Stats) {
+    const OTHERS: &str = "(others)";
+    stats.subscriptions.sort_by(|a, b| {
+        let by_queue = b.queued.cmp(&a.queued);
+        by_queue.then_with(|| a.name.cmp(&b.name))
+    });
+    if stats.subscriptions.len() > MOST_ROWS {
+        let rest = stats.subscriptions.split_off(MOST_ROWS - 1);
+        let mut others = eventbus_trait::SubscriptionStats {
+            name: OTHERS.to_owned(),
+            ..Default::default()
+        };
+        for one in rest {
+            others.matched += one.matched;
+            others.delivered += one.delivered;
+            others.filtered += one.filtered;
+            others.dropped += one.dropped;
+            others.queued += one.queued;
+        }
+        stats.subscriptions.push(others);
+    }
+    while stats.families.len() > MOST_ROWS {
+        let Some((_, last)) = stats.families.pop_last() else {
+            break;
+        };
+        let others = stats.families.entry(OTHERS.to_owned()).or_default();
+        others.published += last.published;
+        others.deliveries += last.deliveries;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventbus_trait::{FamilyStats, SubscriptionStats};
+
+    #[test]
+    fn many_rows_are_put_together_and_nothing_is_lost() {
+        let mut stats = Stats::default();
+        for n in 0..1_000_u64 {
+            stats.subscriptions.push(SubscriptionStats {
+                name: format!("s{n:04}"),
+                queued: n,
+                ..Default::default()
+            });
+            let family = FamilyStats {
+                published: 1,
+                deliveries: 2,
+            };
+            stats.families.insert(format!("f{n:04}"), family);
+        }
+        let mut sum = Stats::default();
+        add(&mut sum, stats);
+        bound(&mut sum);
+        assert_eq!(sum.subscriptions.len(), MOST_ROWS);
+        assert_eq!(sum.subscriptions[0].name, "s0999");
+        let queued: u64 = sum.subscriptions.iter().map(|s| s.queued).sum();
+        assert_eq!(queued, 999 * 500);
+        assert_eq!(sum.families.len(), MOST_ROWS);
+        assert_eq!(
+            sum.families.values().map(|f| f.published).sum::<u64>(),
+            1_000
+        );
+    }
+}
