@@ -17,7 +17,7 @@ use shadow::{ShadowBus, ShadowOptions};
 use crate::absent::AbsentBus;
 use crate::config::Config;
 #[cfg(feature = "observe")]
-use crate::observe::Attaching;
+pub(crate) use crate::observe::Attaching;
 use crate::phase::Phase;
 
 /// Why a bus could not be opened.
@@ -134,11 +134,11 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
 
 /// In a build that cannot serve anything.
 #[cfg(not(feature = "observe"))]
-struct Attaching;
+pub(crate) struct Attaching;
 
 #[cfg(not(feature = "observe"))]
 impl Attaching {
-    async fn begin(config: &Config) -> Result<Self, OpenError> {
+    pub(crate) async fn begin(config: &Config) -> Result<Self, OpenError> {
         match config.observe.listen {
             None => Ok(Self),
             Some(_) => Err(OpenError::ObserveOff),
@@ -150,15 +150,17 @@ impl Attaching {
     fn shadow(self, _: &Arc<ShadowBus>) {}
 
     #[cfg(feature = "rollout")]
-    fn rollout(self, _: &Arc<crate::rollout::PhasedBus>) {}
+    pub(crate) fn rollout(
+        self,
+        _: &Arc<crate::rollout::PhasedBus>,
+        _: impl Fn(&str) -> Option<Arc<ShadowBus>> + Send + Sync + 'static,
+    ) {
+    }
 }
 
 #[cfg(feature = "rollout")]
 async fn rollout(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
-    let observed = Attaching::begin(config).await?;
-    let bus = crate::rollout::open(config).await?;
-    observed.rollout(&bus);
-    Ok(bus)
+    Ok(crate::rollout::open(config).await?)
 }
 
 #[cfg(not(feature = "rollout"))]

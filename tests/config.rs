@@ -230,7 +230,7 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "phaze = 'crossbeam'",
             "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
-             `candidate`, `name`, `limits`, `broker`, `connect`, `tls`, `rollout`, `acl`",
+             `candidate`, `name`, `limits`, `broker`, `connect`, `observe`, `tls`, `rollout`, `acl`",
         ),
         (
             "[broker]\nmod = 'auto'",

@@ -10,6 +10,8 @@ use shadow::ShadowBus;
 use tokio::time::interval;
 use tracing::info;
 
+#[cfg(feature = "rollout")]
+use super::Shadowed;
 use super::{Observer, Server};
 use crate::config::Config;
 use crate::open::OpenError;
@@ -59,14 +61,24 @@ impl Attaching {
         }
     }
 
-    /// Serves what a bus does, and where its rollout is.
+    /// Serves what a bus does, where its rollout is, and what is compared; `shadow` finds the shadow of
+    /// a phase, if it has one.
     #[cfg(feature = "rollout")]
-    pub(crate) fn rollout(self, phased: &Arc<crate::rollout::PhasedBus>) {
+    pub(crate) fn rollout(
+        self,
+        phased: &Arc<crate::rollout::PhasedBus>,
+        shadow: impl Fn(&str) -> Option<Arc<ShadowBus>> + Send + Sync + 'static,
+    ) {
         if let Some((server, observer)) = self.0 {
             let bus: Arc<dyn EventBus> = Arc::clone(phased) as _;
             observer.watch_bus(&bus);
             let phased = Arc::downgrade(phased);
-            observer.watch_rollout(move || Some(phased.upgrade()?.controller().status()));
+            let status = move || Some(phased.upgrade()?.controller().status());
+            observer.watch_rollout(status.clone());
+            observer.watch_shadows(move || {
+                let phase = status()?.phase;
+                Some(shadow(&phase).map(|shadow| Shadowed::of(&shadow)))
+            });
             spawn(server, observer, Arc::downgrade(&bus));
         }
     }

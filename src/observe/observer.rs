@@ -43,7 +43,8 @@ struct Inner {
 #[derive(Default, Clone)]
 struct Sources {
     buses: Vec<Look<(Stats, BusState)>>,
-    shadow: Option<Look<Shadowed>>,
+    /// What is looked at may have no shadow for a while.
+    shadow: Option<Look<Option<Shadowed>>>,
     rollout: Option<Look<Status>>,
     broker: Option<Look<Brokered>>,
     checks: Vec<(String, Check)>,
@@ -84,7 +85,14 @@ impl Observer {
     /// Looks at a shadow and its comparison.
     pub fn watch_shadow(&self, shadow: &Arc<ShadowBus>) {
         let shadow: Weak<ShadowBus> = Arc::downgrade(shadow);
-        let look = move || shadow.upgrade().map(|shadow| Shadowed::of(&shadow));
+        self.watch_shadows(move || shadow.upgrade().map(|shadow| Some(Shadowed::of(&shadow))));
+    }
+
+    /// Looks at one shadow after the other, and at none in between.
+    pub(super) fn watch_shadows(
+        &self,
+        look: impl Fn() -> Option<Option<Shadowed>> + Send + Sync + 'static,
+    ) {
         self.0.sources.lock().shadow = Some(Arc::new(look));
     }
 
@@ -181,7 +189,7 @@ impl Observer {
         }
         let shadow = sources
             .shadow
-            .and_then(|look| looked(&look, "the shadow", &mut health));
+            .and_then(|look| looked(&look, "the shadow", &mut health).flatten());
         let rollout = sources
             .rollout
             .and_then(|look| looked(&look, "the rollout", &mut health));

@@ -465,3 +465,55 @@ async fn a_bus_that_is_closed_is_not_healthy() {
         assert_eq!(health.reasons, ["the bus is closed"], "{}", config.phase);
     }
 }
+
+/// A rollout is seen where it is, with the comparison of its stage, and without one in between.
+#[cfg(feature = "rollout")]
+#[tokio::test]
+async fn a_rollout_is_seen_with_the_comparison_of_its_stage() {
+    let directory = tempfile::tempdir().unwrap();
+    let phases = vec![Phase::Crossbeam, Phase::InProcess];
+    let rollout = crate::rollout::Rollout::new(phases, directory.path().join("journal"));
+    let mut config = Config::default().rollout(rollout);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    config.observe.listen = Some(MetricsAddress::Tcp(address));
+    let bus = crate::rollout::open(&config).await.unwrap();
+    let subscribe = Subscribe::to("events.#").unwrap().named("reader");
+    let mut events = bus.subscribe(subscribe).await.unwrap();
+    let until = async |what: &str, wanted: fn(&Observed) -> bool| {
+        let seen = async {
+            loop {
+                let (_, body) = get(&address.to_string(), "/observed.json").await;
+                let seen: Observed = serde_json::from_str(&body).unwrap();
+                assert!(seen.health.is_ok(), "{:?}", seen.health);
+                if wanted(&seen) {
+                    return;
+                }
+            }
+        };
+        let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
+        seen.unwrap_or_else(|_| panic!("never: {what}"));
+    };
+    until("the first stage", |seen| {
+        seen.rollout.as_ref().is_some_and(|r| r.stage == 0) && seen.shadow.is_none()
+    })
+    .await;
+    bus.controller().advance(true).await.unwrap();
+    for _ in 0..10 {
+        bus.publish(Event::json("events.a", &1).unwrap())
+            .await
+            .unwrap();
+        assert!(events.recv().await.is_some());
+    }
+    until("ten deliveries that match, in the shadow's stage", |seen| {
+        seen.rollout.as_ref().is_some_and(|r| r.stage == 1)
+            && seen.shadow.as_ref().is_some_and(|s| s.report.matched == 10)
+    })
+    .await;
+    bus.controller().advance(true).await.unwrap();
+    until("the last stage, without a shadow", |seen| {
+        seen.rollout.as_ref().is_some_and(|r| r.stage == 2) && seen.shadow.is_none()
+    })
+    .await;
+}

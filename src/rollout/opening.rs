@@ -17,7 +17,7 @@ use super::phased::handle::Handle;
 use super::shadowing::{Shadowing, Shadows};
 use super::stage::Stage;
 use crate::config::Config;
-use crate::open::{OpenError, open_plain};
+use crate::open::{Attaching, OpenError, open_plain};
 use crate::phase::Phase;
 use crate::rollout::Step;
 
@@ -80,6 +80,7 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
     let Some(rollout) = &config.rollout else {
         return Err(failed("there is no `rollout` in the configuration"));
     };
+    let observed = Attaching::begin(config).await?;
     let (mut journal, standing) = Journal::open(&rollout.journal).map_err(failed)?;
     let stages = Stage::all(rollout);
     let at = place(
@@ -104,6 +105,7 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
         compares: rollout.shadow,
         shadows: Shadows::default(),
     });
+    let looked_at = Arc::downgrade(&opening);
     let bus = Arc::clone(&opening).open(&stage.phase).await?;
     let start = Record::Start {
         stage: stage.name(),
@@ -137,7 +139,11 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
         _admin: admin,
     };
     fabric.set_conductor(tokio::spawn(conductor.run()));
-    Ok(PhasedBus::new(handle, controller))
+    let bus = PhasedBus::new(handle, controller);
+    observed.rollout(&bus, move |phase| {
+        looked_at.upgrade()?.shadows.attached(phase)
+    });
+    Ok(bus)
 }
 
 /// Which stage holds.

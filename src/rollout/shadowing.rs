@@ -51,6 +51,12 @@ impl Shadows {
         found.map(|(_, bus)| bus)
     }
 
+    /// The bus of a phase, if it is being compared.
+    pub(crate) fn attached(&self, phase: &str) -> Option<Arc<ShadowBus>> {
+        let bus = self.buses.lock().get(phase)?.upgrade()?;
+        bus.is_attached().then_some(bus)
+    }
+
     fn of(&self, phase: &Phase) -> Option<Arc<ShadowBus>> {
         self.buses.lock().get(&phase.to_string())?.upgrade()
     }

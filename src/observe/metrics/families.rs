@@ -1,56 +1,20 @@
-//! What was seen, in Prometheus' text format.
-//!
-//! The families are tables, so that their documentation is made of them and not beside them. The
-//! numbers are kept elsewhere already; a registry would only keep them a second time.
-//!
-//! Invariant: a counter never goes down while the process lives, except that a new comparison begins
-//! at 0; labels have as many values as what was seen has rows, which is bounded.
+//! The families, by the part of what was seen that they are made of.
 
-use std::fmt::Write as _;
+use eventbus_trait::{FamilyStats, Stats};
+use shadow::{Reason, Verdict};
 
-use shadow::{LATENCY_BOUNDS_US, Reason, SideLatency, Verdict};
-
-use super::observed::{Brokered, Observed, Shadowed};
+use super::samples::{
+    Process, Sample, count, float, histogram, labelled, of_each, one, process, seconds, truth,
+};
+use super::{Rows, family};
+use crate::observe::observed::{Brokered, Observed, Shadowed};
 use crate::rollout::status::{Activity, Status};
-use eventbus_trait::{Stats, SubscriptionStats};
-
-/// A family of metrics, made of one part of what was seen.
-#[derive(Clone, Copy)]
-struct Family<T: ?Sized> {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    samples: fn(&T) -> Vec<Sample>,
-}
-
-/// One line.
-struct Sample {
-    suffix: &'static str,
-    labels: Vec<(&'static str, String)>,
-    value: f64,
-}
-
-type Rows<T> = [Family<T>];
-
-const fn family<T: ?Sized>(
-    kind: &'static str,
-    name: &'static str,
-    help: &'static str,
-    samples: fn(&T) -> Vec<Sample>,
-) -> Family<T> {
-    Family {
-        name,
-        kind,
-        help,
-        samples,
-    }
-}
 
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 const HISTOGRAM: &str = "histogram";
 
-static PROCESS: &Rows<Observed> = &[
+pub(super) static PROCESS: &Rows<Observed> = &[
     family(
         GAUGE,
         "eventbus_build_info",
@@ -89,7 +53,7 @@ static PROCESS: &Rows<Observed> = &[
     ),
 ];
 
-static BUS: &Rows<Stats> = &[
+pub(super) static BUS: &Rows<Stats> = &[
     family(
         GAUGE,
         "eventbus_info",
@@ -143,9 +107,8 @@ static BUS: &Rows<Stats> = &[
         "eventbus_family_published_events_total",
         "Events accepted, by topic family.",
         |s| {
-            let of = |(name, f): (&String, &eventbus_trait::FamilyStats)| {
-                labelled("family", name, float(f.published))
-            };
+            let of =
+                |(name, f): (&String, &FamilyStats)| labelled("family", name, float(f.published));
             s.families.iter().map(of).collect()
         },
     ),
@@ -154,9 +117,8 @@ static BUS: &Rows<Stats> = &[
         "eventbus_family_deliveries_total",
         "Copies owed to subscriptions, by topic family.",
         |s| {
-            let of = |(name, f): (&String, &eventbus_trait::FamilyStats)| {
-                labelled("family", name, float(f.deliveries))
-            };
+            let of =
+                |(name, f): (&String, &FamilyStats)| labelled("family", name, float(f.deliveries));
             s.families.iter().map(of).collect()
         },
     ),
@@ -192,7 +154,7 @@ static BUS: &Rows<Stats> = &[
     ),
 ];
 
-static SHADOW: &Rows<Shadowed> = &[
+pub(super) static SHADOW: &Rows<Shadowed> = &[
     family(
         GAUGE,
         "eventbus_shadow_verdict",
@@ -291,7 +253,7 @@ static SHADOW: &Rows<Shadowed> = &[
     ),
 ];
 
-static ROLLOUT: &Rows<Status> = &[
+pub(super) static ROLLOUT: &Rows<Status> = &[
     family(
         GAUGE,
         "eventbus_rollout_info",
@@ -382,7 +344,7 @@ static ROLLOUT: &Rows<Status> = &[
     ),
 ];
 
-static BROKER: &Rows<Brokered> = &[
+pub(super) static BROKER: &Rows<Brokered> = &[
     family(
         GAUGE,
         "eventbus_broker_connections",
@@ -452,169 +414,3 @@ static BROKER: &Rows<Brokered> = &[
         |b| one(seconds(b.silent_us)),
     ),
 ];
-
-/// All families of what there is to see.
-pub(super) fn text(seen: &Observed) -> String {
-    let mut page = String::new();
-    write_all(&mut page, PROCESS, Some(seen));
-    write_all(&mut page, BUS, seen.stats.as_ref());
-    write_all(&mut page, SHADOW, seen.shadow.as_ref());
-    write_all(&mut page, ROLLOUT, seen.rollout.as_ref());
-    write_all(&mut page, BROKER, seen.broker.as_ref());
-    page
-}
-
-/// The table of all families for people, in Markdown.
-#[cfg(test)]
-pub(super) fn documentation() -> String {
-    fn rows<T: ?Sized>(table: &mut String, families: &Rows<T>) {
-        for family in families {
-            let Family {
-                name, kind, help, ..
-            } = family;
-            let _ = writeln!(table, "| `{name}` | {kind} | {help} |");
-        }
-    }
-    let mut table = "| metric | kind | |\n| --- | --- | --- |\n".to_owned();
-    rows(&mut table, PROCESS);
-    rows(&mut table, BUS);
-    rows(&mut table, SHADOW);
-    rows(&mut table, ROLLOUT);
-    rows(&mut table, BROKER);
-    table
-}
-
-fn write_all<T>(page: &mut String, families: &Rows<T>, seen: Option<&T>) {
-    let Some(seen) = seen else { return };
-    for family in families {
-        let Family {
-            name,
-            kind,
-            help,
-            samples,
-        } = family;
-        // Writing to a text cannot fail.
-        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for Sample {
-            suffix,
-            labels,
-            value,
-        } in samples(seen)
-        {
-            let _ = write!(page, "{name}{suffix}");
-            for (at, (label, text)) in labels.iter().enumerate() {
-                let before = if at == 0 { '{' } else { ',' };
-                let _ = write!(page, "{before}{label}=\"{}\"", escaped(text));
-            }
-            let end = if labels.is_empty() { "" } else { "}" };
-            let _ = writeln!(page, "{end} {value}");
-        }
-    }
-}
-
-/// The three characters that would end a label's value, or the line.
-fn escaped(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    text.replace('\n', "\\n")
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "the format has no other numbers"
-)]
-fn float(n: u64) -> f64 {
-    n as f64
-}
-
-fn seconds(micros: u64) -> f64 {
-    float(micros) / 1e6
-}
-
-fn truth(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
-}
-
-fn one(value: f64) -> Vec<Sample> {
-    vec![Sample {
-        suffix: "",
-        labels: Vec::new(),
-        value,
-    }]
-}
-
-fn count(n: u64) -> Vec<Sample> {
-    one(float(n))
-}
-
-fn labelled(label: &'static str, text: &str, value: f64) -> Sample {
-    Sample {
-        suffix: "",
-        labels: vec![(label, text.to_owned())],
-        value,
-    }
-}
-
-fn of_each(stats: &Stats, count: fn(&SubscriptionStats) -> u64) -> Vec<Sample> {
-    let subscriptions = stats.subscriptions.iter();
-    subscriptions
-        .map(|one| labelled("subscription", &one.name, float(count(one))))
-        .collect()
-}
-
-/// Cumulative, as the format wants it.
-fn histogram(side: &str, latency: &SideLatency) -> Vec<Sample> {
-    let mut samples = Vec::with_capacity(latency.buckets.len() + 2);
-    let mut below = 0;
-    let line = |suffix, le: Option<String>, value| Sample {
-        suffix,
-        labels: [("side", side.to_owned())]
-            .into_iter()
-            .chain(le.map(|le| ("le", le)))
-            .collect(),
-        value,
-    };
-    let bounds = LATENCY_BOUNDS_US
-        .into_iter()
-        .map(|us| seconds(us).to_string());
-    let bounds = bounds.chain(["+Inf".to_owned()]);
-    for (bound, n) in bounds.zip(&latency.buckets) {
-        below += n;
-        samples.push(line("_bucket", Some(bound), float(below)));
-    }
-    samples.push(line("_sum", None, seconds(latency.sum_us)));
-    samples.push(line("_count", None, float(latency.samples)));
-    samples
-}
-
-#[derive(Clone, Copy)]
-enum Process {
-    OpenFds,
-    MaxFds,
-    ResidentBytes,
-}
-
-/// What Prometheus' own libraries tell of every process, by the same names.
-#[cfg(target_os = "linux")]
-fn process(what: Process) -> Vec<Sample> {
-    use procfs::process::{LimitValue, Process as Proc};
-    let value = || {
-        let process = Proc::myself().ok()?;
-        match what {
-            Process::OpenFds => Some(process.fd_count().ok()? as u64),
-            Process::MaxFds => match process.limits().ok()?.max_open_files.soft_limit {
-                LimitValue::Value(most) => Some(most),
-                LimitValue::Unlimited => None,
-            },
-            Process::ResidentBytes => {
-                let pages = process.statm().ok()?.resident;
-                Some(pages.saturating_mul(procfs::page_size()))
-            }
-        }
-    };
-    value().map(count).unwrap_or_default()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn process(_: Process) -> Vec<Sample> {
-    Vec::new()
-}
