@@ -112,12 +112,8 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
         phase: stage.phase.to_string(),
     };
     journal.write(&start).map_err(failed)?;
-    let deadline = config.limits.publish_deadline;
-    let fabric = Fabric::new(
-        Box::new(Arc::clone(&opening)),
-        stage.phase.clone(),
-        deadline,
-    );
+    let limits = config.limits.clone();
+    let fabric = Fabric::new(Box::new(Arc::clone(&opening)), stage.phase.clone(), limits);
     let fabric = Arc::new(fabric);
     let (controller, shared, orders) = Controller::new(first_status(rollout, &stages, at));
     let admin = rollout.admin.as_deref();

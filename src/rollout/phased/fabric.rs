@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventbus_trait::{BusState, EventBus};
+use eventbus_trait::{BusState, EventBus, Limits};
 use parking_lot::Mutex;
 use tokio::runtime;
 use tokio::sync::{Notify, RwLock};
@@ -27,8 +27,7 @@ pub(crate) struct Fabric {
     pub(crate) opener: Box<dyn Opener>,
     /// Where the rollout runs, wherever its handles are used.
     pub(crate) runtime: runtime::Handle,
-    /// How long a publish may take.
-    pub(crate) publish_deadline: Duration,
+    pub(crate) limits: Limits,
     /// Who changes what a cutover has to move reads; the cutover itself writes.
     pub(crate) turn: RwLock<()>,
     /// Told when the last handle is gone.
@@ -44,11 +43,11 @@ pub(crate) struct Fabric {
 
 impl Fabric {
     /// Call it within a tokio runtime.
-    pub(crate) fn new(opener: Box<dyn Opener>, phase: Phase, publish_deadline: Duration) -> Self {
+    pub(crate) fn new(opener: Box<dyn Opener>, phase: Phase, limits: Limits) -> Self {
         Self {
             opener,
             runtime: runtime::Handle::current(),
-            publish_deadline,
+            limits,
             turn: RwLock::new(()),
             ended: Notify::new(),
             handles: Mutex::default(),

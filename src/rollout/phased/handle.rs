@@ -157,7 +157,8 @@ impl Handle {
                 }
                 Err(Stopped::Refused(refused)) => return Err(refused),
                 Err(Stopped::Closed(event)) => {
-                    return Err(self.refuse(event, PublishError::Closed));
+                    let reason = self.closed(&event);
+                    return Err(self.refuse(event, reason));
                 }
                 Err(Stopped::Held(event)) => {
                     let since = *held.get_or_insert_with(Instant::now);
@@ -192,7 +193,10 @@ impl Handle {
             Ok(receipt) => return Ok(receipt),
             Err(Stopped::Refused(refused)) => return Err(refused.map(Into::into)),
             Err(Stopped::Full(full)) => return Err(full),
-            Err(Stopped::Closed(event)) => (event, PublishError::Closed.into(), true),
+            Err(Stopped::Closed(event)) => {
+                let reason = self.closed(&event);
+                (event, reason.into(), true)
+            }
             Err(Stopped::Held(event)) => {
                 let subscription = CUTOVER.to_owned();
                 (event, TryPublishError::Full { subscription }, !first)
@@ -217,7 +221,10 @@ impl Handle {
                     return Ok(receipt);
                 }
                 Err(BatchStopped::Refused(refused)) => return Err(refused),
-                Err(BatchStopped::Closed(rest)) => break (rest, PublishError::Closed),
+                Err(BatchStopped::Closed(rest)) => {
+                    let reason = rest.first().map(|event| self.closed(event));
+                    break (rest, reason.unwrap_or(PublishError::Closed));
+                }
                 Err(BatchStopped::Held(rest)) => {
                     let since = *held.get_or_insert_with(Instant::now);
                     if !self.lane.opened(self.left(since)).await {
@@ -251,8 +258,23 @@ impl Handle {
         }
     }
 
+    /// What an event is refused for once the handle is shut down. What is wrong with the event itself
+    /// comes first, as in every phase (MIG-005).
+    fn closed(&self, event: &Event) -> PublishError {
+        if self.encodes.load(Ordering::Relaxed)
+            && let Err(reason) = event.bytes()
+        {
+            return reason.into();
+        }
+        let limit = self.fabric.limits.max_event_size;
+        match event.known_size() {
+            Some(size) if size > limit => PublishError::TooLarge { size, limit },
+            _ => PublishError::Closed,
+        }
+    }
+
     fn left(&self, since: Instant) -> Duration {
-        let deadline = self.fabric.publish_deadline;
+        let deadline = self.fabric.limits.publish_deadline;
         deadline.saturating_sub(since.elapsed())
     }
 
