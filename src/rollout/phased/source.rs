@@ -257,3 +257,75 @@ impl Drop for Source {
         self.membership.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_backend::CrossbeamBus;
+    use eventbus_trait::{Event, EventBus, Limits, Subscribe};
+
+    use super::*;
+
+    /// A subscription of two sides, and a bus for each.
+    async fn two() -> ([Arc<CrossbeamBus>; 2], Arc<Membership>, Source) {
+        let buses = [(); 2].map(|()| CrossbeamBus::new(Limits::default()));
+        let subscribe = || Subscribe::to("a").unwrap();
+        let first = buses[0].subscribe(subscribe()).await.unwrap();
+        let membership = Membership::new(first.name().into(), subscribe(), 0);
+        let source = Source::new(first, 0, Arc::clone(&membership));
+        membership.join(1, buses[1].subscribe(subscribe()).await.unwrap());
+        (buses, membership, source)
+    }
+
+    async fn publish(bus: &CrossbeamBus, text: &'static str) {
+        bus.publish(Event::new("a", text).unwrap()).await.unwrap();
+    }
+
+    fn next(source: &mut Source) -> Result<String, TryRecvError> {
+        match source.try_next()? {
+            Item::Event(event) => Ok(String::from_utf8(event.bytes().unwrap().to_vec()).unwrap()),
+            Item::Lagged(n) => Ok(format!("lagged {n}")),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_old_side_has_comes_first_and_what_it_gets_later_does_not() {
+        let ([old, new], _, mut source) = two().await;
+        publish(&new, "new 1").await;
+        publish(&old, "old 1").await;
+        publish(&old, "old 2").await;
+        assert_eq!(next(&mut source).unwrap(), "old 1");
+        // Somebody who has not changed over yet never keeps the new side from being read.
+        publish(&old, "old 3").await;
+        for text in ["old 2", "new 1", "old 3"] {
+            assert_eq!(next(&mut source).unwrap(), text);
+        }
+        assert_eq!(next(&mut source), Err(TryRecvError::Empty));
+    }
+
+    #[tokio::test]
+    async fn an_old_side_that_ends_is_read_to_its_end_and_its_counts_stay() {
+        let ([old, new], membership, mut source) = two().await;
+        publish(&old, "old 1").await;
+        publish(&new, "new 1").await;
+        old.shutdown().await.unwrap();
+        assert_eq!(next(&mut source).unwrap(), "old 1");
+        assert_eq!(source.queued(), 1, "the new one's, which waits");
+        assert_eq!(next(&mut source).unwrap(), "new 1");
+        assert_eq!(next(&mut source), Err(TryRecvError::Empty));
+        assert!(!membership.reads(0) && membership.reads(1));
+        assert_eq!(source.queued(), 0);
+        assert_eq!(membership.counters.matched.load(Ordering::Acquire), 2);
+        new.shutdown().await.unwrap();
+        assert_eq!(next(&mut source), Err(TryRecvError::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_side_that_did_not_come_to_be_is_let_go_of() {
+        let ([old, new], membership, mut source) = two().await;
+        assert_eq!(next(&mut source), Err(TryRecvError::Empty));
+        membership.leave(1);
+        publish(&old, "old 1").await;
+        assert_eq!(next(&mut source).unwrap(), "old 1");
+        assert_eq!(new.stats().subscriptions, []);
+    }
+}
