@@ -83,8 +83,30 @@ pub(crate) enum Command {
     Validate(Box<ValidateArgs>),
 }
 
+/// What `eventbus shadow` can do besides comparing.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShadowCommand {
+    /// Make the verdicts of a file that `--divergences` has written again, from the file alone.
+    ///
+    /// Exit code: 0 if every divergence came out as it was told, 1 if one did not, 2 if the file
+    /// cannot be read.
+    Replay {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ShadowArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ShadowCommand>,
+
     /// The bus that the application would see: `crossbeam`, `in-process`, `unix:///path`,
     /// `tcp://host:port` with `tls` configured, or `unix` or `tcp` for a private socket or port with
     /// a broker of its own [default: crossbeam]
@@ -123,6 +145,15 @@ pub(crate) struct ShadowArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) publishers: Option<u32>,
 
+    /// Restart each publisher after this many synthetic events, with a handle of its own again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) restart_every: Option<u64>,
+
+    /// Compare the contents of this share of the events, by event: `0.01` or `1%`; delivery and order
+    /// are compared of all [default: all]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) sample: Option<f64>,
+
     /// Subscriptions that read the events
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -135,6 +166,11 @@ pub(crate) struct ShadowArgs {
     /// Write the events to a file that `--source` reads
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) record: Option<PathBuf>,
+
+    /// Write every divergence to a file, with the events around it and without payloads; `eventbus
+    /// shadow replay` reads it
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) divergences: Option<PathBuf>,
 
     /// Print one JSON document instead of tables
     #[arg(long)]
@@ -243,6 +279,7 @@ impl ShadowArgs {
             ("--payload", self.payload.is_some()),
             ("--topics", self.topics.is_some()),
             ("--publishers", self.publishers.is_some()),
+            ("--restart-every", self.restart_every.is_some()),
         ];
         for (flag, given) in only_synthetic {
             if given && !synthetic {
@@ -259,6 +296,12 @@ impl ShadowArgs {
         if self.record.is_some() && comparisons != 1 {
             return Err(Failure::Flags(
                 "--record needs exactly one --candidate, since each comparison has its own events"
+                    .to_owned(),
+            ));
+        }
+        if self.divergences.is_some() && comparisons != 1 {
+            return Err(Failure::Flags(
+                "--divergences needs exactly one --candidate, since the file is of one comparison"
                     .to_owned(),
             ));
         }

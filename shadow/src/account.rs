@@ -18,6 +18,9 @@ pub(crate) struct Account {
     /// Counts of subscriptions that have ended.
     pub(crate) past: Counts,
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Why nothing more is compared.
+    pub(crate) disabled: Option<String>,
+    pub(crate) hook_errors: BTreeMap<String, u64>,
     pub(crate) divergences: Vec<Divergence>,
     pub(crate) places: Places,
 }
@@ -72,6 +75,7 @@ pub(crate) fn located(sub: &Sub, key: &Key, finding: &Finding) -> Divergence {
         epoch: key.epoch,
         topic: key.topic.to_string(),
         sequence: finding.sequence,
+        displaced: finding.displaced,
         detail: finding.detail.clone(),
     }
 }

@@ -19,7 +19,7 @@ use eventbus_trait::{Origin, Overflow, SubscribeError, Subscription};
 use futures_timer::Delay;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
@@ -32,6 +32,14 @@ use crate::sub::Sub;
 
 /// Most commands taken from the queue at once; the drains get a turn in between.
 const BATCH: usize = 64;
+/// How many panics in a row say that there will never be anything else. Each costs as much as a
+/// hundred events.
+const MOST_PANICS: u32 = 1000;
+/// How long to leave the queue alone once it is empty.
+const NAP: Duration = Duration::from_millis(1);
+/// How much less than others the candidate's thread wants a processor.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 /// How long a new subscription waits for an ended one to give its name back.
 const NAME_WAIT: Duration = Duration::from_secs(5);
 
@@ -48,27 +56,41 @@ pub(crate) fn spawn(comparator: &Arc<Comparator>, first: &Arc<Link>) {
     match started {
         Ok(thread) => *comparator.life.thread.lock() = Some(thread),
         Err(reason) => {
-            error!(%reason, "no thread for the candidate: nothing will be compared");
             comparator.error("thread", "spawn", &reason);
+            comparator.disable(format!("no thread for the candidate: {reason}"));
         }
     }
 }
 
 /// Waits until the thread has ended, at most for `wait`.
 pub(crate) async fn ended(comparator: &Comparator, wait: Duration) {
-    let Some(thread) = comparator.life.thread.lock().take() else {
-        return;
-    };
-    let begun = Instant::now();
-    while !thread.is_finished() {
-        if begun.elapsed() >= wait {
+    let thread = comparator.life.thread.lock().take();
+    if let Some(thread) = thread {
+        if until(wait, || thread.is_finished()).await {
+            // It has ended, so this does not wait; a panic in it was told by the panic hook.
+            let _ = thread.join();
+        } else {
             warn!("the candidate blocks its thread, which is left behind");
-            return;
+        }
+    }
+    if let Some(recorder) = &comparator.recorder {
+        recorder.close();
+        if !until(wait, || recorder.is_done()).await {
+            warn!("the disk blocks the divergence file, which is left as it is");
+        }
+    }
+}
+
+/// Waits until something has ended, at most for `wait`; says whether it has.
+async fn until(wait: Duration, ended: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !ended() {
+        if begun.elapsed() >= wait {
+            return false;
         }
         Delay::new(Duration::from_millis(1)).await;
     }
-    // It has ended, so this does not wait; a panic in it was told by the panic hook.
-    let _ = thread.join();
+    true
 }
 
 /// Says that the thread has ended when it is dropped, also by a panic.
@@ -76,6 +98,9 @@ struct End(Arc<Comparator>);
 
 impl Drop for End {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.disable("its thread panicked".to_owned());
+        }
         self.0.queue.close();
         self.0.candidate_gone(Reason::Unavailable);
         self.0.life.ended.store(true, Ordering::Release);
@@ -83,20 +108,26 @@ impl Drop for End {
 }
 
 fn run(comparator: &Arc<Comparator>, first: Arc<Link>) {
+    // On Linux that is this thread alone. Where processors are scarce, the application comes first.
+    #[cfg(target_os = "linux")]
+    if let Err(reason) = rustix::process::nice(NICE) {
+        debug!(%reason, "the candidate's thread is no less than others");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(reason) => {
-            error!(%reason, "no runtime for the candidate: nothing will be compared");
             comparator.error("thread", "runtime", &reason);
+            comparator.disable(format!("no runtime for the candidate: {reason}"));
             return;
         }
     };
     let mut worker = Worker {
         comparator: Arc::clone(comparator),
         links: vec![first],
+        panics: 0,
         drains: HashMap::new(),
     };
     runtime.block_on(async {
@@ -106,7 +137,11 @@ fn run(comparator: &Arc<Comparator>, first: Arc<Link>) {
         }
     });
     comparator.queue.close();
-    comparator.candidate_gone(Reason::Shutdown);
+    comparator.candidate_gone(if comparator.is_disabled() {
+        Reason::Unavailable
+    } else {
+        Reason::Shutdown
+    });
     // Whatever is left of the candidate goes here and not in a thread of the application.
     let _ = catch_unwind(AssertUnwindSafe(move || {
         for link in &worker.links {
@@ -127,6 +162,8 @@ async fn patience(comparator: &Comparator) {
 struct Worker {
     comparator: Arc<Comparator>,
     links: Vec<Arc<Link>>,
+    /// Events that it panicked at, one after the other.
+    panics: u32,
     drains: HashMap<u64, Drain>,
 }
 
@@ -145,8 +182,17 @@ impl Worker {
                     return;
                 }
                 self.obey(command).await;
+                if self.panics >= MOST_PANICS {
+                    let why = format!("the candidate panicked at {MOST_PANICS} events in a row");
+                    return self.comparator.disable(why);
+                }
             }
             tokio::task::yield_now().await;
+            if self.comparator.queue.waiting() == 0 {
+                // Who is asleep must be woken, and the publisher would pay for that: so with traffic
+                // going on this looks for itself, now and then.
+                let _ = tokio::time::timeout(NAP, std::future::pending::<()>()).await;
+            }
         }
     }
 
@@ -162,13 +208,18 @@ impl Worker {
         }
     }
 
-    async fn publish(&self, offer: Offer) {
-        let comparator = &self.comparator;
+    async fn publish(&mut self, offer: Offer) {
+        let comparator = &Arc::clone(&self.comparator);
         let failed = match offer.route.link.bus() {
             None => Some(Reason::Unavailable),
             Some(bus) => {
                 offer.route.offered(comparator, offer.sequence);
                 let published = self.guard("publish", bus.publish(offer.event)).await;
+                self.panics = if published.is_none() {
+                    self.panics + 1
+                } else {
+                    0
+                };
                 match published {
                     Some(Ok(_)) => None,
                     Some(Err(refused)) => {

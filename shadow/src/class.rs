@@ -162,6 +162,8 @@ pub(crate) struct Counts {
     /// Streams on which the candidate was given something since the last marker came through.
     pub(crate) unmarked: u64,
     pub(crate) matched: u64,
+    /// Of the matched ones, those whose contents were not compared.
+    pub(crate) unsampled: u64,
     pub(crate) ignored: u64,
     pub(crate) missing: u64,
     pub(crate) late: u64,
@@ -206,6 +208,7 @@ impl Counts {
             awaited,
             unmarked,
             matched,
+            unsampled,
             ignored,
             missing,
             late,
@@ -220,6 +223,7 @@ impl Counts {
         self.awaited += awaited;
         self.unmarked += unmarked;
         self.matched += matched;
+        self.unsampled += unsampled;
         self.ignored += ignored;
         self.missing += missing;
         self.late += late;

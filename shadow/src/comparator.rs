@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use eventbus_trait::{PublisherId, Subscribe};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::account::{Account, located};
 use crate::attached::Attached;
@@ -24,11 +24,12 @@ use crate::glance::Glance;
 use crate::latency::Latency;
 use crate::options::ShadowOptions;
 use crate::queue::{Command, Queue};
-use crate::report::{Divergence, Report, Verdict};
+use crate::record::{FORMAT, Record, Recorder};
+use crate::report::{Displaced, Divergence, Report, Verdict};
 use crate::route::InFlight;
 use crate::streams::Key;
 use crate::sub::{Phase, Sub};
-use crate::track::{Context, Nanos, Rules};
+use crate::track::{AROUND, Context, Finding, Nanos, Rules, Trace};
 use crate::unwatched::Unwatched;
 
 /// Most publishers that are told from strangers.
@@ -61,6 +62,8 @@ pub(crate) struct Comparator {
     pub(crate) unwatched: Arc<Unwatched>,
     latency: [Mutex<Latency>; SHARDS],
     account: Mutex<Account>,
+    displaced: Mutex<Displaced>,
+    pub(crate) recorder: Option<Recorder>,
     settled: AtomicU8,
     pub(crate) mark_queued: AtomicBool,
 }
@@ -99,6 +102,7 @@ impl Comparator {
         unwatched: Arc<Unwatched>,
     ) -> Arc<Self> {
         let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
+        let recorder = options.divergence_file.as_ref().map(Recorder::start);
         Arc::new(Self {
             queue: Queue::new(options.queue),
             options,
@@ -117,6 +121,8 @@ impl Comparator {
             unwatched,
             latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
             account: Mutex::default(),
+            displaced: Mutex::default(),
+            recorder,
             settled: AtomicU8::new(0),
             mark_queued: AtomicBool::new(false),
         })
@@ -129,6 +135,7 @@ impl Comparator {
             // A marker has at least the grace time.
             silence: nanos(self.options.silence.max(self.options.grace)),
             window: self.options.window.max(1),
+            context: self.recorder.as_ref().map_or(0, |_| 2 * AROUND),
         }
     }
 
@@ -269,6 +276,19 @@ impl Comparator {
         self.foreign.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says why nothing more is compared, now and in the report.
+    pub(crate) fn disable(&self, why: String) {
+        let mut account = self.account.lock();
+        if account.disabled.is_none() {
+            error!(why, "shadow disabled");
+            account.disabled = Some(why);
+        }
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.account.lock().disabled.is_some()
+    }
+
     /// Counts an error of the candidate.
     pub(crate) fn error(&self, operation: &str, kind: &str, detail: &dyn std::fmt::Display) {
         let name = format!("{operation}/{kind}");
@@ -278,6 +298,48 @@ impl Comparator {
         } else {
             debug!(operation, kind, %detail, "candidate error");
         }
+    }
+
+    /// Takes the answer of a hook, or `otherwise` if it panicked, which is counted.
+    pub(crate) fn answer(&self, hook: &str, answer: Option<bool>, otherwise: bool) -> bool {
+        answer.unwrap_or_else(|| {
+            let errors = &mut self.account.lock().hook_errors;
+            let n = errors.entry(hook.to_owned()).or_default();
+            *n += 1;
+            if *n == 1 {
+                warn!(hook, "a hook panicked, for the first time");
+            }
+            otherwise
+        })
+    }
+
+    /// Writes a divergence to the file, if there is to be one.
+    pub(crate) fn record(&self, sub: &Sub, key: &Key, finding: &mut Finding, at: Nanos) {
+        if let Some(displaced) = finding.displaced {
+            self.displaced.lock().note(displaced);
+        }
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let Rules { grace, silence, .. } = self.rules();
+        let Trace {
+            gone_on_at,
+            gone_on,
+            around,
+        } = finding
+            .trace
+            .take()
+            .map_or_else(Trace::default, |trace| *trace);
+        recorder.offer(Record {
+            format: FORMAT.to_owned(),
+            divergence: located(sub, key, finding),
+            at,
+            grace,
+            silence,
+            gone_on_at,
+            gone_on,
+            around,
+        });
     }
 
     /// Enters into the account what was found; returns what is new in its list.
@@ -338,6 +400,7 @@ impl Comparator {
             subscribers: self.subs_made.load(Ordering::Relaxed),
             expected: counts.expected,
             matched: counts.matched,
+            unsampled: counts.unsampled,
             ignored: counts.ignored,
             missing: counts.missing,
             late: counts.late,
@@ -350,7 +413,11 @@ impl Comparator {
             unverified_by_reason: counts.by_reason(),
             foreign: self.foreign.load(Ordering::Relaxed),
             candidate_errors: account.errors.clone(),
+            hook_errors: account.hook_errors.clone(),
+            disabled: account.disabled.clone(),
             divergences: account.divergences.clone(),
+            displaced: *self.displaced.lock(),
+            divergence_file: self.recorder.as_ref().map(Recorder::said),
             latency: latency.summary(),
             queue_high_water: self.queue.high_water(),
             settled: match self.settled.load(Ordering::Relaxed) {

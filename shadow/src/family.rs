@@ -109,22 +109,23 @@ impl Family {
     }
 
     pub(crate) fn report(&self) -> Report {
-        let over = match &self.members.lock().comparison {
-            Comparison::None => Report::nothing(&self.primary),
+        // Not under the lock: it counts every stream.
+        if let Some(comparator) = self.comparator() {
+            return comparator.report();
+        }
+        match &self.members.lock().comparison {
             Comparison::Over(said) => said.0.clone(),
-            Comparison::On(comparator) | Comparison::Leaving(comparator) => {
-                let comparator = Arc::clone(comparator);
-                return comparator.report();
-            }
-        };
-        over
+            _ => Report::nothing(&self.primary),
+        }
     }
 
     pub(crate) fn glance(&self) -> Glance {
+        if let Some(comparator) = self.comparator() {
+            return comparator.glance();
+        }
         match &self.members.lock().comparison {
-            Comparison::None => Glance::default(),
             Comparison::Over(said) => said.1.clone(),
-            Comparison::On(comparator) | Comparison::Leaving(comparator) => comparator.glance(),
+            _ => Glance::default(),
         }
     }
 

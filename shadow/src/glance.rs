@@ -169,6 +169,7 @@ mod tests {
             epoch: 1,
             topic: topic.to_owned(),
             sequence,
+            displaced: None,
             detail: String::new(),
         }
     }

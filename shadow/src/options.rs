@@ -1,11 +1,10 @@
 //! What a shadow run may use, and how patient it is.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventbus_trait::Event;
-
+use crate::hooks::{Ignore, Sample};
+use crate::record::DivergenceFile;
 use crate::sabotage::SabotageBus;
 
 /// What happens to an event that finds the queue to the candidate full.
@@ -60,6 +59,11 @@ pub struct ShadowOptions {
     pub shutdown_wait: Duration,
     /// Events that the comparison leaves alone; both sides get them.
     pub ignore: Option<Ignore>,
+    /// Of which events the contents are compared: all. What is delivered, and in which order, is
+    /// compared of every event.
+    pub sample: Option<Sample>,
+    /// Where every divergence is written, with the events around it: nowhere.
+    pub divergence_file: Option<DivergenceFile>,
     /// The bus that misbehaves on purpose, if the candidate is one: the report then says how many
     /// divergences it injected.
     pub sabotage: Option<Arc<SabotageBus>>,
@@ -79,30 +83,9 @@ impl Default for ShadowOptions {
             unverified_limit: 0.0,
             shutdown_wait: Duration::from_secs(1),
             ignore: None,
+            sample: None,
+            divergence_file: None,
             sabotage: None,
         }
-    }
-}
-
-/// Says which events the comparison leaves alone. It runs in the publishing task; a panic counts
-/// as no.
-#[derive(Clone)]
-pub struct Ignore(Arc<dyn Fn(&Event) -> bool + Send + Sync>);
-
-impl Ignore {
-    /// Leaves alone what `predicate` says yes to.
-    pub fn when(predicate: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(predicate))
-    }
-
-    pub(crate) fn takes(&self, event: &Event) -> bool {
-        let decide = std::panic::AssertUnwindSafe(|| (self.0)(event));
-        std::panic::catch_unwind(decide).unwrap_or(false)
-    }
-}
-
-impl fmt::Debug for Ignore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ignore")
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::class::{Reason, Side};
 use crate::latency::LatencyDifference;
+use crate::record::FileReport;
 
 /// What the comparison says as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +58,30 @@ pub struct Divergence {
     pub topic: String,
     /// The event's sequence.
     pub sequence: u64,
+    /// How many later events of its stream came before it, if it came after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced: Option<u64>,
     /// What was seen, for people.
     pub detail: String,
+}
+
+/// By how many later events those were overtaken that came late or out of order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Displaced {
+    /// How many came after a later one.
+    pub events: u64,
+    /// The sum over them of how many had come before.
+    pub sum: u64,
+    /// The most.
+    pub max: u64,
+}
+
+impl Displaced {
+    pub(crate) fn note(&mut self, by: u64) {
+        self.events += 1;
+        self.sum += by;
+        self.max = self.max.max(by);
+    }
 }
 
 /// The state of a comparison.
@@ -84,6 +107,9 @@ pub struct Report {
     pub expected: u64,
     /// Both sides delivered it, alike and in order.
     pub matched: u64,
+    /// Of the matched ones, those whose contents were left out by sampling.
+    #[serde(default)]
+    pub unsampled: u64,
     /// Left alone because the options say so.
     pub ignored: u64,
     /// One side did not deliver it.
@@ -108,8 +134,20 @@ pub struct Report {
     pub foreign: u64,
     /// Errors and panics of the candidate by `operation/kind`.
     pub candidate_errors: BTreeMap<String, u64>,
+    /// Why the shadow was disabled, if it was: nothing more is compared, and the application goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<String>,
+    /// Panics of hooks, by the hook's name.
+    #[serde(default)]
+    pub hook_errors: BTreeMap<String, u64>,
     /// The first divergences; `max_divergences` of the options says how many at most.
     pub divergences: Vec<Divergence>,
+    /// How far out of place events came, on either side.
+    #[serde(default)]
+    pub displaced: Displaced,
+    /// What became of the divergence file, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence_file: Option<FileReport>,
     /// Latency of the candidate minus latency of the primary.
     pub latency: LatencyDifference,
     /// Most events that ever waited for the candidate.
@@ -133,6 +171,7 @@ impl Report {
             subscribers: 0,
             expected: 0,
             matched: 0,
+            unsampled: 0,
             ignored: 0,
             missing: 0,
             late: 0,
@@ -145,7 +184,11 @@ impl Report {
             unverified_by_reason: BTreeMap::new(),
             foreign: 0,
             candidate_errors: BTreeMap::new(),
+            disabled: None,
+            hook_errors: BTreeMap::new(),
             divergences: Vec::new(),
+            displaced: Displaced::default(),
+            divergence_file: None,
             latency: LatencyDifference::default(),
             queue_high_water: 0,
             settled: None,
@@ -175,6 +218,7 @@ impl Report {
             .sum();
         let errors = self.candidate_errors.values().sum();
         if self.matched == 0
+            || self.disabled.is_some()
             || self.in_flight > 0
             || self.settled == Some(false)
             || over(unexplained, self.expected)

@@ -77,6 +77,7 @@ impl Route {
         sequence: u64,
         event: &Event,
         class: Class,
+        sampled: bool,
     ) -> bool {
         let now = comparator.now();
         let realtime = event.get_delivery() == Delivery::AtMostOnce;
@@ -94,6 +95,7 @@ impl Route {
                 sequence,
                 class,
                 ordered: class == Class::Open,
+                sampled,
                 may_drop: [realtime || target.sub.may_drop(), realtime],
             };
             let cx = target.sub.context(now);
@@ -103,6 +105,13 @@ impl Route {
             }
         }
         true
+    }
+
+    /// Counts an event that nobody expects, because there is no room for it, or no candidate.
+    pub(crate) fn shed(&self, candidate_gone: bool) {
+        for target in &self.targets {
+            target.sub.shed(candidate_gone);
+        }
     }
 
     /// Takes an expectation back: nobody has the event.

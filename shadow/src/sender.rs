@@ -36,7 +36,7 @@ use crate::options::WhenFull;
 use crate::route::{InFlight, Route};
 use crate::streams::Key;
 use crate::ticket::Ticket;
-use crate::unwatched::LastBound;
+use crate::unwatched::{LastBound, Own};
 
 /// How long a publish waits for its turn while another one of its topic waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -54,8 +54,8 @@ pub(crate) struct Sender {
     /// Counters of the subscriptions made by this handle, by name.
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
     lanes: Mutex<HashMap<Topic, Arc<Lane>, RandomState>>,
-    /// The next sequence of its own.
-    next: AtomicU64,
+    /// The sequences that it gives out itself.
+    own: Arc<Own>,
     unwatched: LastBound,
     closed: AtomicBool,
     /// Events that came back by themselves, not by the primary, which counts its own.
@@ -79,7 +79,7 @@ impl Sender {
             attached: ArcSwapOption::empty(),
             counters: Arc::default(),
             lanes: Mutex::default(),
-            next: AtomicU64::new(0),
+            own: Arc::default(),
             unwatched: LastBound::default(),
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -94,13 +94,22 @@ impl Sender {
 
     /// Its part in the comparison, if there is one.
     pub(crate) fn attached(&self) -> Option<Arc<Attached>> {
-        self.attached.load_full()
+        if self.own.is_watched() {
+            self.attached.load_full()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
         let over = attached.is_none();
-        self.attached.store(attached);
         if over {
+            self.own.watch(false);
+        }
+        self.attached.store(attached);
+        if !over {
+            self.own.watch(true);
+        } else {
             // They hold on to everything that was compared.
             for lane in self.lanes.lock().values() {
                 lane.route.lock().take();
@@ -138,10 +147,19 @@ impl Sender {
             let result = publish(event).await;
             return result.map_err(|refused| self.unstamp(refused, &alone));
         };
+        let Some(now) = Now::of(&attached, &event, true) else {
+            let (event, alone) = self.stamp_alone(event);
+            let origin = event.origin().copied();
+            let result = publish(event).await;
+            return self.shed(&attached, lane, origin, &alone, result);
+        };
         // In this order, as for a batch: who has room and waits for a turn would keep it from the
         // batch whose turn it is.
         let turn = self.turn(&attached, lane, event.get_delivery()).await;
-        let room = room(&attached, std::slice::from_ref(&event)).await;
+        let room = match now {
+            Now::Room(room) => Some(room),
+            Now::Wait => room(&attached, std::slice::from_ref(&event)).await,
+        };
         let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         let result = match &turn {
             Some(turn) => turn.watch(publish(stamped)).await,
@@ -160,7 +178,10 @@ impl Sender {
         let Some(attached) = self.attached() else {
             return self.try_alone(event, publish);
         };
-        let (room, turn) = (room_now(&attached, &event), lane.turn_now());
+        let Some(now) = Now::of(&attached, &event, false) else {
+            return self.try_shed(&attached, lane, event, publish);
+        };
+        let (room, turn) = (now.room(), lane.turn_now());
         if waits_for_candidate(&attached.comparator) && (room.is_none() || turn.is_none()) {
             let refused = full(event);
             self.note_refused(refused.event(), refused.reason());
@@ -181,12 +202,49 @@ impl Sender {
         let Some(attached) = self.attached() else {
             return self.try_alone(event, publish);
         };
-        let (room, turn) = (room_now(&attached, &event), lane.turn_now());
+        let Some(now) = Now::of(&attached, &event, false) else {
+            return self.try_shed(&attached, lane, event, publish);
+        };
+        let (room, turn) = (now.room(), lane.turn_now());
         if turn.is_none() || (waits_for_candidate(&attached.comparator) && room.is_none()) {
             return Err(full(event));
         }
         let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
+    }
+
+    fn try_shed(
+        &self,
+        attached: &Attached,
+        lane: &Lane,
+        event: Event,
+        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        let (event, alone) = self.stamp_alone(event);
+        let origin = event.origin().copied();
+        let result = publish(event);
+        self.shed(attached, lane, origin, &alone, result)
+    }
+
+    /// An event that there was no room for went to the primary alone. It costs hardly more than one
+    /// that is published without a candidate: it is counted, and not tracked.
+    fn shed<E>(
+        &self,
+        attached: &Attached,
+        lane: &Lane,
+        origin: Option<Origin>,
+        alone: &Alone,
+        result: Result<Receipt, Refused<E>>,
+    ) -> Result<Receipt, Refused<E>> {
+        let Some(origin) = origin.filter(|_| result.is_ok()) else {
+            return result.map_err(|refused| self.unstamp(refused, alone));
+        };
+        let comparator = &attached.comparator;
+        comparator.published(1);
+        let mut cached = lane.route.lock();
+        let route = self.route(attached, lane, &mut cached, &origin);
+        route.shed(comparator.queue.is_closed());
+        result
     }
 
     fn try_alone(
@@ -230,9 +288,11 @@ impl Sender {
         let origin = given.unwrap_or_else(|| Origin {
             publisher: self.id,
             epoch: process_epoch(),
-            sequence: self.next.fetch_add(1, Ordering::AcqRel),
+            sequence: self.own.take_unwatched(&self.family.unwatched, self.id),
         });
-        self.unwatched.pass(&self.family.unwatched, &origin);
+        if given.is_some() {
+            self.unwatched.pass(&self.family.unwatched, &origin);
+        }
         let alone = Alone {
             before: given.is_none().then_some(before),
             sequence: origin.sequence,
@@ -250,14 +310,8 @@ impl Sender {
         let Some(before) = alone.before else {
             return event;
         };
-        self.free(alone.sequence);
+        self.own.give_back(alone.sequence);
         event.taken_back(before)
-    }
-
-    fn free(&self, sequence: u64) {
-        let _ =
-            self.next
-                .compare_exchange(sequence + 1, sequence, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The turn on a lane, or none if having it would take too long.
@@ -287,8 +341,17 @@ impl Sender {
         event: &Event,
         in_turn: bool,
     ) -> (Event, Ticket<'a>) {
-        let ignore = attached.comparator.options.ignore.as_ref();
-        let class = if ignore.is_some_and(|ignore| ignore.takes(event)) {
+        let comparator = &attached.comparator;
+        let options = &comparator.options;
+        let ignored = options
+            .ignore
+            .as_ref()
+            .is_some_and(|ignore| comparator.answer("ignore", ignore.takes(event), false));
+        let sampled = options
+            .sample
+            .as_ref()
+            .is_none_or(|sample| comparator.answer("sample", sample.takes(event), true));
+        let class = if ignored {
             Class::Ignored
         } else if !in_turn {
             Class::Unverified(Reason::Unordered)
@@ -300,9 +363,9 @@ impl Sender {
         let origin = given.copied().unwrap_or_else(|| Origin {
             publisher: self.id,
             epoch: process_epoch(),
-            sequence: self.next.fetch_add(1, Ordering::AcqRel),
+            sequence: self.own.take(),
         });
-        let route = self.expect(attached, lane, &origin, event, class);
+        let route = self.expect(attached, lane, &origin, event, (class, sampled));
         let flight = InFlight { origin, route };
         flights.push(flight.clone());
         drop(flights);
@@ -316,23 +379,34 @@ impl Sender {
         lane: &Lane,
         origin: &Origin,
         event: &Event,
-        class: Class,
+        (class, sampled): (Class, bool),
     ) -> Arc<Route> {
-        let comparator = &*attached.comparator;
         let mut cached = lane.route.lock();
         loop {
-            let route = match &*cached {
-                Some(route) if route.is_current(comparator, origin) => route,
-                _ => {
-                    let key = Key::of(origin, &lane.topic);
-                    cached.insert(Route::new(comparator, self.id, key, &attached.link))
-                }
-            };
-            if route.expect(comparator, origin.sequence, event, class) {
+            let route = self.route(attached, lane, &mut cached, origin);
+            let sequence = origin.sequence;
+            if route.expect(&attached.comparator, sequence, event, class, sampled) {
                 return Arc::clone(route);
             }
             *cached = None;
         }
+    }
+
+    /// The route of a lane as it is now.
+    fn route<'a>(
+        &self,
+        attached: &Attached,
+        lane: &Lane,
+        cached: &'a mut Option<Arc<Route>>,
+        origin: &Origin,
+    ) -> &'a Arc<Route> {
+        let comparator = &*attached.comparator;
+        let route = cached.take();
+        let route = route.filter(|route| route.is_current(comparator, origin));
+        cached.insert(route.unwrap_or_else(|| {
+            let key = Key::of(origin, &lane.topic);
+            Route::new(comparator, self.id, key, &attached.link)
+        }))
     }
 
     /// Nobody has the event: expects it nowhere, and gives its sequence out again if it was the
@@ -349,7 +423,7 @@ impl Sender {
             }
         }
         if origin.publisher == self.id {
-            self.free(origin.sequence);
+            self.own.give_back(origin.sequence);
         }
         flights.land(origin);
     }
@@ -400,11 +474,31 @@ pub(crate) async fn room<'a>(
     }
 }
 
-fn room_now<'a>(attached: &'a Attached, event: &Event) -> Option<SemaphorePermit<'a>> {
-    if waits_for_candidate(&attached.comparator) {
-        attached.comparator.queue.try_room(event)
-    } else {
-        None
+/// Whether an event can be doubled.
+enum Now<'a> {
+    /// There is room for it.
+    Room(SemaphorePermit<'a>),
+    /// Its publisher waits until there is.
+    Wait,
+}
+
+impl<'a> Now<'a> {
+    /// `None`: there is no room, and nobody waits for it.
+    fn of(attached: &'a Attached, event: &Event, may_wait: bool) -> Option<Self> {
+        let waits = waits_for_candidate(&attached.comparator);
+        if waits && may_wait {
+            // Its turn comes first, and then room.
+            return Some(Self::Wait);
+        }
+        let room = attached.comparator.queue.try_room(event);
+        room.map(Self::Room).or(waits.then_some(Self::Wait))
+    }
+
+    fn room(self) -> Option<SemaphorePermit<'a>> {
+        match self {
+            Self::Room(room) => Some(room),
+            Self::Wait => None,
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) struct Sub {
     heard_at: AtomicU64,
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
+    /// Deliveries of events that were not even tracked, because there was no room for them or
+    /// nobody to give them to.
+    shed: [AtomicU64; 2],
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
@@ -65,6 +68,7 @@ impl Sub {
             dropped: Dropped::default(),
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            shed: Default::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -147,6 +151,24 @@ impl Sub {
         self.streams.write().expect_untracked(n);
     }
 
+    /// Counts a delivery that is not compared for want of room in the queue, or because the
+    /// candidate is gone.
+    pub(crate) fn shed(&self, candidate_gone: bool) {
+        self.shed[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add_shed(&self, counts: &mut Counts) {
+        for (n, reason) in self
+            .shed
+            .iter()
+            .zip([Reason::QueueFull, Reason::Unavailable])
+        {
+            let n = n.load(Ordering::Relaxed);
+            counts.expected += n;
+            *counts.of(Class::Unverified(reason)) += n;
+        }
+    }
+
     /// Expects a delivery that may come or not, of an event that is already on its way.
     pub(crate) fn expect_uncertain(
         &self,
@@ -159,6 +181,7 @@ impl Sub {
             sequence: origin.sequence,
             class: Class::Unverified(Reason::Changing),
             ordered: false,
+            sampled: true,
             may_drop: [false; 2],
         };
         let key = Key::of(origin, topic);
@@ -206,7 +229,9 @@ impl Sub {
         if side == Side::Candidate {
             self.heard_at.store(now, Ordering::Relaxed);
             // Before the lock is taken, which the application's threads take as well.
-            let _ = delivered.digest();
+            if comparator.options.sample.is_none() {
+                let _ = delivered.digest();
+            }
         } else if self.idle_since.load(Ordering::Relaxed) != 0 {
             self.idle_since.store(0, Ordering::Relaxed);
         }
@@ -301,14 +326,18 @@ impl Sub {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.streams.read().counts()
+        let mut counts = self.streams.read().counts();
+        self.add_shed(&mut counts);
+        counts
     }
 
     /// Forgets all streams; returns the counts of everything that ever was.
     pub(crate) fn retire(&self, comparator: &Comparator) -> Counts {
         self.close(comparator, Side::Primary, Reason::Unsubscribed);
         self.close(comparator, Side::Candidate, Reason::Unavailable);
-        self.streams.write().retire()
+        let mut counts = self.streams.write().retire();
+        self.add_shed(&mut counts);
+        counts
     }
 
     /// Does something to a track, and puts into the account what comes of it.
@@ -322,6 +351,9 @@ impl Sub {
         let mut cx = self.context(now);
         let mut track = stream.track.lock();
         let result = act(&mut track, &mut cx);
+        for finding in &mut cx.findings {
+            comparator.record(self, &stream.key, finding, now);
+        }
         // Under the lock, so that what is told later of a delivery is entered later.
         let told = comparator.tell(self, &stream.key, &mut cx);
         drop(track);
@@ -373,9 +405,15 @@ impl Sub {
             side,
             sequence: origin.map_or(0, |origin| origin.sequence),
             detail: detail.to_owned(),
+            trace: None,
+            displaced: None,
             was_missing: false,
         });
         let key = Key::of(origin.unwrap_or(&nobody), topic);
+        let now = cx.now;
+        for finding in &mut cx.findings {
+            comparator.record(self, &key, finding, now);
+        }
         log(&comparator.tell(self, &key, &mut cx));
     }
 }
@@ -390,6 +428,7 @@ fn log(told: &[Divergence]) {
             epoch,
             topic,
             sequence,
+            displaced: _,
             detail,
         } = divergence;
         warn!(%class, %side, subscription, publisher, epoch, topic, sequence, detail, "divergence");

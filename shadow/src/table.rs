@@ -28,6 +28,9 @@ impl Report {
         count("subscribers", self.subscribers);
         count("expected deliveries", self.expected);
         count("matched", self.matched);
+        if self.unsampled > 0 {
+            count("  contents not sampled", self.unsampled);
+        }
         for (name, n) in [
             ("ignored", self.ignored),
             ("missing", self.missing),
@@ -39,6 +42,10 @@ impl Report {
         ] {
             count(name, n);
         }
+        if let Some(why) = &self.disabled {
+            row(&mut table, "shadow disabled", why.clone());
+        }
+        let mut count = |name: &str, n: u64| row(&mut table, name, n.to_string());
         count("unverified", self.unverified);
         for (reason, n) in &self.unverified_by_reason {
             count(&format!("  {reason}"), *n);
@@ -50,11 +57,32 @@ impl Report {
         for (kind, n) in &self.candidate_errors {
             count(&format!("candidate error {kind}"), *n);
         }
+        for (hook, n) in &self.hook_errors {
+            count(&format!("panics of hook {hook}"), *n);
+        }
         if let Some(injected) = self.injected {
             count("divergences injected", injected);
             count("divergences found", self.diverged());
         }
         count("queue high water", self.queue_high_water);
+        if self.displaced.events > 0 {
+            let d = &self.displaced;
+            let mean = d.sum as f64 / d.events as f64;
+            let text = format!("{mean:.1} / {}", d.max);
+            row(&mut table, "overtaken by events, mean / max", text);
+        }
+        if let Some(file) = &self.divergence_file {
+            let text = format!("{} in {}", file.written, file.path);
+            row(&mut table, "divergences written", text);
+            if file.dropped > 0 {
+                let why = file.error.as_deref().unwrap_or("no room");
+                row(
+                    &mut table,
+                    "  not written",
+                    format!("{}: {why}", file.dropped),
+                );
+            }
+        }
         if self.latency.samples > 0 {
             let l = &self.latency;
             let text = format!("{} / {} / {} us", l.p50_us, l.p99_us, l.max_us);

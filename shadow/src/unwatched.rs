@@ -9,10 +9,10 @@
 //! there finds it below.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use eventbus_trait::{Origin, PublisherId};
+use eventbus_trait::{Origin, PublisherId, process_epoch};
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
@@ -32,7 +32,20 @@ type Life = (PublisherId, u64);
 
 /// All sequences of a publisher's life below this may be unwatched.
 #[derive(Debug, Default)]
-pub(crate) struct Bound(AtomicU64);
+pub(crate) struct Bound {
+    below: AtomicU64,
+    /// Where a handle of this shadow is, if it is one.
+    own: Option<Arc<Own>>,
+}
+
+/// The sequences that a handle stamps itself. While it has no candidate its bound is wherever the
+/// next one is, so that a publish need not move both.
+#[derive(Debug)]
+pub(crate) struct Own {
+    next: AtomicU64,
+    watched: AtomicBool,
+    bound: OnceLock<Arc<Bound>>,
+}
 
 /// The bound of the publisher that was seen last, so that it is not looked up each time.
 #[derive(Debug, Default)]
@@ -41,12 +54,64 @@ pub(crate) struct LastBound(Mutex<Option<(Life, Arc<Bound>)>>);
 impl Bound {
     /// Notes that `sequence` is published without a candidate.
     pub(crate) fn pass(&self, sequence: u64) {
-        self.0
+        self.below
             .fetch_max(sequence.saturating_add(1), Ordering::AcqRel);
     }
 
     fn is_above(&self, sequence: u64) -> bool {
-        sequence < self.0.load(Ordering::Acquire)
+        let of_now = self.own.as_ref().filter(|own| !own.is_watched());
+        sequence < self.below.load(Ordering::Acquire)
+            || of_now.is_some_and(|own| sequence < own.next.load(Ordering::Acquire))
+    }
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+            bound: OnceLock::new(),
+        }
+    }
+}
+
+impl Own {
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst)
+    }
+
+    /// The next sequence, for an event that is doubled.
+    pub(crate) fn take(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// The next sequence, for an event of the handle `id` that is not doubled.
+    pub(crate) fn take_unwatched(self: &Arc<Self>, all: &Unwatched, id: PublisherId) -> u64 {
+        let bound = self.bound.get_or_init(|| all.own_bound(id, self));
+        let sequence = self.take();
+        // Whoever begins to watch says so before it looks how far this has come: either it sees
+        // this sequence, or this sees that it is watched.
+        if self.is_watched() {
+            bound.pass(sequence);
+        }
+        sequence
+    }
+
+    /// Gives a sequence back, if it was the last.
+    pub(crate) fn give_back(&self, sequence: u64) {
+        let last = sequence + 1;
+        let _ = self
+            .next
+            .compare_exchange(last, sequence, Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    /// What is stamped from now on is watched, or no more.
+    pub(crate) fn watch(&self, watched: bool) {
+        self.watched.store(watched, Ordering::SeqCst);
+        if watched && let Some(bound) = self.bound.get() {
+            let next = self.next.load(Ordering::SeqCst);
+            bound.below.fetch_max(next, Ordering::AcqRel);
+        }
     }
 }
 
@@ -63,6 +128,21 @@ impl Unwatched {
             return Arc::default();
         }
         Arc::clone(by_life.entry(life).or_default())
+    }
+
+    /// The bound of a handle of this shadow in this process.
+    fn own_bound(&self, id: PublisherId, own: &Arc<Own>) -> Arc<Bound> {
+        let bound = Arc::new(Bound {
+            below: AtomicU64::new(0),
+            own: Some(Arc::clone(own)),
+        });
+        let mut by_life = self.by_life.write();
+        if by_life.len() < MOST {
+            by_life.insert((id, process_epoch()), Arc::clone(&bound));
+        } else {
+            self.full.store(true, Ordering::Release);
+        }
+        bound
     }
 
     /// Whether the event may have been published without a candidate. `by_primary` is whether the

@@ -353,3 +353,35 @@ async fn what_is_published_while_a_subscription_is_made_is_unverified() {
     assert_eq!(report.unverified_by_reason.len(), 1, "{report:#?}");
     assert_eq!((report.matched, report.diverged()), (1, 0), "{report:#?}");
 }
+
+/// A candidate that does nothing but panic is given up, which is told and harms nobody.
+#[tokio::test]
+async fn a_candidate_that_always_panics_disables_the_shadow() {
+    let candidate = BadBus::new(crossbeam(), Bad::PanicsInPublish);
+    let bus = ShadowBus::new(crossbeam(), Arc::new(candidate), ShadowOptions::default());
+    let mut events = bus.subscribe(Subscribe::to("#").unwrap()).await.unwrap();
+    for n in 0..1_500 {
+        bus.publish(numbered(TOPICS[0], n)).await.unwrap();
+        assert_eq!(number(&within(events.recv()).await.unwrap()), n);
+    }
+    until("it is given up", || bus.report().disabled.is_some()).await;
+    bus.publish(numbered(TOPICS[0], 1_500)).await.unwrap();
+    assert_eq!(number(&within(events.recv()).await.unwrap()), 1_500);
+    let report = bus.report();
+    assert_law(&report);
+    assert_eq!((report.expected, report.unverified), (1_501, 1_501));
+    assert!(report.unverified_by_reason[&Reason::Unavailable] > 0);
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+    let table = report.table();
+    assert!(table.contains("shadow disabled"), "{table}");
+    assert!(
+        table.contains("panicked at 1000 events in a row"),
+        "{table}"
+    );
+    // It can be taken away, and another one put in its place.
+    assert!(bus.detach(Duration::from_secs(1)).await.is_some());
+    bus.attach(crossbeam()).unwrap();
+    bus.publish(numbered(TOPICS[0], 0)).await.unwrap();
+    within(events.recv()).await.unwrap();
+    until("compared", || bus.report().matched == 1).await;
+}

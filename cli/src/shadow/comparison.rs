@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use eventbus::observe::Observer;
 use eventbus::shadow::sabotage::SabotageBus;
-use eventbus::shadow::{Report, ShadowBus, ShadowOptions, WhenFull};
-use eventbus::{Config, EventBus, Phase};
+use eventbus::shadow::{DivergenceFile, Report, Sample, ShadowBus, ShadowOptions, WhenFull};
+use eventbus::{Config, Event, EventBus, Phase};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -56,7 +56,11 @@ impl Comparison<'_> {
             Some(saboteur) => Arc::clone(saboteur) as _,
             None => Arc::clone(&candidate.bus),
         };
-        let shadow = ShadowBus::new(Arc::clone(&primary.bus), side, options(saboteur.as_ref()));
+        let shadow = ShadowBus::new(
+            Arc::clone(&primary.bus),
+            side,
+            options(saboteur.as_ref(), self.args),
+        );
         let run = self.drive(&shadow, saboteur.as_deref()).await;
         close([primary, candidate]).await;
         run
@@ -96,7 +100,7 @@ impl Comparison<'_> {
         self.source.run(&bus, feed).await?;
         feed.finish()?;
         let seconds = feed.elapsed().as_secs_f64();
-        let report = settled_report(shadow).await;
+        let mut report = settled_report(shadow).await;
         let observed = self.observer.note();
         drop(progress);
         for handle in [&reading, &bus] {
@@ -105,6 +109,8 @@ impl Comparison<'_> {
                 warn!(%reason, "shadow closed early");
             }
         }
+        // With what was still on its way to the disk.
+        report.divergence_file = shadow.report().divergence_file;
         let published = feed.published();
         Ok(Run {
             primary: self.primary.to_string(),
@@ -141,11 +147,14 @@ async fn settled_report(shadow: &ShadowBus) -> Report {
 
 /// Never faster than the candidate, so that everything is compared; and as many divergences by
 /// place as somebody could want to look at.
-fn options(sabotage: Option<&Arc<SabotageBus>>) -> ShadowOptions {
+fn options(sabotage: Option<&Arc<SabotageBus>>, args: &ShadowArgs) -> ShadowOptions {
+    let by_bytes = |event: &Event| event.bytes().ok();
     ShadowOptions {
         when_full: WhenFull::Wait,
         max_divergences: 10_000,
         sabotage: sabotage.map(Arc::clone),
+        sample: args.sample.map(|share| Sample::by(share, by_bytes)),
+        divergence_file: args.divergences.as_ref().map(DivergenceFile::new),
         ..ShadowOptions::default()
     }
 }

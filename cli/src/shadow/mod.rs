@@ -13,13 +13,14 @@ pub(crate) mod output;
 mod progress;
 mod readers;
 mod recording;
+mod replay;
 mod source;
 mod watch;
 
 use eventbus::shadow::Verdict;
 use eventbus::{Config, Phase};
 
-use crate::args::ShadowArgs;
+use crate::args::{ShadowArgs, ShadowCommand};
 use crate::failure::Failure;
 use comparison::Comparison;
 use endpoint::Endpoint;
@@ -29,6 +30,9 @@ use source::Source;
 
 /// Runs the comparisons and prints them; returns the exit code.
 pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
+    if let Some(ShadowCommand::Replay { file, json }) = &args.command {
+        return replay::run(file, *json);
+    }
     let mut config = Config::load()?;
     let (primary, candidates) = ends(&args, &config);
     args.check(candidates.len())?;

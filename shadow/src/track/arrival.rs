@@ -27,8 +27,11 @@ impl Track {
     }
 
     fn deliver(&mut self, at: usize, side: Side, delivered: &Delivered<'_>, cx: &mut Context<'_>) {
+        let before = self.sides[side.at()].delivered;
         if self.slots[at].ordered {
             self.pass(side, at, cx.now);
+            let delivered = &mut self.sides[side.at()].delivered;
+            *delivered = delivered.wrapping_add(1);
         }
         let grace = self.rules.grace;
         let slot = &mut self.slots[at];
@@ -38,18 +41,28 @@ impl Track {
         let end = slot.end_mut(side);
         end.late = end.overdue(cx.now, grace);
         end.seen_at = cx.now;
+        if end.overtaken() {
+            end.overtaken_by = before.wrapping_sub(end.overtaken_by);
+        }
+        let compared_now = slot.both_seen();
         let compared = match slot.class {
             Class::Open | Class::Missing(_) if slot.both_seen() => {
                 cx.latencies = slot.latencies();
                 Some(slot.content.compare(side, delivered))
             }
             Class::Open => {
-                slot.content = Content::keep(side, delivered);
+                if !matches!(slot.content, Content::Unsampled) {
+                    slot.content = Content::keep(side, delivered);
+                }
                 None
             }
             _ => None,
         };
+        let unsampled = matches!(slot.content, Content::Unsampled);
         self.decide(at, compared, cx);
+        if unsampled && compared_now && self.slots[at].class == Class::Matched {
+            self.counts.unsampled += 1;
+        }
         self.trim(cx.now);
     }
 
@@ -64,6 +77,7 @@ impl Track {
     pub(super) fn position(&self, sequence: u64) -> Result<usize, usize> {
         match self.slots.back() {
             Some(slot) if slot.sequence == sequence => Ok(self.slots.len() - 1),
+            Some(slot) if slot.sequence < sequence => Err(self.slots.len()),
             _ => self
                 .slots
                 .binary_search_by_key(&sequence, |slot| slot.sequence),
@@ -78,6 +92,7 @@ impl Track {
             return;
         }
         let skipped = cursor.next..to;
+        let delivered = cursor.delivered;
         cursor.highest = Some(sequence);
         cursor.next = to + 1;
         for slot in self.slots.range_mut(skipped) {
@@ -87,6 +102,7 @@ impl Track {
                 continue;
             }
             end.overtaken_at = now;
+            end.overtaken_by = delivered;
             if self.gaps.len() >= 2 * self.rules.window {
                 self.gaps_lost = true;
             } else if open || end.may_drop {
@@ -115,6 +131,7 @@ impl Track {
                     sequence,
                     "the publisher did not publish this sequence to this subscription".to_owned(),
                 );
+                self.show(cx);
             }
             Past::GivenUp => {}
         }
@@ -129,5 +146,6 @@ impl Track {
             sequence,
             format!("the {side} delivered it again"),
         );
+        self.show(cx);
     }
 }

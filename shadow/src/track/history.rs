@@ -13,6 +13,8 @@ const REMEMBERED: usize = 512;
 #[derive(Debug, Default)]
 pub(crate) struct History {
     entries: VecDeque<Entry>,
+    /// The highest sequence that was ever remembered.
+    highest: Option<u64>,
     /// The highest sequence that fell out.
     forgotten: Option<u64>,
     /// The highest sequence that was given up while a side could still deliver it.
@@ -46,6 +48,7 @@ impl History {
         {
             self.forgotten = self.forgotten.max(Some(oldest.sequence));
         }
+        self.highest = self.highest.max(Some(slot.sequence));
         self.entries.push_back(Entry {
             sequence: slot.sequence,
             seen: slot.ends.map(|end| end.seen()),
@@ -60,6 +63,9 @@ impl History {
 
     /// What an arrival of `sequence` is. `first` is the first sequence ever expected.
     pub(crate) fn arrival(&mut self, side: Side, sequence: u64, first: Option<u64>) -> Past {
+        if Some(sequence) > self.highest {
+            return Past::Unknown;
+        }
         let entry = self.entries.iter_mut().find(|e| e.sequence == sequence);
         if let Some(entry) = entry {
             return if std::mem::replace(&mut entry.seen[side.at()], true) {

@@ -18,6 +18,7 @@ mod history;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod verdict;
 mod window;
 
@@ -27,11 +28,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eventbus_trait::Origin;
 
 use crate::class::{Class, Counts, Reason, Side};
+use crate::record::Passage;
 use crate::report::DivergenceClass;
 use crate::unwatched::Unwatched;
 use history::History;
 pub(crate) use slot::Delivered;
 use slot::{Compared, Content, End, Slot};
+pub(crate) use trace::{AROUND, Trace};
 
 /// Time since the comparison began, in nanoseconds; never 0.
 pub(crate) type Nanos = u64;
@@ -45,6 +48,8 @@ pub(crate) struct Rules {
     pub(crate) silence: Nanos,
     /// Most slots.
     pub(crate) window: usize,
+    /// How many events that are done with are kept to be shown.
+    pub(crate) context: usize,
 }
 
 /// Events that each side of a subscription said it has dropped, and that no gap has used up yet.
@@ -58,6 +63,10 @@ pub(crate) struct Finding {
     pub(crate) side: Side,
     pub(crate) sequence: u64,
     pub(crate) detail: String,
+    /// What it was concluded from, if that is to be shown.
+    pub(crate) trace: Option<Box<Trace>>,
+    /// By how many later events it was overtaken, if it was and came after all.
+    pub(crate) displaced: Option<u64>,
     /// Whether the same delivery was told as missing before.
     pub(crate) was_missing: bool,
 }
@@ -83,6 +92,8 @@ pub(crate) struct Expect {
     /// A class that is known from the start.
     pub(crate) class: Class,
     pub(crate) ordered: bool,
+    /// Whether the contents are compared.
+    pub(crate) sampled: bool,
     pub(crate) may_drop: [bool; 2],
 }
 
@@ -98,6 +109,8 @@ pub(crate) struct Track {
     /// Whether there were too many gaps to note them all.
     gaps_lost: bool,
     history: History,
+    /// What was let go last, if divergences are to be shown with what was around them.
+    recent: VecDeque<Passage>,
     counts: Counts,
     first: Option<u64>,
     last: Option<u64>,
@@ -118,6 +131,8 @@ struct Cursor {
     highest: Option<u64>,
     /// Index of the first slot above `highest`.
     next: usize,
+    /// How many ordered events it has delivered.
+    delivered: u32,
 }
 
 #[derive(Debug)]
@@ -177,6 +192,7 @@ impl Track {
             gaps: VecDeque::new(),
             gaps_lost: false,
             history: History::default(),
+            recent: VecDeque::new(),
             counts: Counts::default(),
             first: None,
             last: None,
@@ -194,6 +210,7 @@ impl Track {
         self.retired = true;
         self.slots = VecDeque::new();
         self.gaps = VecDeque::new();
+        self.recent = VecDeque::new();
         self.mark = None;
         let mut counts = std::mem::take(&mut self.counts);
         // Nothing of it can be decided any more; who retires a track has closed it before.
@@ -268,7 +285,11 @@ impl Track {
             published_at: cx.now,
             offered_at: 0,
             ends,
-            content: Content::None,
+            content: if expect.sampled {
+                Content::None
+            } else {
+                Content::Unsampled
+            },
         };
         self.counts.awaited += u64::from(slot.is_awaited());
         self.slots.insert(at, slot);
@@ -378,6 +399,8 @@ impl Context<'_> {
             side,
             sequence,
             detail,
+            trace: None,
+            displaced: None,
             was_missing: false,
         });
     }

@@ -32,6 +32,11 @@ pub(crate) struct End {
     pub(crate) seen_at: Nanos,
     /// When this side first delivered a later event instead; 0 before that.
     pub(crate) overtaken_at: Nanos,
+    /// How many ordered events this side had delivered before that one; once it has come after
+    /// all, how many came in between.
+    pub(crate) overtaken_by: u32,
+    /// Whether a marker was what first said so.
+    pub(crate) by_marker: bool,
     /// Whether a marker says that this side is past it.
     pub(crate) passed: bool,
     /// Whether it was given up because this side was silent, and not because of a later event.
@@ -145,6 +150,8 @@ impl<'a> Delivered<'a> {
 #[derive(Debug)]
 pub(crate) enum Content {
     None,
+    /// It is not to be compared.
+    Unsampled,
     Digest(Digest),
     /// What the primary delivered, kept as it is if reading it costs something, so that the
     /// candidate's thread pays for that and not the application's.
@@ -178,6 +185,7 @@ impl Content {
     /// Compares it with what `side`, the second, delivered.
     pub(crate) fn compare(&self, side: Side, delivered: &Delivered<'_>) -> Compared {
         let first = match self {
+            Self::Unsampled => return Compared::Same,
             Self::None => None,
             Self::Digest(digest) => Some(*digest),
             Self::Event(event) => Digest::of(event),

@@ -34,6 +34,7 @@ impl Track {
                 )
             };
             cx.find(DivergenceClass::Missing, side, slot.sequence, detail);
+            self.show(cx);
         }
         self.set_class(at, class);
     }
@@ -65,6 +66,7 @@ impl Track {
                     .into_iter()
                     .find(out_of_order)
             });
+        let mut displaced = None;
         let (class, told) = match (compared, culprit) {
             (Compared::Unreadable, _) => (Class::Unverified(Reason::Unreadable), None),
             (Compared::Differs(detail), _) => {
@@ -75,10 +77,12 @@ impl Track {
             (Compared::Same, Some(side)) => {
                 let end = slot.end(side);
                 let by = Duration::from_nanos(end.seen_at - end.overtaken_at);
+                let others = u64::from(end.overtaken_by);
+                displaced = Some(others).filter(|n| *n > 0);
                 let detail = if end.silent {
                     format!("the {side} delivered it {by:.1?} after it was given up")
                 } else {
-                    format!("the {side} delivered it {by:.1?} after a later event")
+                    format!("the {side} delivered it {by:.1?} after a later event, {others} late")
                 };
                 if end.late {
                     (Class::Late, Some((DivergenceClass::Late, side, detail)))
@@ -93,7 +97,9 @@ impl Track {
             cx.find(class, side, slot.sequence, detail);
             if let Some(finding) = cx.findings.last_mut() {
                 finding.was_missing = was_missing;
+                finding.displaced = displaced;
             }
+            self.show(cx);
         }
         self.set_class(at, class);
     }
@@ -216,6 +222,7 @@ impl Track {
         }
         self.marked = self.marked.max(Some(cut));
         let to = self.slots.partition_point(|slot| slot.sequence <= cut);
+        let delivered = self.sides[Side::Candidate.at()].delivered;
         for at in 0..to {
             let slot = &mut self.slots[at];
             if slot.offered_at == 0 {
@@ -228,7 +235,9 @@ impl Track {
             }
             if !end.overtaken() {
                 end.overtaken_at = cx.now;
+                end.overtaken_by = delivered;
                 end.silent = silent;
+                end.by_marker = !silent;
             }
             end.passed = true;
             self.resolve(at, Side::Candidate, cx);

@@ -1,24 +1,40 @@
 //! Keeping a track within bounds: letting go of what is done with, giving up what is too much.
 
+use std::collections::VecDeque;
+
+use super::slot::Slot;
 use super::{Class, Nanos, Reason, Track};
+
+/// Room for so many slots is given back once there are none.
+const LARGE: usize = 2048;
 
 impl Track {
     /// Lets go of slots at the front that are done with.
     pub(super) fn trim(&mut self, now: Nanos) {
-        while let Some(slot) = self.slots.front()
-            && slot.is_done(now, self.rules.grace)
+        while self
+            .slots
+            .front()
+            .is_some_and(|slot| slot.is_done(now, self.rules.grace))
         {
-            self.history.remember(slot);
-            self.drop_front();
+            if let Some(slot) = self.drop_front() {
+                self.history.remember(&slot);
+                self.keep_recent(&slot);
+            }
+        }
+        if self.slots.is_empty() && self.slots.capacity() > LARGE {
+            // It has grown since the last time, so this is a constant share of the cost; and a stream
+            // that has ended keeps nothing.
+            self.slots = VecDeque::new();
         }
     }
 
-    fn drop_front(&mut self) {
-        self.slots.pop_front();
+    fn drop_front(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front();
         self.offer_next = self.offer_next.saturating_sub(1);
         for cursor in &mut self.sides {
             cursor.next = cursor.next.saturating_sub(1);
         }
+        slot
     }
 
     /// Keeps the number of slots within bounds. Slots that are done with behind one that is not

@@ -54,6 +54,7 @@ impl Source {
                 payload,
                 topics: args.topics.unwrap_or(8),
                 publishers: args.publishers.unwrap_or(2),
+                restart_every: args.restart_every,
                 seed: args.seed,
             }),
             SourceKind::File(file) => Self::Replay {

@@ -28,6 +28,9 @@ pub(crate) struct Shape {
     pub(crate) payload: usize,
     pub(crate) topics: u32,
     pub(crate) publishers: u32,
+    /// Events after which a publisher begins anew, with another handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) restart_every: Option<u64>,
     pub(crate) seed: u64,
 }
 
@@ -50,6 +53,8 @@ pub(crate) async fn run(
             feed: Arc::clone(feed),
             generator: Generator::new(shape, number, &topics, &block),
             pace: Pace::new(shape.rate, shape.publishers),
+            first: Arc::clone(bus),
+            restart_every: shape.restart_every.unwrap_or(u64::MAX),
         };
         tasks.spawn(publisher.run());
     }
@@ -72,11 +77,20 @@ struct Publisher {
     feed: Arc<Feed>,
     generator: Generator,
     pace: Pace,
+    /// The bus that its handles are made of.
+    first: Arc<dyn EventBus>,
+    restart_every: u64,
 }
 
 impl Publisher {
     async fn run(mut self) -> Result<(), Failure> {
+        let mut published = 0;
         while !self.feed.is_over() {
+            if published >= self.restart_every {
+                self.close().await;
+                self.bus = self.first.connect(None).await?;
+                published = 0;
+            }
             let due = self.pace.due(usize::MAX).await;
             if due == 0 {
                 // Nothing is owed yet, which is not the end.
@@ -88,13 +102,18 @@ impl Publisher {
             }
             let events = self.generator.by_ref().take(claimed).collect();
             self.feed.publish(&self.bus, self.number, events).await?;
+            published += claimed as u64;
         }
+        self.close().await;
+        Ok(())
+    }
+
+    async fn close(&self) {
         // Every event has been accepted, and what was accepted is delivered; a handle that cannot
         // confirm it in time shows in the comparison.
         if let Err(reason) = self.bus.shutdown().await {
             tracing::warn!(publisher = self.number, %reason, "publisher closed early");
         }
-        Ok(())
     }
 }
 
@@ -142,6 +161,7 @@ mod tests {
             topics: 3,
             publishers: 2,
             seed,
+            restart_every: None,
         };
         let topics = [Topic::new("a").unwrap(), Topic::new("b").unwrap()].into();
         Generator::new(&shape, number, &topics, &block(&shape))

@@ -448,6 +448,7 @@ fn slots_behind_a_lasting_gap_are_let_go() {
                 sequence,
                 class: Class::Open,
                 ordered: true,
+                sampled: true,
                 may_drop: [false; 2],
             },
             &Context::new(bench.now, &bench.dropped),

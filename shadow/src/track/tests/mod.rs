@@ -30,6 +30,7 @@ impl Bench {
                 grace: GRACE,
                 silence: SILENCE,
                 window,
+                context: 0,
             }),
             dropped: Dropped::default(),
             now: 1,
@@ -53,6 +54,7 @@ impl Bench {
             sequence,
             class: Class::Open,
             ordered: true,
+            sampled: true,
             may_drop: [false; 2],
         };
         change(&mut expect);
