@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::executor::Help;
 use crate::home::Home;
 use crate::session::command::Command;
 use crate::session::link::Link;
@@ -139,10 +140,12 @@ impl Node {
     }
 
     /// Offers once. A refusal that waiting may mend is not counted: the caller may go on to wait.
-    fn offer_event(
-        &self,
+    /// `help` is for the caller to let go of once it holds no lock: it may wake applications.
+    fn offer_event<'a>(
+        &'a self,
         event: Event,
         cached: &mut Option<Arc<Route>>,
+        help: &mut Option<Help<'a>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
         if let Err(reason) = self.check_event(&event) {
             return Err(self.refuse(event, reason.into()));
@@ -154,8 +157,11 @@ impl Node {
             Err(reason) => return Err(Refused::new(event, reason)),
         };
         let mut offer = Some(event);
-        let help = || self.tasks.help();
-        let reason = match self.outbox.accept_and_help(&mut offer, cached, help) {
+        let before_waking = || *help = self.tasks.help();
+        let accepted = self
+            .outbox
+            .accept_and_wake(&mut offer, cached, before_waking);
+        let reason = match accepted {
             Accepted::Queued(places) => {
                 if let Some(admission) = admission {
                     admission.used();
@@ -180,12 +186,13 @@ impl Node {
         }
     }
 
-    fn try_publish_on(
-        &self,
+    fn try_publish_on<'a>(
+        &'a self,
         event: Event,
         cached: &mut Option<Arc<Route>>,
+        help: &mut Option<Help<'a>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        self.offer_event(event, cached).map_err(|refused| {
+        self.offer_event(event, cached, help).map_err(|refused| {
             if matches!(refused.reason(), TryPublishError::Publish(_)) {
                 return refused;
             }
@@ -236,6 +243,12 @@ impl Node {
         cached: &mut Option<Arc<Route>>,
         Patience { left, mut started }: Patience,
     ) -> Result<Places, PublishError> {
+        let mut help = None;
+        let before_waking = || help = self.tasks.help();
+        let first = self.outbox.accept_and_wake(offer, cached, before_waking);
+        if let Accepted::Queued(places) = first {
+            return Ok(places);
+        }
         let timer = || {
             started.get_or_insert_with(Instant::now);
             Delay::new(left)
@@ -269,7 +282,7 @@ impl EventBus for BusrtBus {
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.node.try_publish_on(event, &mut None)
+        self.node.try_publish_on(event, &mut None, &mut None)
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchRefused> {
@@ -475,7 +488,9 @@ impl PublishTopic for TopicPublisher {
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.node.try_publish_on(event, &mut self.cached.lock())
+        let mut help = None;
+        self.node
+            .try_publish_on(event, &mut self.cached.lock(), &mut help)
     }
 
     fn refused(&self, event: &Event, reason: &PublishError) {
@@ -483,6 +498,8 @@ impl PublishTopic for TopicPublisher {
     }
 
     fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.node.offer_event(event, &mut self.cached.lock())
+        let mut help = None;
+        self.node
+            .offer_event(event, &mut self.cached.lock(), &mut help)
     }
 }

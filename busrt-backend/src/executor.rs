@@ -159,15 +159,29 @@ impl Executor {
 
 impl Drop for Help<'_> {
     fn drop(&mut self) {
-        if self.0.has_any() {
+        let _until_it_ends = Running(self.0);
+        if self.0.has_any() && !is_ending() {
             let _here = self.0.runtime.enter();
             self.0.run_some(HELP);
         }
+    }
+}
+
+/// A helper that is counted in, until this is dropped.
+struct Running<'a>(&'a Executor);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
         if self.0.has_any() {
             self.0.signal.notify();
         }
     }
+}
+
+/// Whether this thread is ending so far that no runtime can be entered in it.
+fn is_ending() -> bool {
+    Handle::try_current().is_err_and(|e| e.is_thread_local_destroyed())
 }
 
 #[cfg(test)]

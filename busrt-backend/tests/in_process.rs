@@ -16,13 +16,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use busrt_backend::wire::Control;
 use busrt_backend::{Address, BusrtBus, Options, open};
 use eventbus_trait::{
-    Delivery, Event, EventBus, PublishError, Rate, Refused, Subscribe, Subscription,
-    TryPublishError,
+    Delivery, Event, EventBus, PublishError, Publisher, Rate, Refused, Subscribe, Subscription,
+    Topic, TryPublishError,
 };
 
 /// Reaching it is a hang.
@@ -457,5 +458,73 @@ fn the_wait_for_a_turn_is_part_of_what_was_waited() {
             panic!("{refused:?}");
         };
         assert!(*waited > Duration::from_millis(250), "{waited:?}");
+    });
+}
+
+/// Publishes by the publisher that it was woken by, once.
+struct PublishesWhenWoken {
+    publisher: Publisher,
+    woken: AtomicBool,
+    woken_in: parking_lot::Mutex<Option<std::thread::ThreadId>>,
+}
+
+impl Wake for PublishesWhenWoken {
+    fn wake(self: Arc<Self>) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
+            *self.woken_in.lock() = Some(std::thread::current().id());
+            let again = self.publisher.event("from the waker");
+            self.publisher.try_publish(again).unwrap();
+        }
+    }
+}
+
+/// A publisher that does the session's work wakes the subscriber itself, and holds nothing that the
+/// subscriber's executor may want.
+#[test]
+fn who_is_woken_in_the_publishers_thread_may_publish_by_the_same_publisher() {
+    run(async {
+        let bus = opened().await;
+        let mut subscription = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        let publisher = bus.publisher(Topic::new("a").unwrap());
+        // The bus may be busy with the subscription yet: then its own thread delivers.
+        for n in 0_u64.. {
+            let waker = Arc::new(PublishesWhenWoken {
+                publisher: publisher.clone(),
+                woken: AtomicBool::new(false),
+                woken_in: parking_lot::Mutex::default(),
+            });
+            let task = Waker::from(Arc::clone(&waker));
+            let polled = subscription.poll_recv(&mut Context::from_waker(&task));
+            assert_eq!(polled, Poll::Pending);
+            let (publishing, number) = (publisher.clone(), n.to_le_bytes().to_vec());
+            let thread = std::thread::spawn(move || {
+                publishing.try_publish(publishing.event(number)).unwrap();
+                std::thread::current().id()
+            });
+            let publisher_in = tokio::task::spawn_blocking(|| thread.join().unwrap());
+            let publisher_in = publisher_in.await.unwrap();
+            let first = subscription.recv().await.unwrap();
+            assert_eq!(first.bytes().unwrap(), n.to_le_bytes().to_vec());
+            let second = subscription.recv().await.unwrap();
+            assert_eq!(second.bytes().unwrap(), "from the waker");
+            if *waker.woken_in.lock() == Some(publisher_in) {
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_subscription_without_a_name_finds_one_that_nobody_has() {
+    run(async {
+        let bus = opened().await;
+        let unnamed = || Subscribe::to("a").unwrap();
+        let first = bus.subscribe(unnamed()).await.unwrap();
+        let name = first.name().to_owned();
+        let (stem, number) = name.rsplit_once('-').unwrap();
+        let next = format!("{stem}-{}", number.parse::<u64>().unwrap() + 1);
+        let _taken = bus.subscribe(unnamed().named(&*next)).await.unwrap();
+        let third = bus.subscribe(unnamed()).await.unwrap();
+        assert!(![name, next].contains(&third.name().to_owned()));
     });
 }

@@ -17,11 +17,10 @@ impl Node {
         if self.gone().is_some() {
             return Err(FlushError::Closed);
         }
-        let behind = self.outbox.behind().into_iter();
-        let pending = Pending {
-            links: behind.map(|(link, next)| (link, next - 1)).collect(),
-            deliveries: 0,
-        };
+        let mut pending = Pending::default();
+        for (link, next) in self.outbox.behind() {
+            pending.add_all(link, next);
+        }
         let settled = pending.settled(Delay::new(deadline)).await;
         settled.map(|_| ()).map_err(|reason| match reason {
             ReceiptError::Unconfirmed {

@@ -17,6 +17,7 @@ pub(crate) mod acks;
 pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod cost;
+mod credit;
 pub(crate) mod directory;
 mod flush;
 pub(crate) mod inbox;

@@ -96,23 +96,22 @@ impl Outbox {
         }
     }
 
-    /// As [`accept_and_help`](Self::accept_and_help), without help.
+    /// As [`accept_and_wake`](Self::accept_and_wake).
     pub(crate) fn accept(
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
     ) -> Accepted {
-        self.accept_and_help(offer, cached, || ())
+        self.accept_and_wake(offer, cached, || ())
     }
 
     /// Accepts the event or leaves it in `offer`. Its payload is encoded. `cached` saves the
-    /// route's look-up. `help` is asked for if the writer has to be woken, and let go of when it
-    /// has been.
-    pub(crate) fn accept_and_help<H>(
+    /// route's look-up. `before_waking` is called if the writer has to be woken.
+    pub(crate) fn accept_and_wake(
         &self,
         offer: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
-        help: impl FnOnce() -> H,
+        before_waking: impl FnOnce(),
     ) -> Accepted {
         let Some(event) = offer.as_mut() else {
             return Accepted::Closed;
@@ -151,7 +150,7 @@ impl Outbox {
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
-        self.wake_writer_and_help(state, help);
+        self.wake_writer_after(state, before_waking);
         if let Some(links) = lost {
             tell_dropped(event, &links);
         }
@@ -283,13 +282,13 @@ impl Outbox {
     }
 
     fn wake_writer(&self, state: MutexGuard<'_, State>) {
-        self.wake_writer_and_help(state, || ());
+        self.wake_writer_after(state, || ());
     }
 
-    fn wake_writer_and_help<H>(&self, mut state: MutexGuard<'_, State>, help: impl FnOnce() -> H) {
+    fn wake_writer_after(&self, mut state: MutexGuard<'_, State>, before: impl FnOnce()) {
         if std::mem::take(&mut state.writer_sleeps) {
             drop(state);
-            let _until_it_is_woken = help();
+            before();
             self.wake.notify_one();
         }
     }

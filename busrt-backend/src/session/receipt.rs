@@ -14,8 +14,16 @@ use super::places::{Places, Several};
 /// The places that a receipt waits for.
 #[derive(Default)]
 pub(crate) struct Pending {
-    pub(crate) links: Vec<(Arc<Link>, u64)>,
-    pub(crate) deliveries: u64,
+    links: Vec<Wanted>,
+}
+
+/// What one link has to acknowledge.
+struct Wanted {
+    link: Arc<Link>,
+    /// The last of its events.
+    last: u64,
+    /// How many there are.
+    events: u64,
 }
 
 enum Settled {
@@ -39,8 +47,11 @@ impl ConfirmUpTo for Link {
         deadline: Duration,
     ) -> Result<Confirmation, ReceiptError> {
         let one = Pending {
-            links: vec![(self, place)],
-            deliveries: 1,
+            links: vec![Wanted {
+                link: self,
+                last: place,
+                events: 1,
+            }],
         };
         one.settled(Delay::new(deadline)).await
     }
@@ -81,25 +92,28 @@ impl Pending {
         mut deadline: impl Future<Output = ()> + Unpin,
     ) -> Result<Confirmation, ReceiptError> {
         let started = Instant::now();
-        let mut deliveries = self.deliveries;
+        let mut deliveries = 0;
         let mut lost = Vec::new();
         let (mut late, mut silent) = (false, Vec::new());
-        for (link, sequence) in &self.links {
+        for Wanted { link, last, events } in &self.links {
             let settled = if late {
-                settled_now(link, *sequence)
+                settled_now(link, *last)
             } else {
                 tokio::select! {
                     biased;
-                    settled = settled(link, *sequence) => Some(settled),
+                    settled = settled(link, *last) => Some(settled),
                     () = &mut deadline => {
                         late = true;
-                        settled_now(link, *sequence)
+                        settled_now(link, *last)
                     }
                 }
             };
             match settled {
-                Some(Settled::Confirmed) => {}
-                Some(Settled::Closed) => deliveries = deliveries.saturating_sub(1),
+                Some(Settled::Confirmed) => deliveries += events,
+                Some(Settled::Closed) => {
+                    let missing = (last + 1).saturating_sub(link.received());
+                    deliveries += events.saturating_sub(missing);
+                }
                 Some(Settled::Lost) => lost.push(link.name.clone()),
                 None => silent.push(link.name.clone()),
             }
@@ -135,12 +149,27 @@ impl Pending {
     }
 
     fn add_one(&mut self, link: &Arc<Link>, sequence: u64) {
-        self.deliveries += 1;
-        let mut known = self.links.iter_mut();
-        match known.find(|(known, _)| Arc::ptr_eq(known, link)) {
-            Some((_, latest)) => *latest = sequence,
-            None => self.links.push((Arc::clone(link), sequence)),
+        let mut wanted = self.links.iter_mut();
+        match wanted.find(|wanted| Arc::ptr_eq(&wanted.link, link)) {
+            Some(wanted) => {
+                wanted.last = sequence;
+                wanted.events += 1;
+            }
+            None => self.links.push(Wanted {
+                link: Arc::clone(link),
+                last: sequence,
+                events: 1,
+            }),
         }
+    }
+
+    /// Waits for all that a link has to acknowledge before `next`, without counting it.
+    pub(crate) fn add_all(&mut self, link: Arc<Link>, next: u64) {
+        self.links.push(Wanted {
+            link,
+            last: next.saturating_sub(1),
+            events: 0,
+        });
     }
 }
 

@@ -6,34 +6,26 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{
-    Overflow, Subscribe, SubscribeError, Subscription, SubscriptionStats, TopicFilter,
-};
+use eventbus_trait::{Subscribe, SubscribeError, Subscription, SubscriptionStats, TopicFilter};
 use tokio::sync::oneshot;
 
 use super::acks::InLink;
 use super::command::{Command, NotSubscribed};
 use super::inbox::{Inbox, InboxSource};
-use super::link::{MAX_WINDOW, MAX_WINDOW_BYTES};
+
 use super::node::{Gone, Node, State, names};
 use crate::namespace;
 use crate::topics;
 use crate::wire::{Control, Refusal, SubscriptionInfo};
-
-/// Bytes of credit that one node hands out in all, but for [`MIN_WINDOW_BYTES`] a link.
-const BYTES_BUDGET: u64 = 256 << 20;
-/// Least bytes of credit for one link.
-const MIN_WINDOW_BYTES: u64 = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct LocalSubscription {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Vec<TopicFilter>,
     pub(crate) inbox: Arc<Inbox>,
-    capacity: u64,
+    pub(super) capacity: u64,
     exclude_own: bool,
     /// The broker has the patterns: links may be opened.
     active: bool,
@@ -53,7 +45,7 @@ impl LocalSubscription {
         self.filters.iter().any(|filter| filter.matches(topic))
     }
 
-    fn has(&self, link: &Arc<InLink>) -> bool {
+    pub(super) fn has(&self, link: &Arc<InLink>) -> bool {
         let found = self.links.get(&link.peer);
         found.is_some_and(|found| Arc::ptr_eq(found, link))
     }
@@ -69,6 +61,17 @@ impl LocalSubscription {
     /// Whether every node has opened its link, so that the name is taken for good.
     pub(crate) fn stands(&self) -> bool {
         self.confirmed
+    }
+}
+
+impl State {
+    /// Whether a subscription has the name. That of a node that is away is free: it may have died
+    /// and begun another life.
+    fn is_taken(&self, name: &str) -> bool {
+        let theirs = self.remote_names.get(name);
+        let peer = theirs.and_then(|(peer, _)| self.peers.get(&**peer));
+        peer.is_some_and(|peer| peer.away.is_none())
+            || self.subscriptions.values().any(|s| *s.name == *name)
     }
 }
 
@@ -170,22 +173,20 @@ impl Node {
             return Err(SubscribeError::TooManySubscriptions { limit });
         }
         let name: Arc<str> = match subscribe.name() {
-            Some(name) => name.into(),
-            None => {
-                state.next_name += 1;
-                format!("{}-{}", self.name, state.next_name).into()
+            Some(name) if state.is_taken(name) => {
+                return Err(SubscribeError::AlreadySubscribed {
+                    name: name.to_owned(),
+                });
             }
+            Some(name) => name.into(),
+            None => loop {
+                state.next_name += 1;
+                let name = format!("{}-{}", self.name, state.next_name);
+                if !state.is_taken(&name) {
+                    break name.into();
+                }
+            },
         };
-        // The name of a node that is away is free: it may have died and begun another life.
-        let theirs = state.remote_names.get(&*name);
-        let peer = theirs.and_then(|(peer, _)| state.peers.get(&**peer));
-        let taken = peer.is_some_and(|peer| peer.away.is_none())
-            || state.subscriptions.values().any(|s| s.name == name);
-        if taken {
-            return Err(SubscribeError::AlreadySubscribed {
-                name: name.to_string(),
-            });
-        }
         let id = uuid::Uuid::new_v4().as_u64_pair().0;
         let inbox = Arc::new(Inbox::new(
             Arc::clone(&name),
@@ -327,88 +328,6 @@ impl Node {
         }
     }
 
-    /// Makes a link with a window out of what is left. A `Wait` queue that has less room than the
-    /// window, because others' events are in it, widens it as they are read.
-    fn set_aside(
-        &self,
-        subscription: &mut LocalSubscription,
-        id: u64,
-        peer: &Arc<str>,
-    ) -> Arc<InLink> {
-        let follows = subscription.inbox.overflow() == Overflow::Wait;
-        let wanted = if follows {
-            subscription.capacity.min(MAX_WINDOW)
-        } else {
-            MAX_WINDOW
-        };
-        let full = wanted.min(self.first_window());
-        let left = BYTES_BUDGET.saturating_sub(self.granted.bytes.load(Ordering::Relaxed));
-        let bytes = MAX_WINDOW_BYTES.min((left / 4).max(MIN_WINDOW_BYTES));
-        self.granted.events.fetch_add(full, Ordering::Relaxed);
-        self.granted.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let window = if follows {
-            full.min(subscription.inbox.room())
-        } else {
-            full
-        };
-        let link = Arc::new(InLink::new(
-            Arc::clone(peer),
-            id,
-            follows,
-            window,
-            full,
-            wanted,
-            bytes,
-        ));
-        if window < full {
-            subscription.inbox.widen_later(&link);
-        }
-        subscription
-            .links
-            .insert(Arc::clone(peer), Arc::clone(&link));
-        link
-    }
-
-    /// What a link may begin with: a quarter of what is left, so that few links take bursts; once
-    /// half is gone much less, so that many have some.
-    fn first_window(&self) -> u64 {
-        let left = self.credit_left();
-        let plenty = left > self.credit_budget.load(Ordering::Relaxed) / 2;
-        (left / if plenty { 4 } else { 16 }).max(1)
-    }
-
-    /// Events of credit that are set aside for nobody.
-    fn credit_left(&self) -> u64 {
-        let budget = self.credit_budget.load(Ordering::Relaxed);
-        budget.saturating_sub(self.granted.events.load(Ordering::Relaxed))
-    }
-
-    /// Gives a link on which much is sent more of what is left: most links are idle most of the
-    /// time, and what is set aside for them is of no use.
-    pub(crate) fn allot_more(&self, link: &Arc<InLink>) {
-        if link.wants_more() == 0 {
-            return;
-        }
-        // Under the lock, so that all of it is returned with the rest.
-        let state = self.state.lock();
-        let more = link.wants_more().min(self.credit_left() / 8);
-        let Some(subscription) = state.subscriptions.get(&link.subscription) else {
-            return;
-        };
-        if more == 0 || !subscription.has(link) {
-            return;
-        }
-        self.granted.events.fetch_add(more, Ordering::Relaxed);
-        link.allot(more);
-        let room = match link.follows_application() {
-            true => subscription.inbox.room(),
-            false => u64::MAX,
-        };
-        if !link.widen(room) {
-            subscription.inbox.widen_later(link);
-        }
-    }
-
     /// What a new node is told: every subscription that stands or is about to.
     pub(crate) fn offers_for(&self, state: &mut State, peer: &Arc<str>) -> Vec<SubscriptionInfo> {
         let standing = |s: &LocalSubscription| s.active && s.unclosed.is_none();
@@ -461,21 +380,6 @@ impl Node {
             .close_links(|l| l.subscription == id && l.peer == self.name);
         self.outbox.wake.notify_one();
         self.changed.notify_waiters();
-    }
-
-    pub(crate) fn return_credit<'a>(&self, links: impl Iterator<Item = &'a Arc<InLink>>) {
-        for (events, bytes) in links.filter_map(|link| link.set_aside(false)) {
-            self.granted.events.fetch_sub(events, Ordering::Relaxed);
-            self.granted.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-    }
-
-    /// Sets aside again what was returned.
-    pub(crate) fn take_credit<'a>(&self, links: impl Iterator<Item = &'a Arc<InLink>>) {
-        for (events, bytes) in links.filter_map(|link| link.set_aside(true)) {
-            self.granted.events.fetch_add(events, Ordering::Relaxed);
-            self.granted.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
     }
 
     /// Asks every publisher to end its links to us and waits until they have: everything that
