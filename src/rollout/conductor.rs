@@ -222,9 +222,11 @@ impl Conductor {
 
     /// Stands still, and says why.
     fn stand(&mut self, activity: Activity, what: What, reason: &str) -> HistoryEntry {
-        self.shared.status.lock().activity = activity;
         let here = self.stages[self.at].name();
-        self.note(what, &here, reason, Duration::ZERO, 0)
+        let entry = self.note(what, &here, reason, Duration::ZERO, 0);
+        // Whoever sees that it stands finds the reason in the history.
+        self.shared.status.lock().activity = activity;
+        entry
     }
 
     /// Moves by one stage.

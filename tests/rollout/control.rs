@@ -9,7 +9,7 @@ use eventbus::rollout::admin::{self, AdminError, Answer, Request};
 use eventbus::rollout::{
     self, Activity, Controller, Direction, Mode, RolloutError, Status, Step, Verdict, What,
 };
-use eventbus::{BrokerMode, Config, Event, EventBus, Phase, Subscribe};
+use eventbus::{BrokerMode, Config, Event, EventBus, Phase, PublishError, Subscribe};
 
 use super::load::Load;
 use super::scene::{PATIENCE, Scene, run};
@@ -263,6 +263,64 @@ fn somebody_can_give_a_cutover_up_until_its_commit() {
         let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
         bus.publish(Event::new("a", "x").unwrap()).await.unwrap();
         assert!(events.recv().await.is_some());
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn who_was_held_up_and_finds_no_room_has_the_event_back() {
+    run(async {
+        let scene = Scene::new();
+        let mut config = scene.config(scene.rollout(&["crossbeam", "in-process"]));
+        config.limits.publish_deadline = Duration::from_millis(400);
+        let (reached, step) = std::sync::mpsc::sync_channel(16);
+        let (go, wait) = std::sync::mpsc::sync_channel(16);
+        let wait = parking_lot::Mutex::new(wait);
+        let watch = move |step: Step| {
+            if step == Step::Commit {
+                reached.send(()).unwrap();
+                let _ = wait.lock().recv();
+            }
+        };
+        let bus = rollout::open_watched(&config, watch).await.unwrap();
+        let subscribe = Subscribe::to("a").unwrap().capacity(1);
+        let mut events = bus.subscribe(subscribe).await.unwrap();
+        let controller = bus.controller().clone();
+        let moving = tokio::spawn(async move { controller.advance(true).await });
+        tokio::task::spawn_blocking(move || step.recv().unwrap())
+            .await
+            .unwrap();
+        // Both are held, and the new phase has room for one.
+        let publishing = ["1", "2"].map(|text| {
+            let (bus, event) = (Arc::clone(&bus), Event::new("a", text).unwrap());
+            tokio::spawn(async move { bus.publish(event).await })
+        });
+        let full = bus.try_publish(Event::new("a", "3").unwrap()).unwrap_err();
+        assert_eq!(
+            full.reason().to_string(),
+            "no room in subscription `(cutover)`"
+        );
+        go.send(()).unwrap();
+        moving.await.unwrap().unwrap();
+        let mut refused = Vec::new();
+        for publishing in publishing {
+            if let Err(back) = publishing.await.unwrap() {
+                assert!(
+                    matches!(back.reason(), PublishError::Backpressure { .. }),
+                    "{back}"
+                );
+                assert_eq!(back.event().origin(), None);
+                refused.push(back.into_event());
+            }
+        }
+        assert_eq!(refused.len(), 1);
+        let first = events.recv().await.unwrap();
+        let back = refused.remove(0);
+        assert_ne!(first.bytes().unwrap(), back.bytes().unwrap());
+        // It was not delivered, and can be published again.
+        bus.publish(back.clone()).await.unwrap();
+        assert_eq!(events.recv().await.unwrap().bytes(), back.bytes());
+        assert!(events.try_recv().is_err());
         bus.shutdown().await.unwrap();
     });
 }

@@ -24,9 +24,6 @@ use super::mail::Membership;
 
 /// Topics whose routes are kept for `publish` without a publisher.
 const ROUTES: usize = 4_096;
-/// How often one who was held up by a cutover looks for room: it has less than its deadline left,
-/// which no phase takes as one.
-const LOOK: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -144,17 +141,17 @@ impl Handle {
         self.encode(&event);
         let mut held = None;
         loop {
-            let tried = match self.lane.try_publish(event, route, false) {
-                Err(Stopped::Full(full)) if held.is_none() => {
+            let tried = match (self.lane.try_publish(event, route, false), held) {
+                (Err(Stopped::Full(full)), None) => {
                     self.lane.publish_inside(full.into_event(), route).await
                 }
-                tried => tried,
+                (Err(Stopped::Full(full)), Some(since)) => {
+                    self.publish_late(full, route, since).await
+                }
+                (tried, _) => tried,
             };
             event = match tried {
-                Ok(receipt) => {
-                    self.note_held(held);
-                    return Ok(receipt);
-                }
+                Ok(receipt) => return Ok(receipt),
                 Err(Stopped::Refused(refused)) => return Err(refused),
                 Err(Stopped::Closed(event)) => {
                     let reason = self.closed(&event);
@@ -162,22 +159,35 @@ impl Handle {
                 }
                 Err(Stopped::Held(event)) => {
                     let since = *held.get_or_insert_with(Instant::now);
-                    if !self.lane.opened(self.left(since)).await {
+                    if !self.passes_gate(since).await {
                         return Err(self.too_late(event, CUTOVER, since));
                     }
                     event
                 }
                 Err(Stopped::Full(full)) => {
                     let (event, reason) = full.into_parts();
-                    let since = *held.get_or_insert_with(Instant::now);
-                    if self.left(since).is_zero() {
-                        let subscription = full_one(&reason);
-                        return Err(self.too_late(event, subscription, since));
-                    }
-                    Delay::new(LOOK).await;
-                    event
+                    let since = held.unwrap_or_else(Instant::now);
+                    return Err(self.too_late(event, full_one(&reason), since));
                 }
             };
+        }
+    }
+
+    /// Waits for room with what a cutover has left of the deadline; `Full` when that is over.
+    ///
+    /// A phase accepts an event in the step in which its publish returns, so one that is still
+    /// waiting has accepted nothing, and the event can be handed back.
+    async fn publish_late(
+        &self,
+        full: Refused<TryPublishError>,
+        route: &Route,
+        since: Instant,
+    ) -> Result<Receipt, Stopped> {
+        let event = full.event().clone();
+        tokio::select! {
+            biased;
+            tried = self.lane.publish_inside(event, route) => tried,
+            () = Delay::new(self.left(since)) => Err(Stopped::Full(full)),
         }
     }
 
@@ -216,10 +226,7 @@ impl Handle {
         let (mut events, mut held) = (events, None);
         let (events, reason) = loop {
             match self.lane.publish_batch(events).await {
-                Ok(receipt) => {
-                    self.note_held(held);
-                    return Ok(receipt);
-                }
+                Ok(receipt) => return Ok(receipt),
                 Err(BatchStopped::Refused(refused)) => return Err(refused),
                 Err(BatchStopped::Closed(rest)) => {
                     let reason = rest.first().map(|event| self.closed(event));
@@ -227,7 +234,7 @@ impl Handle {
                 }
                 Err(BatchStopped::Held(rest)) => {
                     let since = *held.get_or_insert_with(Instant::now);
-                    if !self.lane.opened(self.left(since)).await {
+                    if !self.passes_gate(since).await {
                         let subscription = CUTOVER.to_owned();
                         let waited = since.elapsed();
                         let reason = PublishError::Backpressure {
@@ -278,15 +285,16 @@ impl Handle {
         deadline.saturating_sub(since.elapsed())
     }
 
-    fn note_held(&self, since: Option<Instant>) {
-        if let Some(since) = since {
-            self.fabric.note_delay(since.elapsed());
-        }
+    /// Waits at the gate with what is left of the deadline; whether it opened.
+    async fn passes_gate(&self, since: Instant) -> bool {
+        let began = Instant::now();
+        let opened = self.lane.opened(self.left(since)).await;
+        self.fabric.note_delay(began.elapsed());
+        opened
     }
 
     #[cold]
     fn too_late(&self, event: Event, subscription: &str, since: Instant) -> Refused {
-        self.note_held(Some(since));
         let reason = PublishError::Backpressure {
             subscription: subscription.to_owned(),
             waited: since.elapsed(),
