@@ -102,7 +102,7 @@ fn each_event_read_gives_credit(events: u64) {
 fn credit_wakes_the_publisher() {
     Model::new("credit-one-waits", COVERS)
         .preemptions(5)
-        .explore(30, one_waits_for_credit);
+        .explore(20, one_waits_for_credit);
 }
 
 /// Covers `Outbox::accept` by several publishers.

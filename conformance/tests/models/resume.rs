@@ -117,7 +117,7 @@ fn a_frame_is_lost(fault: Fault) {
 fn a_cursor_loses_nothing_and_doubles_nothing() {
     Model::new("resume-cursor", COVERS)
         .preemptions(3)
-        .explore(5_000, a_cursor_comes_in_between);
+        .explore(4_000, a_cursor_comes_in_between);
 }
 
 /// Covers `send_all` that fails, `Outbox::go_offline` and `Taken::forget_messages`.
@@ -125,13 +125,13 @@ fn a_cursor_loses_nothing_and_doubles_nothing() {
 fn a_connection_that_breaks_loses_nothing_and_doubles_nothing() {
     Model::new("resume-broken", COVERS)
         .preemptions(3)
-        .explore(5_000, || the_connection_breaks(Fault::None));
+        .explore(4_000, || the_connection_breaks(Fault::None));
 }
 
 /// Covers `Kept::rewind` of a link that is live.
 #[test]
 fn a_gap_is_filled_and_nothing_comes_before_that() {
-    Model::new("resume-gap", COVERS).explore(1_000, || a_frame_is_lost(Fault::None));
+    Model::new("resume-gap", COVERS).explore(800, || a_frame_is_lost(Fault::None));
 }
 
 #[test]
