@@ -72,6 +72,35 @@ fn synthetic_events_match_in_process_and_over_unix() {
 }
 
 #[test]
+fn restarts_and_sampling_hide_nothing_and_the_file_says_the_same() {
+    let place = Place::new();
+    for kind in ["drop", "reorder"] {
+        let file = place.path().join(format!("{kind}.jsonl"));
+        let file = file.display();
+        let words = format!(
+            "shadow --source synthetic --events 20000 --publishers 3 --restart-every 2000 \
+             --subscribers 1 --sample 5% --candidate in-process --json --sabotage {kind}=0.2% \
+             --divergences {file}"
+        );
+        let (document, code) = place.json(&words);
+        assert_eq!(code, Some(1), "{kind}: {document:#}");
+        let run = &document["runs"][0];
+        let injected = number(run, "/sabotage/injected");
+        assert!(injected > 0, "{kind}: {run:#}");
+        assert_eq!(number(run, "/sabotage/located"), injected, "{kind}");
+        assert_eq!(number(run, "/sabotage/otherwise"), 0, "{kind}");
+        assert!(number(run, "/report/unsampled") > 15_000, "{kind}");
+        let written = number(run, "/report/divergence_file/written");
+        assert!(written >= injected, "{kind}: {run:#}");
+        let (again, code) = place.json(&format!("shadow replay {file} --json"));
+        assert_eq!(code, Some(0), "{kind}: {again:#}");
+        assert_eq!(number(&again, "/reproduced"), written, "{kind}");
+    }
+    let nothing = place.run("shadow replay nowhere.jsonl");
+    assert_eq!(nothing.code, Some(2));
+}
+
+#[test]
 fn each_sabotage_is_found_counted_and_located() {
     let place = Place::new();
     for (kind, counter, class) in KINDS {
