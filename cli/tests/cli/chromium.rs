@@ -3,9 +3,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
@@ -139,6 +142,17 @@ impl Browser {
                 panic!("never: {condition}\n{page}");
             }
         }
+    }
+
+    /// Takes a picture of the page, if the variable `SCREENSHOTS` names a directory for it.
+    pub(crate) fn picture(&mut self, name: &str) {
+        let Some(directory) = std::env::var_os("SCREENSHOTS") else {
+            return;
+        };
+        let taken = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let text = taken["data"].as_str().unwrap();
+        let bytes = BASE64_STANDARD.decode(text).unwrap();
+        std::fs::write(Path::new(&directory).join(name), bytes).unwrap();
     }
 
     /// Neither the page nor the browser complained of anything.

@@ -1,6 +1,11 @@
 //! The page in a real browser: live during a sabotaged comparison, and frozen as its report.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use eventbus::observe::{Observed, frozen};
+use eventbus::rollout::{Activity, Mode, Rollout};
+use eventbus::{Config, Event, EventBus as _, Phase, Subscribe};
 use serde_json::{Value, json};
 
 use crate::chromium::Browser;
@@ -230,4 +235,61 @@ fn a_browser_takes_nothing_that_was_seen_for_markup_and_shows_a_failed_gate() {
             .contains("stage 2 of 3, halted")
     );
     browser.is_content();
+}
+
+/// A rollout whose gate wants a socket to be as fast as a channel halts before it, and the page says so.
+#[test]
+fn a_gate_that_fails_is_on_the_page_with_the_stage_that_it_holds() {
+    let place = Place::new();
+    let socket = format!("unix://{}", place.path().join("run/bus.sock").display());
+    let phases = vec![Phase::Crossbeam, socket.parse().unwrap()];
+    let mut rollout = Rollout::new(phases, place.path().join("journal"));
+    rollout.mode = Mode::Automatic;
+    rollout.gates.min_time = Duration::ZERO;
+    rollout.gates.min_events = 100;
+    rollout.gates.latency_ratio = 0.001;
+    rollout.gates.interval = Duration::from_millis(100);
+    let mut config = Config::default().rollout(rollout).name("collector");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    config.observe.listen = Some(address.to_string().parse().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bus = runtime.block_on(eventbus::rollout::open(&config)).unwrap();
+    let load = runtime.spawn({
+        let bus = Arc::clone(&bus);
+        async move {
+            let subscribe = Subscribe::to("events.#").unwrap().named("dashboard");
+            let mut events = bus.subscribe(subscribe).await.unwrap();
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            loop {
+                ticks.tick().await;
+                bus.publish(Event::json("events.process.new", &1).unwrap())
+                    .await
+                    .unwrap();
+                events.recv().await.unwrap();
+            }
+        }
+    });
+    let mut browser = Browser::start(900);
+    browser.open(&format!("http://{address}/"));
+    browser.until("document.getElementById('news').textContent.includes('stage 2 of 3, halted')");
+    let stage = browser.text("document.querySelector('[aria-current=step]').textContent");
+    assert!(stage.starts_with("shadow(crossbeam, unix:"), "{stage}");
+    let gates =
+        "[...document.querySelectorAll('#rollout-0 tbody tr')].map((row) => row.textContent)";
+    let failed = browser.text(&format!(
+        "{gates}.filter((row) => row.endsWith('fail')).join()"
+    ));
+    assert!(failed.starts_with("latency"), "{failed}");
+    let passed = browser.text(&format!(
+        "{gates}.filter((row) => row.endsWith('pass')).join()"
+    ));
+    assert!(passed.contains("divergences"), "{passed}");
+    assert_eq!(bus.controller().status().activity, Activity::Halted);
+    browser.until("document.querySelectorAll('#latency-0 svg rect').length > 4");
+    browser.picture("halted.png");
+    browser.is_content();
+    load.abort();
+    runtime.block_on(bus.shutdown()).unwrap();
 }

@@ -52,7 +52,7 @@ pub(super) fn text(seen: &Observed) -> String {
 }
 
 /// The table of all families for people, in Markdown.
-#[cfg(test)]
+#[cfg(all(test, feature = "crossbeam"))]
 pub(super) fn documentation() -> String {
     fn rows<T: ?Sized>(table: &mut String, families: &Rows<T>) {
         for family in families {
