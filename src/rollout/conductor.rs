@@ -27,6 +27,9 @@ use super::status::{Activity, CutoverStatus, HistoryEntry, Mode, Status, Step, V
 /// Entries of the history that are kept.
 const HISTORY: usize = 100;
 
+/// Moves that may fail in one stage before the automatic mode halts: each holds publishers up.
+const MOST_FAILED_MOVES: u32 = 3;
+
 /// Told before each step of a cutover.
 pub(crate) type OnStep = Arc<dyn Fn(Step) + Send + Sync>;
 
@@ -163,8 +166,13 @@ impl Conductor {
         }
         let reason = "its gates have passed".to_owned();
         if let Err(error) = self.go(Direction::Advance, reason).await {
-            // Once more after as many good evaluations.
             warn!(%error, "cannot go on");
+            self.evidence.moves_failed += 1;
+            if self.evidence.moves_failed >= MOST_FAILED_MOVES {
+                self.stand(Activity::Halted, What::Halted, &error.to_string());
+                return;
+            }
+            // Once more after as many good evaluations.
             self.evidence.forget_verdicts();
         }
     }
@@ -243,6 +251,7 @@ impl Conductor {
             });
         };
         let before = std::mem::replace(&mut self.shared.status.lock().activity, Activity::Moving);
+        let place = self.at;
         let this = Move {
             from: from.name(),
             to: self.stages[to].name(),
@@ -258,10 +267,17 @@ impl Conductor {
                 let Outcome { took, delay_us } = outcome;
                 let entry = self.note(what, &this.from, &reason, took, delay_us);
                 self.begin_stage();
+                if before == Activity::Paused {
+                    self.shared.status.lock().activity = before;
+                }
                 Ok(entry)
             }
             Err(error) => {
                 let here = self.stages[self.at].name();
+                if self.at != place {
+                    // Half-way: what was measured says nothing about this stage.
+                    self.evidence = Evidence::begin(self.fabric.published());
+                }
                 {
                     let mut status = self.shared.status.lock();
                     status.activity = before;
@@ -290,7 +306,11 @@ impl Conductor {
             self.arrive(self.plain(from));
         }
         if from.phase != to.phase {
-            delay_us = self.cut_over(&to).await?.delay_us;
+            let cut_over = self.cut_over(&to).await;
+            if cut_over.is_err() {
+                self.shadowing.forget_kept().await;
+            }
+            delay_us = cut_over?.delay_us;
             self.arrive(self.plain(&to));
         }
         if to.candidate.is_some() {
@@ -351,9 +371,9 @@ impl Conductor {
             since_ms: now_ms(),
         };
         let shared = Arc::clone(&self.shared);
-        shared.status.lock().cutover = Some(begun);
-        // Registered from here on, so that no wish to give it up is missed.
+        // Registered before anybody sees the cutover, so that no wish to give it up is missed.
         let aborted = shared.aborted.notified();
+        shared.status.lock().cutover = Some(begun);
         let on_step = |step: Step| {
             if let Some(cutover) = &mut shared.status.lock().cutover {
                 cutover.step = step;

@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -95,6 +96,8 @@ impl Journal {
             .create(true)
             .read(true)
             .append(true)
+            // Who may open it may hold its lock, and the application would not start.
+            .mode(0o600)
             .clone();
         let mut file = options.open(path).map_err(io)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
@@ -206,6 +209,7 @@ fn parse(line: &[u8]) -> Option<Record> {
 
 fn standing(records: &[Record]) -> Standing {
     let mut standing = Standing::default();
+    let mut begun: Option<(u64, &String)> = None;
     for record in records {
         match record {
             Record::Start { stage, phase } => {
@@ -213,7 +217,8 @@ fn standing(records: &[Record]) -> Standing {
                 standing.stage = Some(stage.clone());
                 standing.unfinished = None;
             }
-            Record::Begin { number, to, .. } => {
+            Record::Begin { number, from, to } => {
+                begun = Some((*number, from));
                 standing.number = *number;
                 standing.unfinished = Some(to.clone());
             }
@@ -222,7 +227,13 @@ fn standing(records: &[Record]) -> Standing {
                 standing.stage = None;
                 standing.unfinished = None;
             }
-            Record::Abort { .. } => standing.unfinished = None,
+            Record::Abort { number, .. } => {
+                standing.unfinished = None;
+                // A commit whose write failed may be there all the same.
+                if let Some((_, from)) = begun.filter(|(begun, _)| begun == number) {
+                    standing.phase = Some(from.clone());
+                }
+            }
             Record::Done { .. } => {}
             Record::Stage { stage } => standing.stage = Some(stage.clone()),
         }
@@ -232,6 +243,8 @@ fn standing(records: &[Record]) -> Standing {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn records() -> Vec<Record> {
@@ -305,6 +318,28 @@ mod tests {
             matches!(error, JournalError::Damaged { line: 2, .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_commit_that_was_given_up_after_all_counts_for_nothing() {
+        let mut records = records();
+        records.truncate(3);
+        assert_eq!(standing(&records).phase.as_deref(), Some("in-process"));
+        records.push(Record::Abort {
+            number: 1,
+            reason: "the disk is full".to_owned(),
+        });
+        let standing = standing(&records);
+        assert_eq!(standing.phase.as_deref(), Some("crossbeam"));
+        assert_eq!(standing.unfinished, None);
+    }
+
+    #[test]
+    fn nobody_else_may_hold_a_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = written(directory.path());
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Evidence {
     pub(crate) successes: u32,
     /// Evaluations that failed.
     pub(crate) failures: u32,
+    /// Moves from here that the automatic mode has tried in vain.
+    pub(crate) moves_failed: u32,
 }
 
 impl Evidence {
@@ -31,6 +33,7 @@ impl Evidence {
             decided: now,
             successes: 0,
             failures: 0,
+            moves_failed: 0,
         }
     }
 

@@ -31,6 +31,11 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// Whether publishers have no rate limit.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.config.limits.rate.is_none()
+    }
+
     /// A first handle of a phase that is to be compared with the one that holds, whose rate limit
     /// decides what there is to compare.
     pub(crate) async fn candidate(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {

@@ -111,10 +111,21 @@ impl Shadowing {
         if let Some(shadow) = shadow.upgrade() {
             shadow.detach(SETTLE).await;
         }
-        if phase == *next {
+        // A candidate has no rate limit; the bus that holds must have the one that there is.
+        if phase == *next && self.opening.is_unlimited() {
             *self.opening.shadows.kept.lock() = Some((phase, bus));
         } else if let Err(error) = bus.shutdown().await {
             // Its deliveries were compared; what is left of them nobody misses.
+            warn!(%phase, %error, "the candidate was closed all the same");
+        }
+    }
+
+    /// Ends the candidate that was kept for a cutover that did not come to be.
+    pub(crate) async fn forget_kept(&self) {
+        let kept = self.opening.shadows.kept.lock().take();
+        if let Some((phase, bus)) = kept
+            && let Err(error) = bus.shutdown().await
+        {
             warn!(%phase, %error, "the candidate was closed all the same");
         }
     }

@@ -47,6 +47,15 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// A generation that was given up is used again, so it may be there twice: the older one goes.
+    fn forget_live(&mut self, generation: u64) {
+        if let Some(at) = self.live.iter().position(|(live, _)| *live == generation) {
+            self.live.remove(at);
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Past {
     matched: u64,
@@ -81,7 +90,23 @@ impl Membership {
 
     /// Has the receiver let go of a phase that did not come to be.
     pub(crate) fn leave(&self, generation: u64) {
+        if let Some(unread) = self.take_back(generation) {
+            // Not under the lock.
+            return drop(unread);
+        }
         self.send(Letter::Leave(generation), |_| {});
+    }
+
+    /// The letter that asks to join, if it has not been read yet.
+    fn take_back(&self, generation: u64) -> Option<Letter> {
+        let mut state = self.state.lock();
+        let joins = |letter: &Letter| matches!(letter, Letter::Join(at, _) if *at == generation);
+        let at = state.letters.iter().rposition(joins)?;
+        let letter = state.letters.remove(at);
+        state.forget_live(generation);
+        self.post
+            .store(!state.letters.is_empty(), Ordering::Release);
+        letter
     }
 
     fn send(&self, letter: Letter, also: impl FnOnce(&mut State)) {
@@ -127,7 +152,7 @@ impl Membership {
     /// A phase's subscription has ended with these counts.
     pub(crate) fn ended(&self, generation: u64, stats: &SubscriptionStats) {
         let mut state = self.state.lock();
-        state.live.retain(|(live, _)| *live != generation);
+        state.forget_live(generation);
         state.past.matched += stats.matched;
         state.past.dropped += stats.dropped;
         state.past.queued += stats.queued;
