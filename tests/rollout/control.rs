@@ -95,8 +95,33 @@ fn a_paused_rollout_does_nothing_by_itself() {
         let passed = |s: &Status| s.gates.iter().all(|gate| gate.verdict == Verdict::Pass);
         let status = until(controller, passed).await;
         assert_eq!((status.stage, status.activity), (0, Activity::Paused));
+        // Nor after somebody has moved it.
+        controller.advance(true).await.unwrap();
+        controller.back().await.unwrap();
+        let status = controller.status();
+        assert_eq!((status.stage, status.activity), (0, Activity::Paused));
         controller.resume().await.unwrap();
+        bus.publish(Event::new("a", "y").unwrap()).await.unwrap();
         until(controller, |s| s.stage == 1).await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn automatic_halts_after_a_few_moves_that_fail() {
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.mode = Mode::Automatic;
+        rollout.hooks.before = vec![program(&scene, "no", 3)];
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let all: Arc<dyn EventBus> = bus.clone();
+        let load = Load::start(&all, 1, 1).await;
+        let status = until(bus.controller(), |s| s.activity == Activity::Halted).await;
+        load.end().await;
+        let told = std::fs::read_to_string(scene.path("told")).unwrap();
+        assert_eq!(told.lines().count(), 3, "{told}");
+        assert_eq!(status.stage, 0);
         bus.shutdown().await.unwrap();
     });
 }
