@@ -16,7 +16,7 @@ const MOST_LINES: usize = 550;
 const MOST_LINES_OF_TESTS: usize = 800;
 
 /// Which members of the workspace each member may import; what is not listed may not be imported.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 9] = [
     ("eventbus-trait", &[]),
     ("crossbeam-backend", &["eventbus-trait"]),
     ("busrt-backend", &["eventbus-trait"]),
@@ -42,6 +42,8 @@ const IMPORTS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("eventbus-cli", &["eventbus", "conformance"]),
+    // An application like any other.
+    ("migration", &["eventbus"]),
 ];
 
 fn root() -> &'static Path {
