@@ -200,7 +200,11 @@ fn step_6_is_two_processes_over_tcp_with_certificates() {
         "{said}"
     );
     let (_, said) = collectors.end();
-    assert!(said.contains("published 6, refused 0"), "{said}");
+    // How often depends on how soon the agent has subscribed.
+    assert!(
+        said.contains("refused 0, sent again 0, given up 0"),
+        "{said}"
+    );
 }
 
 #[test]
