@@ -12,3 +12,4 @@ mod load;
 mod pairs;
 mod scene;
 mod shadowed;
+mod together;

@@ -77,7 +77,7 @@ impl EventBus for PhasedBus {
     fn publisher(&self, topic: Topic) -> Publisher {
         let backend = PhasedTopic {
             handle: Arc::clone(&self.handle),
-            route: Route::default(),
+            route: self.handle.route(&topic),
         };
         Publisher::new(topic, Arc::new(backend))
     }
@@ -141,7 +141,7 @@ impl Drop for PhasedBus {
 
 struct PhasedTopic {
     handle: Arc<Handle>,
-    route: Route,
+    route: Arc<Route>,
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 //!
 //! Invariant: what a phase counted is in `past` or in `sides`, never in both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::fabric::Fabric;
-use super::lane::{BatchStopped, CUTOVER, Lane, Route, Stopped};
+use super::lane::{BEHIND, BatchStopped, CUTOVER, Lane, Route, Stopped, Turn};
 use super::mail::Membership;
 
 /// Topics whose routes are kept for `publish` without a publisher.
@@ -127,7 +127,8 @@ impl Handle {
             return Arc::clone(route);
         }
         if routes.len() >= ROUTES {
-            routes.clear();
+            // Who waits has a turn in one, and publishers keep theirs.
+            routes.retain(|_, route| Arc::strong_count(route) > 1);
         }
         Arc::clone(routes.entry(topic.clone()).or_default())
     }
@@ -142,11 +143,13 @@ impl Handle {
         let mut held = None;
         loop {
             let tried = match (self.lane.try_publish(event, route, false), held) {
-                (Err(Stopped::Full(full)), None) => {
-                    self.lane.publish_inside(full.into_event(), route).await
-                }
+                (Err(Stopped::Full(full)), None) => self.publish_waiting(full, route).await,
                 (Err(Stopped::Full(full)), Some(since)) => {
                     self.publish_late(full, route, since).await
+                }
+                (Err(Stopped::Behind(event)), since) => {
+                    let since = since.unwrap_or_else(Instant::now);
+                    self.publish_late(behind(event), route, since).await
                 }
                 (tried, _) => tried,
             };
@@ -164,6 +167,8 @@ impl Handle {
                     }
                     event
                 }
+                // It is looked for above, and nowhere else.
+                Err(Stopped::Behind(event)) => event,
                 Err(Stopped::Full(full)) => {
                     let (event, reason) = full.into_parts();
                     let since = held.unwrap_or_else(Instant::now);
@@ -173,7 +178,23 @@ impl Handle {
         }
     }
 
-    /// Waits for room with what a cutover has left of the deadline; `Full` when that is over.
+    /// Waits for room: for as long as the phase lets it, unless others wait before it.
+    async fn publish_waiting(
+        &self,
+        full: Refused<TryPublishError>,
+        route: &Route,
+    ) -> Result<Receipt, Stopped> {
+        let since = Instant::now();
+        match route.try_turn() {
+            Some(turn) => {
+                let event = full.into_event();
+                self.lane.publish_inside(event, route, turn).await
+            }
+            None => self.publish_late(full, route, since).await,
+        }
+    }
+
+    /// Waits for its turn and for room with what is left of the deadline; `Full` when that is over.
     ///
     /// A phase accepts an event in the step in which its publish returns, so one that is still
     /// waiting has accepted nothing, and the event can be handed back.
@@ -186,7 +207,10 @@ impl Handle {
         let event = full.event().clone();
         tokio::select! {
             biased;
-            tried = self.lane.publish_inside(event, route) => tried,
+            tried = async {
+                let turn = route.turn().await;
+                self.lane.publish_inside(event, route, turn).await
+            } => tried,
             () = Delay::new(self.left(since)) => Err(Stopped::Full(full)),
         }
     }
@@ -207,6 +231,10 @@ impl Handle {
                 let reason = self.closed(&event);
                 (event, reason.into(), true)
             }
+            Err(Stopped::Behind(event)) => {
+                let (event, reason) = behind(event).into_parts();
+                (event, reason, !first)
+            }
             Err(Stopped::Held(event)) => {
                 let subscription = CUTOVER.to_owned();
                 (event, TryPublishError::Full { subscription }, !first)
@@ -224,8 +252,21 @@ impl Handle {
         }
         events.iter().for_each(|event| self.encode(event));
         let (mut events, mut held) = (events, None);
+        let routes = self.routes_of(&events);
         let (events, reason) = loop {
-            match self.lane.publish_batch(events).await {
+            let begun = Instant::now();
+            let turns = tokio::select! {
+                biased;
+                turns = turns_of(&routes) => turns,
+                () = Delay::new(self.left(held.unwrap_or(begun))) => {
+                    let reason = PublishError::Backpressure {
+                        subscription: BEHIND.to_owned(),
+                        waited: begun.elapsed(),
+                    };
+                    break (events, reason);
+                }
+            };
+            match self.lane.publish_batch(events, turns).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(BatchStopped::Refused(refused)) => return Err(refused),
                 Err(BatchStopped::Closed(rest)) => {
@@ -255,6 +296,12 @@ impl Handle {
             events,
             reason,
         })
+    }
+
+    /// The routes of the events' topics, in the order in which everybody asks for their turns.
+    fn routes_of(&self, events: &[Event]) -> Vec<Arc<Route>> {
+        let topics: BTreeSet<&Topic> = events.iter().map(Event::topic).collect();
+        topics.into_iter().map(|topic| self.route(topic)).collect()
     }
 
     /// A payload is made bytes before the lane's lock is taken, since that is the application's code.
@@ -378,6 +425,19 @@ impl State {
         }
         unread
     }
+}
+
+fn behind(event: Event) -> Refused<TryPublishError> {
+    let subscription = BEHIND.to_owned();
+    Refused::new(event, TryPublishError::Full { subscription })
+}
+
+async fn turns_of(routes: &[Arc<Route>]) -> Vec<Turn<'_>> {
+    let mut turns = Vec::with_capacity(routes.len());
+    for route in routes {
+        turns.push(route.turn().await);
+    }
+    turns
 }
 
 fn full_one(reason: &TryPublishError) -> &str {

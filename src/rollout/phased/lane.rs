@@ -2,7 +2,8 @@
 //!
 //! An event gets its stamp and enters the phase under one short lock, so the order of the queues is
 //! the order of the stamps, and whoever closes the gate knows that nobody is half-way in. Who has
-//! to wait for room does so outside of the lock and is counted in.
+//! to wait for room does so outside of the lock and is counted in. It has its stamp by then, so it
+//! has the topic to itself until it is in: nobody of the same handle comes between.
 //!
 //! Invariant: while the gate is held and nobody is inside, everything that the handle ever stamped
 //! was accepted by the old phase or handed back.
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus_trait::{
-    BatchRefused, Event, EventBus, Origin, Publisher, PublisherId, Receipt, Refused,
+    BatchRefused, Delivery, Event, EventBus, Origin, Publisher, PublisherId, Receipt, Refused,
     TryPublishError, process_epoch,
 };
 use parking_lot::Mutex;
@@ -43,9 +44,20 @@ struct State {
     held: bool,
 }
 
-/// A publisher of one topic in one generation.
+/// What is named when others of the same topic wait for room.
+pub(crate) const BEHIND: &str = "(others that wait for room)";
+
+/// A handle's way to one topic.
 #[derive(Debug, Default)]
-pub(crate) struct Route(Mutex<Option<(u64, Publisher)>>);
+pub(crate) struct Route {
+    /// A publisher of one generation.
+    cached: Mutex<Option<(u64, Publisher)>>,
+    /// Who waits for room has it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The right to wait for room on a topic.
+pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 /// Why an event did not get in at once.
 #[derive(Debug)]
@@ -54,6 +66,8 @@ pub(crate) enum Stopped {
     Refused(Refused),
     /// There is no room, or it is not its turn yet.
     Full(Refused<TryPublishError>),
+    /// Others wait for room on the topic.
+    Behind(Event),
     /// The gate is held.
     Held(Event),
     /// The handle was shut down.
@@ -96,9 +110,19 @@ impl Before {
 }
 
 impl Route {
+    /// Waits until nobody of the topic waits for room, or has come before.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        self.turn.lock().await
+    }
+
+    /// The turn, if nobody has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
+        self.turn.try_lock().ok()
+    }
+
     fn publisher(&self, state: &State, event: &Event) -> Option<Publisher> {
         let bus = state.bus.as_ref()?;
-        let mut cached = self.0.lock();
+        let mut cached = self.cached.lock();
         if let Some((generation, publisher)) = &*cached
             && *generation == state.generation
         {
@@ -118,7 +142,7 @@ impl Route {
         let Some(bus) = state.bus.as_ref() else {
             return Err(event);
         };
-        let mut cached = self.0.lock();
+        let mut cached = self.cached.lock();
         let (_, publisher) = match &mut *cached {
             Some(cached) if cached.0 == state.generation => cached,
             old => old.insert((state.generation, bus.publisher(event.topic().clone()))),
@@ -238,6 +262,11 @@ impl Lane {
         if state.held {
             return Err(Stopped::Held(event));
         }
+        // What may be dropped waits for nobody.
+        let waits = event.get_delivery() == Delivery::AtLeastOnce;
+        if waits && route.try_turn().is_none() {
+            return Err(Stopped::Behind(event));
+        }
         let event = state.stamped(event, self.publisher);
         let tried = route.with(&state, event, |publisher, event| {
             if count {
@@ -268,6 +297,7 @@ impl Lane {
         &self,
         event: Event,
         route: &Route,
+        _turn: Turn<'_>,
     ) -> Result<Receipt, Stopped> {
         let before = Before::of(&event);
         let stamps = u64::from(!before.given);
@@ -290,7 +320,11 @@ impl Lane {
     }
 
     /// Publishes several events, waiting for room as the phase does.
-    pub(crate) async fn publish_batch(&self, events: Vec<Event>) -> Result<Receipt, BatchStopped> {
+    pub(crate) async fn publish_batch(
+        &self,
+        events: Vec<Event>,
+        _turns: Vec<Turn<'_>>,
+    ) -> Result<Receipt, BatchStopped> {
         let before: Vec<_> = events.iter().map(Before::of).collect();
         // Those of another layer, which counts for itself, keep theirs.
         let own = |before: &[Before]| before.iter().filter(|b| !b.given).count() as u64;
