@@ -60,6 +60,8 @@ impl Conductor {
     pub(crate) async fn run(mut self) {
         self.restore().await;
         self.begin_stage();
+        // Whoever gives orders does not put it off.
+        let mut interval = Delay::new(self.rollout.gates.interval);
         loop {
             let fabric = Arc::clone(&self.fabric);
             let ended = fabric.ended.notified();
@@ -69,11 +71,11 @@ impl Conductor {
                 return;
             }
             let order = tokio::select! {
-                biased;
                 () = &mut ended => continue,
                 order = self.orders.recv() => order,
-                () = Delay::new(self.rollout.gates.interval) => {
+                () = &mut interval => {
                     self.evaluate().await;
+                    interval.reset(self.rollout.gates.interval);
                     continue;
                 }
             };

@@ -1,9 +1,10 @@
 //! A rollout through its shadows: compared before it is moved.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use eventbus::EventBus;
 use eventbus::rollout::{self, Activity, Controller, Mode, Status, Verdict, What};
+use eventbus::{Event, EventBus};
 
 use super::load::Load;
 use super::scene::{Scene, run};
@@ -34,6 +35,18 @@ fn mig_003_through_shadows_by_itself_and_back() {
         let all: Arc<dyn EventBus> = bus.clone();
         let load = Load::start(&all, 2, 2).await;
         let controller = bus.controller();
+        let (ended, mut own) = (Arc::new(AtomicBool::new(false)), 0);
+        let publishing = tokio::spawn({
+            let (bus, ended) = (bus.clone(), Arc::clone(&ended));
+            async move {
+                while !ended.load(Ordering::Relaxed) {
+                    bus.publish(Event::new("own", "x").unwrap()).await.unwrap();
+                    own += 1;
+                    tokio::task::yield_now().await;
+                }
+                own
+            }
+        });
         let status = until(controller, |s| {
             matches!(s.activity, Activity::Done | Activity::Halted)
         })
@@ -55,6 +68,10 @@ fn mig_003_through_shadows_by_itself_and_back() {
             assert_eq!(controller.status().stage, stage);
         }
         load.end().await;
+        ended.store(true, Ordering::Relaxed);
+        let own: u64 = publishing.await.unwrap();
+        // Copies that went to a candidate are not the application's.
+        assert_eq!(bus.stats().published, own);
         bus.shutdown().await.unwrap();
     });
 }

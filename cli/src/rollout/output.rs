@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use eventbus::rollout::admin::Answer;
-use eventbus::rollout::{HistoryEntry, Plan, Status};
+use eventbus::rollout::{HistoryEntry, Plan, Status, What};
 
 use crate::failure::Failure;
 
@@ -91,7 +91,10 @@ fn entry_line(entry: &HistoryEntry) -> String {
     } else {
         format!("{} -> {}", entry.from, entry.to)
     };
-    let what = format!("{:?}", entry.what).to_lowercase();
+    let what = match entry.what {
+        What::WentBack => "went back".to_owned(),
+        what => format!("{what:?}").to_lowercase(),
+    };
     let mut line = format!("{at} {what}: {way}; {}", entry.reason);
     if entry.took_us > 0 {
         let took = Duration::from_micros(entry.took_us);

@@ -42,10 +42,47 @@ pub(crate) struct Handle {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By generation, oldest first.
-    sides: Vec<(u64, Arc<dyn EventBus>)>,
+    /// Oldest first.
+    sides: Vec<Side>,
     past: Stats,
     members: Vec<Weak<Membership>>,
+}
+
+/// A phase's own handle.
+#[derive(Debug, Clone)]
+struct Side {
+    generation: u64,
+    bus: Arc<dyn EventBus>,
+    /// What it had counted before it was this handle's: as a candidate, copies of events that are
+    /// counted already.
+    before: Stats,
+}
+
+impl Side {
+    fn new(generation: u64, bus: Arc<dyn EventBus>) -> Self {
+        let before = bus.stats();
+        Self {
+            generation,
+            bus,
+            before,
+        }
+    }
+
+    /// Its counters since it is this handle's.
+    fn stats(&self) -> Stats {
+        let mut stats = self.bus.stats();
+        let before = &self.before;
+        stats.published -= before.published.min(stats.published);
+        stats.refused -= before.refused.min(stats.refused);
+        stats.dropped -= before.dropped.min(stats.dropped);
+        for (name, family) in &before.families {
+            if let Some(now) = stats.families.get_mut(name) {
+                now.published -= family.published.min(now.published);
+                now.deliveries -= family.deliveries.min(now.deliveries);
+            }
+        }
+        stats
+    }
 }
 
 impl Handle {
@@ -77,9 +114,10 @@ impl Handle {
         self.encodes
             .store(bus.backend() != "crossbeam", Ordering::Relaxed);
         self.follow(&bus, generation);
+        let side = Side::new(generation, bus);
         let unread: Vec<_> = {
             let mut state = self.state.lock();
-            state.sides.push((generation, bus));
+            state.sides.push(side);
             state.forget_unread(generation)
         };
         // Outside of the lock: the last one to let go of a bus ends it.
@@ -367,7 +405,7 @@ impl Handle {
         let sides: HashMap<_, _> = state
             .sides
             .iter()
-            .map(|(generation, bus)| (*generation, bus.stats()))
+            .map(|side| (side.generation, side.stats()))
             .collect();
         let members = state.members();
         drop(state);
@@ -388,8 +426,8 @@ impl Handle {
         self.fabric.ended.notify_waiters();
         let sides = self.state.lock().sides.clone();
         let mut result = Ok(());
-        for (_, bus) in sides.iter().rev() {
-            result = result.and(bus.shutdown().await);
+        for side in sides.iter().rev() {
+            result = result.and(side.bus.shutdown().await);
         }
         self.watch.send_replace(BusState::Closed);
         result
@@ -411,17 +449,17 @@ impl State {
     }
 
     /// Takes out the phases before `generation` that nobody reads from any more.
-    fn forget_unread(&mut self, generation: u64) -> Vec<(u64, Arc<dyn EventBus>)> {
+    fn forget_unread(&mut self, generation: u64) -> Vec<Side> {
         let members = self.members();
         let sides = std::mem::take(&mut self.sides);
         let read = |at: u64| members.iter().any(|member| member.reads(at));
         // The one before is still being left.
         let (kept, unread) = sides
             .into_iter()
-            .partition(|(at, _)| at + 1 >= generation || read(*at));
+            .partition(|side| side.generation + 1 >= generation || read(side.generation));
         self.sides = kept;
-        for (_, bus) in &unread {
-            add(&mut self.past, &bus.stats());
+        for side in &unread {
+            add(&mut self.past, &side.stats());
         }
         unread
     }
