@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eventbus_trait::fate::{self, Refusal};
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, Held, PublishError,
     PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
@@ -348,9 +349,22 @@ impl EventBus for BusrtBus {
         Ok(bus)
     }
 
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        let Some(home) = self.home() else {
+            return Err(ServeError::Closed);
+        };
+        self.node.serve(&home, service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.node.call(call).await
+    }
+
     fn stats(&self) -> Stats {
         let node = &self.node;
         Stats {
+            calls: node.calls.tally.stats(),
+            services: node.calls.service_stats(),
             backend: self.backend.to_owned(),
             published: node.outbox.published(),
             refused: node.refused.load(Ordering::Relaxed),
@@ -414,6 +428,7 @@ impl Node {
     pub(crate) async fn finish(&self, deadline: Duration) -> Result<(), ShutdownError> {
         let started = Instant::now();
         let left = || deadline.saturating_sub(started.elapsed());
+        self.calls.finish(deadline).await;
         self.state.lock().closing = true;
         self.changed.notify_waiters();
         self.outbox.close();

@@ -81,6 +81,21 @@ impl Dialer {
         }
     }
 
+    /// The first client of a service, which is no session.
+    pub(crate) async fn service(&self, name: &str) -> Result<Client, ConnectError> {
+        self.patient(name).await
+    }
+
+    /// Why no client of this process may have the name, if so.
+    pub(crate) fn not_entitled(&self, name: &str) -> Option<String> {
+        #[cfg(feature = "tcp")]
+        if let Some(connector) = &self.connector {
+            return connector.check_name(name).err().map(|e| e.to_string());
+        }
+        let _ = name;
+        None
+    }
+
     /// A client, tried again for a moment while its name is in use: it may be that of a peer whose
     /// end the broker has not seen yet. With `wait`, tried for ever while nothing answers.
     async fn patient(&self, name: &str) -> Result<Client, ConnectError> {

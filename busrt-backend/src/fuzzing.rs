@@ -8,6 +8,7 @@ use eventbus_trait::Topic;
 
 use crate::broker::fuzzing as door;
 use crate::options::is_name;
+use crate::wire::call::{Asked, CallFrame, error_of};
 use crate::wire::{Control, EventFrame, read_resend};
 use crate::{topics, wire};
 
@@ -64,6 +65,27 @@ fn check_pattern(pattern: &[u8]) {
     assert!(valid, "subscribed to {text:?}");
 }
 
+/// A call's frame, whoever has sent it.
+fn check_call(bytes: &Bytes) {
+    match CallFrame::read(bytes) {
+        Ok(Some(CallFrame::Context(context))) => {
+            let written = Bytes::from(context.write());
+            let read = CallFrame::read(&written);
+            assert_eq!(read, Ok(Some(CallFrame::Context(context))));
+        }
+        Ok(Some(CallFrame::Ask { ids })) => assert!(ids.len() <= bytes.len()),
+        Ok(Some(CallFrame::Error { code, payload, .. })) => {
+            let asked = Asked {
+                service: String::new(),
+                method: String::new(),
+                deadline: std::time::Duration::ZERO,
+            };
+            let _ = error_of(code, &payload, asked);
+        }
+        _ => {}
+    }
+}
+
 /// The readers of what sessions send each other. What is read can be written, and read again.
 pub fn envelope(input: &[u8]) {
     let bytes = Bytes::copy_from_slice(input);
@@ -71,6 +93,7 @@ pub fn envelope(input: &[u8]) {
         let written = Bytes::from(message.write());
         assert_eq!(Control::read(&written), Ok(Some(message)));
     }
+    check_call(&bytes);
     let Ok(topic) = Topic::new("a") else {
         return;
     };

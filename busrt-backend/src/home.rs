@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::bus::BusrtBus;
+use crate::calls::{self, port::Port};
 use crate::dial::{Dialer, RETRY};
 use crate::executor::Executor;
 use crate::namespace;
@@ -16,7 +17,7 @@ use crate::options::{Address, BrokerMode, OpenError, Options};
 use crate::runtime;
 use crate::session::connection;
 use crate::session::node::Node;
-use crate::work::Tasks;
+use crate::work::{Task, Tasks};
 
 /// Commands that may wait for a connection's task.
 const COMMANDS: usize = 1_024;
@@ -154,6 +155,30 @@ impl Home {
             .await
             .map_err(namespace::as_asked)?;
         Ok(bus)
+    }
+
+    /// A connection for a service, whose client has this name.
+    pub(crate) async fn serve(
+        &self,
+        name: &str,
+        port: Arc<Port>,
+    ) -> Result<Task<()>, ConnectError> {
+        let Some(runtime) = &self.runtime else {
+            return Err(ConnectError::Closed);
+        };
+        let making = {
+            let (dialer, name) = (Arc::clone(&self.dialer), name.to_owned());
+            runtime.spawn(async move { dialer.service(&name).await })
+        };
+        let client = making.await.map_err(|_| ConnectError::Closed)??;
+        let (dialer, tasks) = (Arc::clone(&self.dialer), self.tasks.clone());
+        Ok(self
+            .tasks
+            .spawn(calls::connection::run(port, dialer, tasks, client)))
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
     /// How long an exchange with a peer may take.

@@ -13,6 +13,7 @@ compile_error!("busrt does not build on Windows; use the `crossbeam` phase there
 
 pub mod broker;
 mod bus;
+mod calls;
 mod client;
 mod dial;
 mod executor;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, FlushError, Limits, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
     Subscription, Topic, TryPublishError, check_client_name,
 };
 
+use super::calls::{Calls, Exchange};
 use super::handle::{Attempt, Handle};
 use super::hub::Hub;
 use super::route::Path;
@@ -35,14 +37,17 @@ const BACKEND: &str = "crossbeam";
 #[derive(Debug)]
 pub struct CrossbeamBus {
     handle: Arc<Handle>,
+    calls: Calls,
 }
 
 impl CrossbeamBus {
     /// A new bus, and its first handle. [`connect`](EventBus::connect) makes further ones.
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Self> {
+        let max_calls = limits.max_calls;
         Arc::new(Self {
             handle: Handle::new(&Hub::new(limits), None),
+            calls: Calls::new(Arc::new(Exchange::default()), max_calls),
         })
     }
 }
@@ -126,14 +131,30 @@ impl EventBus for CrossbeamBus {
             hub.claim(name)?;
         }
         let handle = Handle::new(hub, name);
-        Ok(Arc::new(Self { handle }))
+        let calls = self.calls.another(hub.limits.max_calls);
+        Ok(Arc::new(Self { handle, calls }))
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.calls.serve(&self.handle, service)
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.calls
+            .call(call, self.handle.hub.limits.max_event_size)
+            .await
     }
 
     fn stats(&self) -> Stats {
-        self.handle.stats(BACKEND)
+        let mut stats = self.handle.stats(BACKEND);
+        self.calls.add_to(&mut stats);
+        stats
     }
 
     async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.calls
+            .finish(self.handle.hub.limits.publish_deadline)
+            .await;
         self.handle.close();
         Ok(())
     }
@@ -141,6 +162,7 @@ impl EventBus for CrossbeamBus {
 
 impl Drop for CrossbeamBus {
     fn drop(&mut self) {
+        self.calls.end();
         self.handle.close();
     }
 }

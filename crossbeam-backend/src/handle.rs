@@ -31,7 +31,7 @@ pub(crate) struct Handle {
     pub(crate) id: u64,
     pub(crate) publisher: PublisherId,
     epoch: u64,
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     lane: Mutex<Lane>,
     /// Live subscriptions, those included that have ended and are still being read.
     pub(crate) subscriptions: Mutex<BTreeMap<u64, Arc<Queue>>>,

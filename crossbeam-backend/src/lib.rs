@@ -6,13 +6,15 @@
 //! encoded is not held against the size limit either.
 //!
 //! There is no runtime, no task and no thread: any executor polls the futures, and plain threads
-//! publish and receive as well. Only a publisher that waits for room starts the timer thread of
+//! publish and receive as well. Handlers of calls are tasks of the runtime within which their service
+//! was served, as in every phase. Only a publisher that waits for room starts the timer thread of
 //! `futures-timer`, which the process keeps.
 //!
 //! Dropping a handle shuts it down, as it does in every phase: its publishers are closed, and its
 //! subscriptions end once they have been read.
 
 mod bus;
+mod calls;
 mod handle;
 mod hub;
 mod queue;

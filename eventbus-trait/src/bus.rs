@@ -33,6 +33,8 @@ pub struct Limits {
     pub publish_deadline: Duration,
     /// Most subscriptions of one handle: 16,384.
     pub max_subscriptions: usize,
+    /// Most calls of one handle that are under way at once: 1,024.
+    pub max_calls: usize,
     /// How fast each handle may publish; as fast as it can, if not said. All its publishers share it,
     /// and each event of a batch counts.
     pub rate: Option<Rate>,
@@ -44,6 +46,7 @@ impl Default for Limits {
             max_event_size: 1 << 20,
             publish_deadline: Duration::from_secs(5),
             max_subscriptions: 16_384,
+            max_calls: 1_024,
             rate: None,
         }
     }
@@ -149,10 +152,12 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     /// [`ConnectError`].
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError>;
 
-    /// Serves RPC calls under the service's name.
+    /// Serves a service: whoever calls its name on this bus gets its answers, until what is returned
+    /// is stopped or dropped. Call it within a tokio runtime, which handlers then run on. See
+    /// [`rpc`](crate::rpc) for what holds in every phase.
     ///
     /// # Errors
-    /// [`ServeError::NotSupported`] by a backend that has no RPC.
+    /// [`ServeError`]; [`ServeError::NotSupported`] by a backend that has no RPC.
     async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
         let _ = service;
         Err(ServeError::NotSupported {
@@ -160,9 +165,11 @@ pub trait EventBus: Send + Sync + fmt::Debug {
         })
     }
 
-    /// Calls a method of a service.
+    /// Calls a method of a service, and waits for its reply within the call's deadline. Dropping the
+    /// future cancels the call: its handler is dropped, and nothing of it is left (RPC-007).
     ///
     /// # Errors
+    /// [`CallError`], which says whether the call [may have run](CallError::may_have_run);
     /// [`CallError::NotSupported`] by a backend that has no RPC.
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let _ = call;
@@ -181,7 +188,8 @@ pub trait EventBus: Send + Sync + fmt::Debug {
     }
 
     /// Ends this handle: what it accepted is delivered, its subscriptions end once they have been
-    /// read, later operations are `Closed`. Idempotent. Dropping the handle does the same without
+    /// read, its calls and those that its services handle are let finish until the publish deadline,
+    /// later operations are `Closed`. Idempotent. Dropping the handle does the same without
     /// waiting.
     ///
     /// # Errors

@@ -135,6 +135,35 @@ impl Codec<Vec<u8>> for Raw {
     }
 }
 
+/// Protobuf by prost: for messages that derive `prost::Message`, so that no `protoc` is needed.
+#[cfg(feature = "protobuf")]
+#[derive(Debug, Clone, Copy)]
+pub struct Protobuf;
+
+#[cfg(feature = "protobuf")]
+impl<T: prost::Message + Default> Codec<T> for Protobuf {
+    fn content_type() -> ContentType {
+        ContentType::Protobuf
+    }
+
+    fn encode(value: &T) -> Result<Bytes, CodecError> {
+        encode_protobuf(value)
+    }
+
+    fn decode(bytes: &Bytes) -> Result<T, CodecError> {
+        T::decode(bytes.clone()).map_err(|e| error("decode", ContentType::Protobuf, e))
+    }
+}
+
+/// Encodes by reference, as `encode_json`.
+#[cfg(feature = "protobuf")]
+pub(crate) fn encode_protobuf(message: &impl prost::Message) -> Result<Bytes, CodecError> {
+    let mut bytes = Vec::with_capacity(message.encoded_len());
+    let encoded = message.encode(&mut bytes);
+    encoded.map_err(|e| error("encode", ContentType::Protobuf, e))?;
+    Ok(bytes.into())
+}
+
 fn error(action: &'static str, content_type: ContentType, reason: impl fmt::Display) -> CodecError {
     CodecError {
         action,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rpc::{CallStats, ServiceStats};
+
 /// Live counters of one subscription, shared by the bus, the queue and the receiver.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -106,4 +108,10 @@ pub struct Stats {
     pub families: BTreeMap<String, FamilyStats>,
     /// By subscription of this handle.
     pub subscriptions: Vec<SubscriptionStats>,
+    /// Calls made by this handle.
+    #[serde(default)]
+    pub calls: CallStats,
+    /// By service that this handle serves.
+    #[serde(default)]
+    pub services: Vec<ServiceStats>,
 }

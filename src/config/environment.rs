@@ -15,9 +15,10 @@ const OTHERS: [&str; 3] = [super::FILE_VARIABLE, "EVENTBUS_LOG", "EVENTBUS_BUSRT
 const SWITCHES: [&str; 3] = ["connect.wait", "rollout.shadow", "rollout.fall_back"];
 
 /// Keys whose values are numbers.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 11] = [
     "limits.max_event_size",
     "limits.max_subscriptions",
+    "limits.max_calls",
     "limits.rate",
     "limits.burst",
     "broker.max_connections",

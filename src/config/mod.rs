@@ -52,6 +52,7 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// max_event_size = 1048576         # bytes
 /// publish_deadline = "5s"
 /// max_subscriptions = 16384
+/// max_calls = 1024                 # calls of one handle under way at once
 /// rate = 10000                     # events per second of each handle; without it no limit
 /// burst = 10000                    # how many of them at once; without it a second's worth
 ///

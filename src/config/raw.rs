@@ -46,6 +46,7 @@ struct RawLimits {
     #[serde(deserialize_with = "duration")]
     publish_deadline: Duration,
     max_subscriptions: usize,
+    max_calls: usize,
     rate: Option<u32>,
     burst: Option<u32>,
 }
@@ -98,6 +99,7 @@ impl Default for RawLimits {
             max_event_size: limits.max_event_size,
             publish_deadline: limits.publish_deadline,
             max_subscriptions: limits.max_subscriptions,
+            max_calls: limits.max_calls,
             rate: None,
             burst: None,
         }
@@ -252,6 +254,7 @@ impl RawLimits {
             max_event_size: self.max_event_size,
             publish_deadline: self.publish_deadline,
             max_subscriptions: self.max_subscriptions,
+            max_calls: self.max_calls,
             rate,
         })
     }

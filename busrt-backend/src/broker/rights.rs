@@ -19,6 +19,9 @@ const SESSION: [u8; 2] = [0xEB, 0x05];
 /// Events sent again.
 const RESENT: [u8; 4] = [0xEB, 0x05, b'E', b'R'];
 
+/// First bytes of busrt's replies to calls, and of its errors.
+const ANSWERS: [u8; 2] = [0x11, 0x12];
+
 /// Yes, or what is denied.
 pub(super) type Answer = Result<(), &'static str>;
 
@@ -87,6 +90,10 @@ impl Rights {
         let Some(rule) = &self.rule else {
             return Some(Ok(()));
         };
+        // An answer is no call. Who was not asked is not listened to.
+        if payload.first().is_some_and(|kind| ANSWERS.contains(kind)) {
+            return Some(Ok(()));
+        }
         let kind = payload.get(..SESSION.len() + 2);
         match kind {
             None if !whole => None,

@@ -23,6 +23,7 @@ use super::life::Life;
 use super::node::Node;
 use super::run::Taken;
 use super::writer::Writer;
+use crate::calls::port::ASK_EVERY;
 use crate::client::Answer;
 use crate::dial::Dialer;
 use crate::patterns::Patterns;
@@ -33,7 +34,7 @@ const ACK_DELAY: Duration = Duration::from_millis(1);
 /// Patterns in one subscribe frame after a reconnection.
 const PATTERNS_AT_ONCE: usize = 256;
 /// A topic that nobody subscribes to: its acknowledgement says that the broker is there.
-const PING_TOPIC: &str = "eb-ping";
+pub(crate) const PING_TOPIC: &str = "eb-ping";
 
 /// Why a connection ended.
 enum End {
@@ -185,11 +186,14 @@ impl Connection {
             Membership::join(&node, &mut writer.client, self.dialer.keepalive()).await?;
         let mut life = Life::new(self.dialer.keepalive(), Instant::now());
         let mut ack_at: Option<Instant> = None;
+        let mut ask_at = Instant::now() + ASK_EVERY;
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command, writer).await?;
             }
             self.forget_patterns(writer).await?;
+            // Before events, however many wait.
+            node.calls.port.send_all(&mut writer.client).await?;
             let busy = node.outbox.take(&mut self.taken);
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
@@ -202,6 +206,10 @@ impl Connection {
             if life.is_due(now) {
                 self.show_life(&mut life, writer, now).await?;
                 membership.tick(&node, writer, now).await?;
+            }
+            if ask_at <= now {
+                node.calls.port.ask(&mut writer.client, now).await?;
+                ask_at = now + ASK_EVERY;
             }
             if let Some(refusal) = node.refusal() {
                 return Err(End::Lost(refusal));
@@ -219,6 +227,8 @@ impl Connection {
             }
             tokio::select! {
                 () = node.outbox.wake.notified() => {}
+                () = node.calls.port.wake.notified() => {}
+                () = sleep_until(ask_at), if node.calls.port.is_busy() => {}
                 () = sleep_until(ack_at.unwrap_or(now)), if ack_at.is_some() => {}
                 () = sleep_until(life.next) => {}
                 command = self.commands.recv() => match command {

@@ -184,6 +184,9 @@ impl Node {
             return;
         }
         let payload = frame.payload();
+        if self.calls.port.on_message(sender, &payload) {
+            return;
+        }
         let message = match self.read_message(sender, &payload) {
             Ok(Some(message)) => message,
             Ok(None) => return,

@@ -21,6 +21,7 @@ use super::command::Command;
 use super::link::Link;
 use super::outbox::Outbox;
 use super::subscriptions::LocalSubscription;
+use crate::calls::Calls;
 use crate::wire::Refusal;
 use crate::work::Tasks;
 
@@ -102,6 +103,7 @@ pub(crate) struct Node {
     pub(crate) link_timeout: Duration,
     pub(crate) outbox: Outbox,
     pub(crate) acks: AckBook,
+    pub(crate) calls: Calls,
     pub(crate) state: Mutex<State>,
     /// Told on each change of `state`.
     pub(crate) changed: Notify,
@@ -155,6 +157,7 @@ impl Node {
             reason: "joining".to_owned(),
         };
         Self {
+            calls: Calls::new(Arc::clone(&name), limits.max_calls),
             name,
             publisher,
             throttle: limits.rate.map(Throttle::new),
@@ -204,6 +207,7 @@ impl Node {
             state.closing
         };
         self.outbox.go_offline();
+        self.calls.port.offline(reason);
         if !closing {
             warn!(client = %self.name, reason, "connection to the broker lost");
         }
@@ -260,6 +264,7 @@ impl Node {
                 .collect()
         };
         self.outbox.close();
+        self.calls.port.lose(reason);
         self.end_turns();
         for (link, _) in self.outbox.take_links(|_| true) {
             link.lose("not confirmed when its session ended");

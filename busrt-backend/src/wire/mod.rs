@@ -5,6 +5,7 @@
 //! specification for other implementations.
 
 mod blocks;
+pub mod call;
 mod control;
 mod events;
 mod frame;

@@ -7,6 +7,8 @@ pub(crate) use crate::sync;
 
 #[path = "../../../crossbeam-backend/src/bus.rs"]
 pub(crate) mod bus;
+#[path = "../../../crossbeam-backend/src/calls.rs"]
+pub(crate) mod calls;
 #[path = "../../../crossbeam-backend/src/handle.rs"]
 pub(crate) mod handle;
 #[path = "../../../crossbeam-backend/src/hub.rs"]
