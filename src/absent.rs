@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
     PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
@@ -68,6 +69,19 @@ impl EventBus for AbsentBus {
 
     async fn subscribe(&self, _: Subscribe) -> Result<Subscription, SubscribeError> {
         Err(SubscribeError::Disconnected {
+            reason: self.reason.to_string(),
+        })
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        Err(ServeError::Disconnected {
+            service: service.name().to_owned(),
+            reason: self.reason.to_string(),
+        })
+    }
+
+    async fn call(&self, _: Call) -> Result<Reply, CallError> {
+        Err(CallError::Disconnected {
             reason: self.reason.to_string(),
         })
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, FlushError, PublishError,
     PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
@@ -289,6 +290,14 @@ impl EventBus for ShadowBus {
         let primary = self.primary.connect(name).await?;
         let share = Share(Sender::new(self.family(), name, Some(self.sender())));
         Ok(Arc::new(Self { primary, share }))
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.primary.serve(service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.primary.call(call).await
     }
 
     fn state(&self) -> watch::Receiver<BusState> {

@@ -185,6 +185,8 @@ pub(super) fn add(sum: &mut Stats, more: Stats) {
         of_family.deliveries += n.deliveries;
     }
     sum.subscriptions.extend(more.subscriptions);
+    sum.calls += more.calls;
+    sum.services.extend(more.services);
 }
 
 /// Keeps the subscriptions that have most in their queues, and puts the rest together under `(others)`;
@@ -210,6 +212,7 @@ pub(super) fn bound(stats: &mut Stats) {
         }
         stats.subscriptions.push(others);
     }
+    stats.services.truncate(MOST_ROWS);
     while stats.families.len() > MOST_ROWS {
         let Some((_, last)) = stats.families.pop_last() else {
             break;

@@ -153,6 +153,7 @@ impl Cutover<'_> {
         new.turn = Some(fabric.turn.write().await);
         self.connect(&root, new).await?;
         self.subscribe(new).await?;
+        self.serve(new).await?;
         *step = Step::Hold;
         self.step(Step::Hold);
         self.hold(new).await
@@ -231,6 +232,18 @@ impl Cutover<'_> {
         Ok(())
     }
 
+    /// Each service in the new phase as well, before anybody can call it there.
+    async fn serve(&self, new: &New<'_>) -> Result<(), String> {
+        let generation = self.fabric.generation() + 1;
+        for (handle, bus) in &new.handles {
+            for hosted in handle.calls.hosted() {
+                let joined = hosted.join(bus, generation).await;
+                joined.map_err(|error| format!("service `{}`: {error}", hosted.name()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Holds publishers, until everything that they sent has arrived.
     async fn hold(&self, new: &mut New<'_>) -> Result<(), String> {
         let held = *new.held.insert(Instant::now());
@@ -290,6 +303,7 @@ impl Cutover<'_> {
     /// Ends the old phase. Its subscriptions are read to their end, whenever the application does.
     async fn leave(&self, old: Vec<Arc<dyn EventBus>>) {
         self.step(Step::Drain);
+        self.leave_calls().await;
         let mut closing = JoinSet::new();
         for bus in old {
             closing.spawn(async move { bus.shutdown().await });
@@ -302,6 +316,20 @@ impl Cutover<'_> {
         }
     }
 
+    /// Waits until all calls of the old phase have ended there.
+    async fn leave_calls(&self) {
+        let generation = self.fabric.generation();
+        let handles = self.fabric.handles();
+        for handle in &handles {
+            handle.calls.leave(generation).await;
+        }
+        for handle in &handles {
+            for hosted in handle.calls.hosted() {
+                hosted.leave(generation).await;
+            }
+        }
+    }
+
     async fn undo(&mut self, new: New<'_>, why: &GivenUp) {
         let generation = self.fabric.generation() + 1;
         for (handle, _) in &new.handles {
@@ -310,6 +338,9 @@ impl Cutover<'_> {
             }
             for member in handle.members() {
                 member.leave(generation);
+            }
+            for hosted in handle.calls.hosted() {
+                hosted.undo(generation);
             }
         }
         drop(new.turn);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
     PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
@@ -118,6 +119,14 @@ impl<L: Layered> EventBus for LayeredBus<L> {
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
         self.0.inner().connect(name).await
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.0.inner().serve(service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.0.inner().call(call).await
     }
 
     fn stats(&self) -> Stats {

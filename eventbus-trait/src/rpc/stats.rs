@@ -17,6 +17,16 @@ pub struct CallStats {
     pub cancelled: u64,
 }
 
+impl std::ops::AddAssign for CallStats {
+    fn add_assign(&mut self, more: Self) {
+        self.made += more.made;
+        self.outstanding += more.outstanding;
+        self.replied += more.replied;
+        self.failed += more.failed;
+        self.cancelled += more.cancelled;
+    }
+}
+
 /// What one service that a handle serves has done. The numbers are the service's own, over all buses
 /// that it is served on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, FlushError, Publisher, PublisherId, Receipt,
     Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
@@ -258,6 +259,14 @@ impl EventBus for SabotageBus {
         let inner = self.inner.connect(name).await?;
         let plan = Arc::clone(&self.plan);
         Ok(Arc::new(Self { inner, plan }))
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.inner.serve(service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.inner.call(call).await
     }
 
     fn stats(&self) -> Stats {

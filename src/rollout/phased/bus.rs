@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
@@ -112,6 +113,19 @@ impl EventBus for PhasedBus {
         let bus = bus.connect(name).await?;
         let handle = Handle::new(fabric, bus, generation, name, false);
         Ok(Self::new(handle, self.controller.clone()))
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        // A cutover moves every service that there is.
+        let _turn = self.handle.fabric.turn.read().await;
+        let Some((bus, generation)) = self.handle.lane.current() else {
+            return Err(ServeError::Closed);
+        };
+        self.handle.calls.serve(&bus, generation, service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.handle.calls.call(&self.handle.lane, call).await
     }
 
     fn stats(&self) -> Stats {

@@ -18,6 +18,7 @@ use futures_timer::Delay;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::calls::Calls;
 use super::fabric::Fabric;
 use super::lane::{BEHIND, BatchStopped, CUTOVER, Lane, Route, Stopped, Turn};
 use super::mail::Membership;
@@ -29,6 +30,7 @@ const ROUTES: usize = 4_096;
 pub(crate) struct Handle {
     pub(crate) fabric: Arc<Fabric>,
     pub(crate) lane: Lane,
+    pub(crate) calls: Calls,
     pub(crate) name: Option<String>,
     /// Whether it came with the phase itself, and not by `connect`.
     pub(crate) is_root: bool,
@@ -96,6 +98,7 @@ impl Handle {
         let handle = Arc::new(Self {
             fabric: Arc::clone(fabric),
             lane: Lane::new(Arc::clone(&bus), generation),
+            calls: Calls::default(),
             name: name.map(ToOwned::to_owned),
             is_root,
             state: Mutex::default(),
@@ -416,6 +419,11 @@ impl Handle {
             let side = sides.get(&generation)?;
             side.subscriptions.iter().find(|s| s.name == name).cloned()
         };
+        // A service's numbers are its own, in however many phases it is.
+        let mut services: Vec<_> = sides.values().flat_map(|s| s.services.clone()).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        services.dedup_by(|a, b| a.name == b.name);
+        sum.services = services;
         sum.subscriptions = members.iter().map(|member| member.stats(of)).collect();
         sum
     }
@@ -494,6 +502,7 @@ fn add(sum: &mut Stats, stats: &Stats) {
     sum.reconnects += stats.reconnects;
     sum.resends += stats.resends;
     sum.given_up += stats.given_up;
+    sum.calls += stats.calls;
     for (name, family) in &stats.families {
         let own = sum.families.entry(name.clone()).or_default();
         own.published += family.published;
