@@ -7,12 +7,15 @@ mod lif;
 mod mig;
 mod obs;
 mod ord;
+mod rpc;
 mod sec;
 mod sub;
 mod top;
 
 use crate::clause::{Clause, Unbuilt, clause};
-use crate::harness::Capability::{Clock, Door, Faults, Proc, SeveralHandles, Shadow, Socket, Tls};
+use crate::harness::Capability::{
+    Calls, Clock, Door, Faults, Proc, SeveralHandles, Shadow, Socket, Tls,
+};
 
 /// Every clause that is checked, in the contract's order.
 pub static CLAUSES: &[Clause] = &[
@@ -160,6 +163,24 @@ pub static CLAUSES: &[Clause] = &[
     ),
     clause!("FLW-006", flw::flw_006_memory_is_bounded, "memory stops growing in a stall",
         needs: &[Proc], alone: true),
+    clause!("RPC-001", rpc::rpc_001_a_call_ends_once, "a call ends once",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-002", rpc::rpc_002_its_own_reply, "a reply is its own call's",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-003", rpc::rpc_003_late_is_nobodys, "a late reply is nobody's",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-004", rpc::rpc_004_a_timeout_says_so, "a timeout may have run",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-005", rpc::rpc_005_unknown_at_once, "unknown is said at once",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-006", rpc::rpc_006_a_panic_is_an_error, "a panic is an error",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-007", rpc::rpc_007_a_dropped_call_leaves_nothing, "a dropped call leaves nothing",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-008", rpc::rpc_008_a_callee_ends, "a callee's end ends its calls",
+        needs: &[SeveralHandles, Calls]),
+    clause!("RPC-009", rpc::rpc_009_load_is_bounded, "handlers are bounded",
+        needs: &[SeveralHandles, Calls]),
     clause!("LIF-001", lif::lif_001_shutdown_is_idempotent, "shutdown, then `Closed`",
         needs: &[SeveralHandles]),
     clause!("LIF-002", lif::lif_002_shutdown_drains, "shutdown drains",
@@ -234,21 +255,11 @@ pub static CLAUSES: &[Clause] = &[
     ),
 ];
 
-const NO_RPC: &str = "not built: no backend serves calls";
 const NO_CUTOVER: &str = "not built: there is no cutover";
 
 /// The ids of the contract whose part of the product does not exist yet. Whoever builds one takes
 /// it out of here, and adds its clause and its mutants.
 pub static UNBUILT: &[Unbuilt] = &[
-    unbuilt("RPC-001", NO_RPC),
-    unbuilt("RPC-002", NO_RPC),
-    unbuilt("RPC-003", NO_RPC),
-    unbuilt("RPC-004", NO_RPC),
-    unbuilt("RPC-005", NO_RPC),
-    unbuilt("RPC-006", NO_RPC),
-    unbuilt("RPC-007", NO_RPC),
-    unbuilt("RPC-008", NO_RPC),
-    unbuilt("RPC-009", NO_RPC),
     unbuilt("MIG-003", NO_CUTOVER),
     unbuilt("MIG-004", NO_CUTOVER),
 ];

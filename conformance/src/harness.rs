@@ -44,6 +44,8 @@ pub enum Capability {
     Socket,
     /// A front door with TLS: [`DoorHarness::has_tls`].
     Tls,
+    /// Request and reply, by [`EventBus::serve`] and [`EventBus::call`].
+    Calls,
     /// A process of which can be seen what it holds: on Linux.
     Proc,
 }
@@ -63,6 +65,7 @@ impl Capability {
             Self::Door => "the phase has no front door",
             Self::Socket => "the phase has no socket file",
             Self::Tls => "the phase has no TLS, and no certificates to bind a name to",
+            Self::Calls => "the phase has no request and reply",
             Self::Proc => "what a process holds is read from /proc",
         }
     }
@@ -102,7 +105,7 @@ pub trait Harness: Send + Sync {
     /// applicable; one that finds out only by itself that it is missing is inconclusive.
     fn has(&self, capability: Capability) -> bool {
         match capability {
-            Capability::SeveralHandles => true,
+            Capability::SeveralHandles | Capability::Calls => true,
             Capability::Shadow => self.shadow().is_some(),
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),

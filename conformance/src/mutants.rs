@@ -11,6 +11,7 @@
 //! [`Defect::None`] the wrapper changes nothing.
 
 mod bus;
+mod calls;
 mod defect;
 mod door;
 mod event;
@@ -18,6 +19,7 @@ mod faulty;
 mod layered;
 pub mod pretend;
 mod prove;
+mod publisher;
 mod request;
 mod shadowed;
 mod shared;

@@ -149,6 +149,8 @@ broken_by! {
     eventbus_trait::FilterError: "making a filter",
     eventbus_trait::EventError: "making an event",
     eventbus_trait::CodecError: "encoding",
+    eventbus_trait::rpc::ServeError: "serve",
+    eventbus_trait::rpc::CallError: "call",
 }
 
 /// Ends the clause as broken unless a condition holds.

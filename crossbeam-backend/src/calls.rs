@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventbus_trait::Stats;
 use eventbus_trait::rpc::{
-    Call, CallError, NotIn, Reply, ServeError, Served, Service, Serving, Tally,
+    Call, CallError, GiveUp, NotIn, Reply, ServeError, Served, Service, Serving, Tally,
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
@@ -131,6 +131,8 @@ impl Calls {
         let post = post.ok_or_else(no_service)?;
         let place = post.tally.enter().map_err(|_| no_service())?;
         let ticket = post.service.desk().admit(&call.method)?;
+        // However the call ends, the next one finds its place free.
+        let _given_up = GivenUp(ticket.give_up());
         let (mut answer, answered) = oneshot::channel();
         let ended = Arc::clone(&post.tally);
         post.runtime.spawn(async move {
@@ -189,6 +191,15 @@ impl Calls {
 
     fn own_posts(&self) -> Vec<Arc<Post>> {
         self.posts.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Gives a call up when its caller does not wait any more.
+struct GivenUp(GiveUp);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.now();
     }
 }
 

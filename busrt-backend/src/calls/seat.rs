@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventbus_trait::rpc::{Call, CallError, Failure, Inside, Reply, Service, Tally, Ticket};
+use eventbus_trait::rpc::{
+    Call, CallError, Failure, GiveUp, Inside, Reply, Service, Tally, Ticket,
+};
 use eventbus_trait::{ContentType, Payload};
 use futures_timer::Delay;
 use parking_lot::Mutex;
@@ -66,7 +68,16 @@ struct Key {
 struct Running {
     task: u64,
     abort: AbortHandle,
+    give_up: GiveUp,
     enveloped: bool,
+}
+
+impl Running {
+    /// Ends its task. The next call finds its place free, however long that takes.
+    fn end(&self) {
+        self.give_up.now();
+        self.abort.abort();
+    }
 }
 
 /// A call's place in the table, until it was answered or this is dropped.
@@ -113,7 +124,7 @@ impl Seat {
         };
         let running = self.state.lock().running.remove(&key);
         if let Some(running) = running {
-            running.abort.abort();
+            running.end();
         }
     }
 
@@ -226,18 +237,20 @@ impl Seat {
             answered: false,
             _inside: inside,
         };
+        let give_up = ticket.give_up();
         // The table is locked until the task is in it, however fast it is.
         let spawned = self.runtime.spawn(attend(under, id, call, ticket));
         let running = Running {
             task,
             abort: spawned.abort_handle(),
+            give_up,
             enveloped,
         };
         let before = state.running.insert(key, running);
         drop(state);
         // An earlier life of the caller had the same number.
         if let Some(before) = before {
-            before.abort.abort();
+            before.end();
         }
     }
 
@@ -253,7 +266,7 @@ impl Seat {
 
     fn drop_running(&self, which: impl Fn(&Key) -> bool) {
         for (_, running) in self.take_running(which) {
-            running.abort.abort();
+            running.end();
         }
     }
 
@@ -267,7 +280,7 @@ impl Seat {
         self.tally.end();
         let gone = self.gone();
         for (key, running) in self.take_running(|_| true) {
-            running.abort.abort();
+            running.end();
             if let Ok(id) = u32::try_from(key.id) {
                 let error = call::error(id, &gone, running.enveloped);
                 port.say(key.caller, error);

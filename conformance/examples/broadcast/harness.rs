@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use conformance::{Harness, Rig};
+use conformance::{Capability, Harness, Rig};
 use eventbus_trait::{EventBus, Limits};
 
 use crate::bus::BroadcastBus;
@@ -14,6 +14,15 @@ pub(crate) struct Broadcast;
 impl Harness for Broadcast {
     fn name(&self) -> &str {
         "broadcast"
+    }
+
+    /// There are no calls: the trait's defaults say so.
+    fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::SeveralHandles => true,
+            Capability::Proc => cfg!(target_os = "linux"),
+            _ => false,
+        }
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {

@@ -1,18 +1,17 @@
 //! The mutant's own operations: what goes wrong in the handle.
 
 use std::any::Any;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
-    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, PublishError, PublishTopic,
-    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, SubscriptionCounters, Topic, TryPublishError,
+    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, PublishError, Publisher,
+    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
+    SubscriptionCounters, Topic, TryPublishError,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -20,6 +19,8 @@ use tracing::instrument::WithSubscriber;
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::Defect;
+use super::calls::Called;
+use super::publisher::{MutantPublisher, once};
 use super::request::altered;
 use super::shared::{Leaks, Shared, To};
 use super::source::MutantSource;
@@ -32,13 +33,13 @@ const TOO_LONG: Duration = Duration::from_millis(50);
 const CRUMB: usize = 64;
 
 /// What comes of publishing without waiting.
-type Tried = Result<Receipt, Refused<TryPublishError>>;
+pub(super) type Tried = Result<Receipt, Refused<TryPublishError>>;
 
 /// A bus with a defect.
 #[derive(Debug)]
 pub struct MutantBus {
-    inner: Arc<dyn EventBus>,
-    core: Arc<Core>,
+    pub(super) inner: Arc<dyn EventBus>,
+    pub(super) core: Arc<Core>,
 }
 
 #[derive(Debug)]
@@ -59,7 +60,8 @@ pub(super) struct Core {
     /// Subscriptions that should have ended.
     pub(super) undead: Mutex<Vec<Subscription>>,
     /// How many publishes by a publisher had to wait, for [`Defect::CountsWaits`].
-    waits: AtomicU64,
+    pub(super) waits: AtomicU64,
+    pub(super) called: Called,
 }
 
 impl MutantBus {
@@ -89,6 +91,7 @@ impl MutantBus {
             hoard: Mutex::default(),
             undead: Mutex::default(),
             waits: AtomicU64::new(0),
+            called: Called::default(),
         };
         Arc::new(Self {
             inner,
@@ -122,7 +125,7 @@ impl MutantBus {
 }
 
 impl Core {
-    fn defect(&self) -> Defect {
+    pub(super) fn defect(&self) -> Defect {
         self.shared.defect
     }
 
@@ -131,7 +134,7 @@ impl Core {
         self.shared.is_hurt(Some(self.id))
     }
 
-    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
+    pub(super) async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
         self.hoard(&event);
         match self.defect() {
             Defect::RefusesAll => return Err(Refused::new(event, PublishError::Closed)),
@@ -277,7 +280,7 @@ impl Core {
         Err(Refused::new(event, reason))
     }
 
-    fn try_publish(&self, event: Event, by: fn(&dyn EventBus, Event) -> Tried) -> Tried {
+    pub(super) fn try_publish(&self, event: Event, by: fn(&dyn EventBus, Event) -> Tried) -> Tried {
         self.hoard(&event);
         match self.defect() {
             Defect::RefusesAll => return Err(Refused::new(event, PublishError::Closed.into())),
@@ -471,6 +474,14 @@ impl EventBus for MutantBus {
         Ok(Self::with(inner, &self.core.shared))
     }
 
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.serve_inside(service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.call_inside(call).await
+    }
+
     fn stats(&self) -> Stats {
         let mut stats = self.inner.stats();
         match self.core.defect() {
@@ -515,35 +526,5 @@ impl Drop for MutantBus {
         if self.core.defect() == Defect::OutlivesItsHandle && !closed {
             self.core.shared.keep(Arc::clone(&self.inner));
         }
-    }
-}
-
-/// Polls `future` once, for the task that goes on to wait for it.
-async fn once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
-struct MutantPublisher(Arc<Core>);
-
-#[async_trait]
-impl PublishTopic for MutantPublisher {
-    async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let mut publishing = Box::pin(self.0.publish(event));
-        if let Poll::Ready(result) = once(publishing.as_mut()).await {
-            return result;
-        }
-        self.0.waits.fetch_add(1, Ordering::SeqCst);
-        publishing.await
-    }
-
-    fn try_publish(&self, event: Event) -> Tried {
-        self.0
-            .try_publish(event, |bus, event| bus.try_publish(event))
-    }
-
-    fn first_try(&self, event: Event) -> Tried {
-        self.0.try_publish(event, |bus, event| {
-            bus.publisher(event.topic().clone()).first_try(event)
-        })
     }
 }

@@ -199,6 +199,22 @@ Bus {
     OverstaysDeadlines "A publish waits for its turn, also past its deadline." "FLW-005";
     Hoards "Every event that was offered is kept." "FLW-006";
     HoardsCrumbs "Of every event that was offered sixty-four bytes are kept." "FLW-006";
+    LosesReplies "One reply in forty never comes." "RPC-001"
+        also ["RPC-002"];
+    SwapsReplies "One call in forty gets the reply to the one before." "RPC-002";
+    DeliversLate "A reply that comes too late is taken by the next call." "RPC-003"
+        also ["RPC-001" "RPC-004"];
+    DeniesTimeouts "A call that timed out is told to have found no room." "RPC-004"
+        also ["RPC-001" "RPC-003"];
+    WaitsForNobody "A call of a service that there is not ends at its deadline." "RPC-005"
+        also ["RPC-008"];
+    MixesUnknown "A method that there is not is told to be a service that there is not." "RPC-005";
+    DiesOfPanics "After a handler has panicked no call is answered." "RPC-006";
+    KeepsCancelled "A call that is dropped goes on." "RPC-007"
+        also ["RPC-001"];
+    OutlivesCallees "A call whose callee has gone does not end." "RPC-008";
+    RunsEverything "Every call that comes is handled at once." "RPC-009"
+        also ["RPC-005" "RPC-007"];
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"

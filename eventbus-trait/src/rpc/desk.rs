@@ -9,7 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -55,11 +55,23 @@ pub struct Ticket {
     since: Instant,
 }
 
-/// A call's place at the desk, until this is dropped.
+/// A call's place at the desk, until this is dropped or it is given up.
 struct Place {
-    desk: Arc<Desk>,
+    call: Arc<Admitted>,
     outcome: Option<Outcome>,
 }
+
+/// A call that was admitted.
+#[derive(Debug)]
+struct Admitted {
+    desk: Arc<Desk>,
+    left: AtomicBool,
+}
+
+/// Gives a call up: its place is free for another at once, also while its handler is still being
+/// dropped. The handler's slot is free when that is done, so no more run than may.
+#[derive(Debug, Clone)]
+pub struct GiveUp(Arc<Admitted>);
 
 /// A handler that runs, until this is dropped.
 struct Running<'a>(&'a Desk);
@@ -143,8 +155,12 @@ impl Desk {
             return Err(CallError::Busy { service, limit });
         }
         self.counters.admitted.fetch_add(1, Ordering::Relaxed);
-        Ok(Place {
+        let call = Admitted {
             desk: Arc::clone(self),
+            left: AtomicBool::new(false),
+        };
+        Ok(Place {
+            call: Arc::new(call),
             outcome: None,
         })
     }
@@ -184,6 +200,12 @@ impl Desk {
 }
 
 impl Ticket {
+    /// What gives the call up, for whoever ends its task.
+    #[must_use]
+    pub fn give_up(&self) -> GiveUp {
+        GiveUp(Arc::clone(&self.place.call))
+    }
+
     /// Waits for the call's turn and has it handled, until `deadline`, which is to be ready when the
     /// call's own is over. Dropping this drops the handler.
     ///
@@ -213,7 +235,7 @@ impl Ticket {
             },
         };
         call.deadline = call.deadline.saturating_sub(since.elapsed());
-        let desk = Arc::clone(&place.desk);
+        let desk = Arc::clone(&place.call.desk);
         let running = desk.run();
         let (service, method) = (call.service.clone(), call.method.clone());
         let handled = before(caught(&*desk.handler, call), deadline).await;
@@ -265,10 +287,21 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
+impl GiveUp {
+    /// Gives it up, if it has not ended.
+    pub fn now(&self) {
+        self.0.leave(None);
+    }
+}
+
+impl Admitted {
+    /// Gives the place back, once.
+    fn leave(&self, outcome: Option<Outcome>) {
+        if self.left.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let counters = &self.desk.counters;
-        let counter = match self.outcome {
+        let counter = match outcome {
             Some(Outcome::Replied) => &counters.replied,
             Some(Outcome::Failed) => &counters.failed,
             Some(Outcome::Panicked) => &counters.panicked,
@@ -276,6 +309,12 @@ impl Drop for Place {
         };
         counter.fetch_add(1, Ordering::AcqRel);
         self.desk.inside.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.call.leave(self.outcome);
     }
 }
 
@@ -291,7 +330,7 @@ impl std::fmt::Debug for Desk {
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ticket")
-            .field("desk", &self.place.desk)
+            .field("desk", &self.place.call.desk)
             .finish_non_exhaustive()
     }
 }

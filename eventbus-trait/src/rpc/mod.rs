@@ -50,7 +50,7 @@ mod tally;
 mod tests;
 
 pub use call::{Call, DEFAULT_DEADLINE, MAX_METHOD_BYTES, Reply};
-pub use desk::{Desk, Ticket};
+pub use desk::{Desk, GiveUp, Ticket};
 pub use error::{CallError, Failure, INVALID_REQUEST, ServeError};
 pub use methods::Methods;
 pub use service::{
