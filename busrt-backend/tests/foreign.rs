@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use busrt_backend::{Address, BrokerMode, BusrtBus, Options, open};
 use conformance::fault::BrokerProcess;
+use eventbus_trait::rpc::{Call, CallError, Failure, Reply, Service};
 use eventbus_trait::{
     ContentType, Correlation, Delivery, Event, EventBus, Origin, Payload, PublisherId, Subscribe,
     Subscription,
@@ -49,6 +50,8 @@ fn main() -> ExitCode {
             "a_foreign_subscriber_takes_part_in_no_link",
             a_foreign_subscriber_takes_part_in_no_link,
         ),
+        ("it_calls_a_service_of_ours", it_calls_a_service_of_ours),
+        ("we_call_a_service_of_its", we_call_a_service_of_its),
     ];
     let example = Trial::test("the_documented_example_publishes", || {
         the_documented_example_publishes(&Scene::new("busrt", Broker::Ours)?);
@@ -287,4 +290,76 @@ fn a_foreign_subscriber_takes_part_in_no_link(scene: Scene) {
     let receipt = scene.runtime.block_on(scene.bus.publish(last)).unwrap();
     let confirmed = scene.runtime.block_on(receipt.confirmed(PATIENCE)).unwrap();
     assert_eq!(confirmed.deliveries, 2);
+}
+
+/// The request that peers make.
+fn from_python(call: &Call) -> Result<Reply, Failure> {
+    let request = call.decode_json::<Value>()?;
+    match &*call.method {
+        "health_check" => Ok(Reply::json(&json!({"status": "ok", "asked": *request}))?),
+        "fails" => Err(Failure::new(12, "grün ist es nicht")),
+        _ => Err(Failure::NoMethod),
+    }
+}
+
+fn it_calls_a_service_of_ours(scene: Scene) {
+    let service = Service::new("procmond", |call: Call| async move { from_python(&call) });
+    let serving = async { scene.bus.serve(service).await };
+    let _serving = scene.runtime.block_on(serving).unwrap();
+    let told = |method: &str| -> Value {
+        let peer = scene.peer(&["call", "procmond", method]);
+        serde_json::from_str(&peer.line()).unwrap()
+    };
+    let reply = json!({"status": "ok", "asked": {"from": "python"}});
+    assert_eq!(told("health_check"), json!({ "reply": reply }));
+    let failed = json!({"code": 12, "message": "grün ist es nicht"});
+    assert_eq!(told("fails"), failed);
+    let none = told("nothing");
+    assert_eq!(none["code"], json!(-32601));
+    let nobody = scene.peer(&["call", "nobody", "health_check"]).line();
+    // busrt's own code for a client that is not there.
+    assert!(nobody.contains("-32113"), "{nobody}");
+    assert_eq!(scene.bus.stats().services[0].running, 0);
+}
+
+fn we_call_a_service_of_its(scene: Scene) {
+    let peer = scene.peer(&["serve", "python"]);
+    assert_eq!(peer.line(), "ready");
+    let call = |method: &str| {
+        let call = Call::json("python", method, &[1, 2, 39]).unwrap();
+        scene
+            .runtime
+            .block_on(scene.bus.call(call.deadline(PATIENCE)))
+    };
+    let sum = call("sum").unwrap();
+    assert_eq!(*sum.decode_json::<i64>().unwrap(), 42);
+    let service = || "python".to_owned();
+    let failed = CallError::Failed {
+        service: service(),
+        code: 77,
+        message: "python has failed".to_owned(),
+    };
+    assert_eq!(call("fail"), Err(failed));
+    let method = "none".to_owned();
+    assert_eq!(
+        call("none"),
+        Err(CallError::NoMethod {
+            service: service(),
+            method
+        })
+    );
+    drop(peer);
+    let gone = loop {
+        match call("sum") {
+            Err(error) => break error,
+            // It may answer once more.
+            Ok(_) => {}
+        }
+    };
+    let went = matches!(
+        gone,
+        CallError::NoService { .. } | CallError::CalleeGone { .. }
+    );
+    assert!(went, "{gone}");
+    assert_eq!(scene.bus.stats().calls.outstanding, 0);
 }

@@ -18,7 +18,7 @@ pub struct AclRule {
     /// It may subscribe to what one of these covers as a whole.
     pub subscribe: Vec<TopicFilter>,
     /// Services that it may call: names, or beginnings of names with a final `*`. It is enforced
-    /// on messages to a client by its name that are not a session's own.
+    /// on messages to a client by its name that are neither a session's own nor the answer to a call.
     pub call: Vec<String>,
 }
 

@@ -2,6 +2,8 @@
 
     peer.py busrt|busrt_async publish   SOCKET TOPIC PAYLOAD    says `published`
     peer.py busrt|busrt_async subscribe SOCKET TOPIC            says `ready`, then a line per event
+    peer.py busrt|busrt_async call      SOCKET SERVICE METHOD   calls with {"from": "python"}, says what comes
+    peer.py busrt|busrt_async serve     SOCKET NAME             says `ready`, then serves `sum` and `fail`
 
 The decoder is the one of docs/wire-format.md, which the test has written to decoder.py.
 """
@@ -40,6 +42,28 @@ def tell(frame):
         print(json.dumps(event), flush=True)
 
 
+def answer(method, payload):
+    """What the served methods do, in both libraries."""
+    if method == b"sum":
+        return json.dumps(sum(json.loads(payload))).encode()
+    if method == b"fail":
+        raise ValueError("python has failed")
+    raise KeyError(method)
+
+
+def told(reply, error):
+    if error is None:
+        print(json.dumps({"reply": json.loads(bytes(reply))}), flush=True)
+    else:
+        message = bytes(error.rpc_error_payload or b"").decode()
+        print(json.dumps({"code": error.rpc_error_code, "message": message}), flush=True)
+
+
+def failure(module, error):
+    code = -32601 if isinstance(error, KeyError) else 77
+    return module.RpcException(str(error), code)
+
+
 def acknowledged(code):
     assert code == OK, f"the broker answered {code:#x}"
 
@@ -51,10 +75,32 @@ def sync(role, socket, topic, payload):
         sent = client.send(topic, Frame(payload, tp=PUBLISH, qos=PROCESSED))
         acknowledged(sent.wait_completed(timeout=30))
 
-    client = Client(socket, f"py-{role}")
+    client = Client(socket, topic if role == "serve" else f"py-{role}")
     client.on_frame = tell
     client.connect()
-    if role == "publish":
+    if role in ("call", "serve"):
+        import busrt.rpc as module
+
+        rpc = module.Rpc(client)
+        if role == "call":
+            request = module.Request(payload, b'{"from": "python"}')
+            called = rpc.call(topic, request)
+            try:
+                told(called.wait_completed(timeout=30).get_payload(), None)
+            except module.RpcException as error:
+                told(None, error)
+            return
+
+        def on_call(event):
+            try:
+                return answer(bytes(event.method), event.get_payload())
+            except Exception as error:
+                raise failure(module, error)
+
+        rpc.on_call = on_call
+        print("ready", flush=True)
+        threading.Event().wait()
+    elif role == "publish":
         publish(topic, payload)
         print("published", flush=True)
     else:
@@ -74,10 +120,32 @@ async def asynchronous(role, socket, topic, payload):
     async def on_frame(frame):
         tell(frame)
 
-    client = Client(socket, f"py-async-{role}")
+    client = Client(socket, topic if role == "serve" else f"py-async-{role}")
     client.on_frame = on_frame
     await client.connect()
-    if role == "publish":
+    if role in ("call", "serve"):
+        import busrt_async.rpc as module
+
+        rpc = module.Rpc(client)
+        if role == "call":
+            request = module.Request(payload, b'{"from": "python"}')
+            called = await rpc.call(topic, request)
+            try:
+                told((await called.wait_completed(timeout=30)).get_payload(), None)
+            except module.RpcException as error:
+                told(None, error)
+            return
+
+        async def on_call(event):
+            try:
+                return answer(bytes(event.method), event.get_payload())
+            except Exception as error:
+                raise failure(module, error)
+
+        rpc.on_call = on_call
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+    elif role == "publish":
         await publish(topic, payload)
         print("published", flush=True)
     else:
@@ -88,7 +156,9 @@ async def asynchronous(role, socket, topic, payload):
 
 
 library, role, socket, topic, *payload = sys.argv[1:]
-payload = payload[0].encode() if payload else b""
+payload = payload[0] if payload else ""
+if role != "call":
+    payload = payload.encode()
 if library == "busrt":
     sync(role, socket, topic, payload)
 else:

@@ -91,9 +91,8 @@ async fn turns_are_taken_in_the_order_of_tickets() {
         })
         .collect();
     for task in tasks.iter_mut().rev() {
-        let polled = std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(task.as_mut().poll(cx).is_ready())
-        });
+        let polled =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(task.as_mut().poll(cx).is_ready()));
         assert!(!polled.await, "the slot is taken");
     }
     first.attend(call("m"), never()).await.unwrap();
@@ -116,18 +115,16 @@ async fn who_gives_up_makes_room_and_runs_nothing_beside_what_runs() {
     let ticket = desk.admit("m").unwrap();
     let give_up = ticket.give_up();
     let mut running = Box::pin(ticket.attend(call("m"), never()));
-    let poll = std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(running.as_mut().poll(cx).is_pending())
-    });
+    let poll =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(running.as_mut().poll(cx).is_pending()));
     assert!(poll.await);
     assert!(desk.admit("m").is_err());
     give_up.now();
     give_up.now();
     let next = desk.admit("m").unwrap();
     let mut next = Box::pin(next.attend(call("m"), never()));
-    let poll = std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(next.as_mut().poll(cx).is_pending())
-    });
+    let poll =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending()));
     assert!(poll.await);
     assert_eq!(desk.stats().running, 1);
     drop(running);
@@ -180,7 +177,12 @@ async fn a_tally_is_closed_and_waited_for() {
     drop(other);
     empty.await.unwrap();
     let stats = tally.stats();
-    let counted = (stats.made, stats.replied, stats.cancelled, stats.outstanding);
+    let counted = (
+        stats.made,
+        stats.replied,
+        stats.cancelled,
+        stats.outstanding,
+    );
     assert_eq!(counted, (2, 1, 1, 0));
     tally.end();
     tally.over().await;
@@ -227,7 +229,13 @@ fn typed_requests_and_replies_by_each_codec() {
     let there = Reply::new(Payload::raw(reply.payload.bytes().unwrap()));
     assert_eq!(*there.decode_json::<String>().unwrap(), "value");
     let failure: Failure = there.decode_json::<u8>().unwrap_err().into();
-    assert!(matches!(failure, Failure::Failed { code: INVALID_REQUEST, .. }));
+    assert!(matches!(
+        failure,
+        Failure::Failed {
+            code: INVALID_REQUEST,
+            ..
+        }
+    ));
 }
 
 #[cfg(feature = "protobuf")]
@@ -245,7 +253,10 @@ fn a_prost_message_is_a_request() {
         name: "init".to_owned(),
     };
     let call = Call::protobuf("s", "m", &ask).unwrap();
-    assert_eq!(call.payload.bytes().unwrap(), &b"\x08\x96\x01\x12\x04init"[..]);
+    assert_eq!(
+        call.payload.bytes().unwrap(),
+        &b"\x08\x96\x01\x12\x04init"[..]
+    );
     assert_eq!(call.payload.content_type(), &crate::ContentType::Protobuf);
     assert_eq!(*call.decode_protobuf::<Ask>().unwrap(), ask);
     let reply = Reply::protobuf(&ask).unwrap();
