@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod calls;
 mod control;
 mod crash;
 mod load;

@@ -1,22 +1,24 @@
 //! ORD-004: what is no event passes where events cannot.
 //!
 //! Every subscription is full and every handle has a publish that waits, so that a bus with one
-//! way for everything has no room on it. There are no calls yet: whoever builds them adds one here.
+//! way for everything has no room on it.
 
 use std::sync::Arc;
 
+use eventbus_trait::rpc::{Call, Reply, Service};
 use eventbus_trait::{BusState, EventBus, Limits, PublishError, Refused, Subscribe, Topic};
 use tokio::task::JoinHandle;
 
 use crate::check;
+use crate::harness::Capability;
 use crate::history::{Op, mark_of};
 use crate::stage::{Author, Context, Reader, Stage};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
 const TOPIC: &str = "full.a";
 
-/// ORD-004: with every data queue full, subscribing, unsubscribing, connecting, asking for counters
-/// and state, and shutting a handle down come to their end.
+/// ORD-004: with every data queue full, subscribing, unsubscribing, connecting, calling, serving, asking
+/// for counters and state, and shutting a handle down come to their end.
 pub(crate) async fn ord_004_control_passes_full_queues(context: Context) -> Checked {
     let limits = Limits {
         // A publish waits for as long as anything here is waited for, and longer.
@@ -31,6 +33,10 @@ pub(crate) async fn ord_004_control_passes_full_queues(context: Context) -> Chec
         tells_of_itself(&stage, bus).await?;
         subscribes(&stage, bus).await?;
         connects(&stage, bus).await?;
+        if context.has(Capability::Calls) {
+            let service = format!("{}--control", context.client_name());
+            calls(&stage, &handles, bus, &service).await?;
+        }
         full.is_still_full()?;
     }
     let [near, _, leaving] = handles;
@@ -139,6 +145,27 @@ async fn subscribes(stage: &Stage, bus: &Arc<dyn EventBus>) -> Checked {
         .await??;
     reader.expect().await?;
     reader.unsubscribe().await.map(|_| ())
+}
+
+/// A service of this handle is called by each of the others, and ends.
+async fn calls(
+    stage: &Stage,
+    handles: &[Arc<dyn EventBus>],
+    bus: &Arc<dyn EventBus>,
+    name: &str,
+) -> Checked {
+    let echo = |call: Call| async move { Ok(Reply::new(call.payload)) };
+    let serving = stage.wait("a service", bus.serve(Service::new(name, echo)));
+    let serving = serving.await??;
+    for caller in handles {
+        let call = Call::new(name, "echo", "control").deadline(stage.patience() * 2);
+        let reply = stage.wait("a call to end", caller.call(call)).await??;
+        ensure_eq!(reply.payload.bytes()?, "control", "a reply");
+    }
+    let stopping = serving.stop(stage.patience());
+    let stopped = stage.wait("the service to end", stopping).await?;
+    ensure!(stopped, "a call of the service has not ended");
+    Ok(())
 }
 
 /// A handle is made and ends.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventbus_trait::rpc::{Call, CallError, Failure, Handler, Methods, Reply, Service};
+use eventbus_trait::rpc::{Call, CallError, Failure, Handler, Methods, Reply, ServeError, Service};
 use eventbus_trait::{EventBus, Limits};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -135,6 +135,7 @@ pub(crate) async fn rpc_008_a_callee_ends(context: Context) -> Checked {
         .wait("its shutdown", handle.shutdown())
         .await??;
     pending.ends(&scene).await?;
+    is_closed(&scene, &handle).await?;
     let handle = scene
         .stage
         .wait("a handle", scene.callee.connect(None))
@@ -142,6 +143,27 @@ pub(crate) async fn rpc_008_a_callee_ends(context: Context) -> Checked {
     let pending = Pending::begin(&scene, &handle, 3).await?;
     drop(handle);
     pending.ends(&scene).await
+}
+
+/// A handle that was shut down neither calls nor serves (LIF-001).
+async fn is_closed(scene: &Scene, handle: &Arc<dyn EventBus>) -> Checked {
+    let calling = handle.call(scene.call(&scene.name(1), "echo", 1));
+    let called = scene.stage.wait("a call to end", calling).await?;
+    ensure_eq!(
+        called.map(|_| ()),
+        Err(CallError::Closed),
+        "a call after shutdown"
+    );
+    let service = Service::new(scene.name(4), |call: Call| async move {
+        Ok(Reply::new(call.payload))
+    });
+    let serving = scene.stage.wait("a service", handle.serve(service)).await?;
+    ensure_eq!(
+        serving.err(),
+        Some(ServeError::Closed),
+        "serving after shutdown"
+    );
+    Ok(())
 }
 
 async fn stops_serving(scene: &Scene) -> Checked {
