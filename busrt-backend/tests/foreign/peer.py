@@ -55,7 +55,9 @@ def told(reply, error):
     if error is None:
         print(json.dumps({"reply": json.loads(bytes(reply))}), flush=True)
     else:
-        message = bytes(error.rpc_error_payload or b"").decode()
+        # The libraries' own errors are text.
+        message = error.rpc_error_payload
+        message = message if isinstance(message, str) else bytes(message).decode()
         print(json.dumps({"code": error.rpc_error_code, "message": message}), flush=True)
 
 
