@@ -68,6 +68,7 @@ mod glance;
 mod hooks;
 mod lane;
 mod latency;
+mod latest;
 mod link;
 mod marker;
 mod options;

@@ -5,9 +5,12 @@
 //! the candidate exactly between the events that came before it and after it on the primary, and
 //! nobody waits for it.
 //!
+//! A candidate that does not keep up gets stretches of events, not every so manieth: once the queue
+//! was full nobody asks for room until it has been empty, and a publisher pays for a look at a flag.
+//!
 //! Invariant: events hold units of a semaphore from before they enter until the candidate has been
 //! given them, so their number and size are bounded; commands that are no events are bounded by
-//! number.
+//! number; `full` is set only while there is work, so that its end takes it back.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,7 +22,7 @@ use eventbus_trait::Event;
 use super::link::Link;
 use super::route::Route;
 use super::sub::Sub;
-use super::sync::{Mutex, Semaphore, SemaphorePermit, Signal};
+use super::sync::{AtomicBool, Mutex, Ordering, Semaphore, SemaphorePermit, Signal};
 
 /// Most commands other than events.
 const MAX_CONTROL: usize = 8192;
@@ -61,6 +64,8 @@ pub(crate) struct Queue {
     signal: Signal,
     room: Semaphore,
     capacity: u32,
+    /// There was no room for an event, and the candidate has not caught up since.
+    full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,12 +87,27 @@ impl Queue {
             signal: Signal::new(),
             room: Semaphore::new(capacity as usize),
             capacity,
+            full: AtomicBool::new(false),
         }
     }
 
     /// Room for `event`, if there is any.
     pub(crate) fn try_room(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire_many(self.units(event)).ok()
+    }
+
+    /// Room for `event`, if there is any and the candidate keeps up.
+    pub(crate) fn room_if_keeping_up(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
+        if self.full.load(Ordering::Relaxed) {
+            return None;
+        }
+        let room = self.try_room(event);
+        if room.is_none() {
+            let state = self.state.lock();
+            let works = state.busy || !state.commands.is_empty();
+            self.full.store(works, Ordering::Relaxed);
+        }
+        room
     }
 
     /// Waits for room for `events`; `None` if the candidate has gone.
@@ -212,6 +232,9 @@ impl Queue {
             .count();
         state.control = state.control.saturating_sub(control);
         state.busy = n > 0;
+        if n == 0 {
+            self.full.store(false, Ordering::Relaxed);
+        }
         n > 0
     }
 

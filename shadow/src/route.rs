@@ -99,7 +99,7 @@ impl Route {
                 may_drop: [realtime || target.sub.may_drop(), realtime],
             };
             let cx = target.sub.context(now);
-            if !stream.track.lock().expect(expect, &cx) {
+            if !stream.expect(expect, &cx) {
                 self.withdraw_from(&self.targets[..at], sequence);
                 return false;
             }

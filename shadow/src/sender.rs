@@ -206,7 +206,10 @@ impl Sender {
             return self.try_shed(&attached, lane, event, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
-        if turn.is_none() || (waits_for_candidate(&attached.comparator) && room.is_none()) {
+        let waits = waits_for_candidate(&attached.comparator);
+        // What may be dropped waits for nobody.
+        let needs_turn = waits || event.get_delivery() == Delivery::AtLeastOnce;
+        if (needs_turn && turn.is_none()) || (waits && room.is_none()) {
             return Err(full(event));
         }
         let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
@@ -490,8 +493,12 @@ impl<'a> Now<'a> {
             // Its turn comes first, and then room.
             return Some(Self::Wait);
         }
-        let room = attached.comparator.queue.try_room(event);
-        room.map(Self::Room).or(waits.then_some(Self::Wait))
+        let queue = &attached.comparator.queue;
+        if waits {
+            let room = queue.try_room(event);
+            return Some(room.map_or(Self::Wait, Self::Room));
+        }
+        queue.room_if_keeping_up(event).map(Self::Room)
     }
 
     fn room(self) -> Option<SemaphorePermit<'a>> {

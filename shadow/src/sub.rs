@@ -13,6 +13,7 @@ use tracing::warn;
 
 use crate::class::{Class, Counts, Reason, Side};
 use crate::comparator::Comparator;
+use crate::latest::Latest;
 use crate::link::Link;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
@@ -47,14 +48,18 @@ pub(crate) struct Sub {
     heard_at: AtomicU64,
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
-    /// Deliveries of events that were not even tracked, because there was no room for them or
-    /// nobody to give them to.
-    shed: [AtomicU64; 2],
+    shed: Shed,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
     pub(crate) standing: Notify,
 }
+
+/// Deliveries of events that were not even tracked, because there was no room for them or nobody to
+/// give them to. Publishers write it, subscribers what is beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shed([AtomicU64; 2]);
 
 impl Sub {
     pub(crate) fn new(id: u64, owner: PublisherId, subscribe: Subscribe) -> Arc<Self> {
@@ -68,7 +73,7 @@ impl Sub {
             dropped: Dropped::default(),
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            shed: Default::default(),
+            shed: Shed::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -154,12 +159,13 @@ impl Sub {
     /// Counts a delivery that is not compared for want of room in the queue, or because the
     /// candidate is gone.
     pub(crate) fn shed(&self, candidate_gone: bool) {
-        self.shed[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
+        self.shed.0[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
     }
 
     fn add_shed(&self, counts: &mut Counts) {
         for (n, reason) in self
             .shed
+            .0
             .iter()
             .zip([Reason::QueueFull, Reason::Unavailable])
         {
@@ -188,7 +194,7 @@ impl Sub {
         let cx = self.context(comparator.now());
         let taken = self
             .stream(comparator, &key, link)
-            .is_some_and(|stream| stream.track.lock().expect(expect, &cx));
+            .is_some_and(|stream| stream.expect(expect, &cx));
         if !taken {
             self.expect_untracked(1);
         }
@@ -216,14 +222,17 @@ impl Sub {
         }
     }
 
-    /// Takes in an event that a side delivered. `last` is the stream of the one before.
+    /// Takes in an event that a side delivered.
     pub(crate) fn arrived<'a>(
         &'a self,
         comparator: &'a Comparator,
         side: Side,
         event: &'a Event,
-        last: &mut Option<Arc<Stream>>,
+        latest: &mut Latest,
     ) {
+        if side == Side::Primary && latest.is_nobodys(comparator, event) {
+            return self.not_idle();
+        }
         let now = comparator.now();
         let delivered = Delivered::new(event);
         if side == Side::Candidate {
@@ -232,12 +241,13 @@ impl Sub {
             if comparator.options.sample.is_none() {
                 let _ = delivered.digest();
             }
-        } else if self.idle_since.load(Ordering::Relaxed) != 0 {
-            self.idle_since.store(0, Ordering::Relaxed);
+        } else {
+            self.not_idle();
         }
         let Some(origin) = event.origin() else {
             return self.stray(comparator, side, None, event.topic());
         };
+        let last = &mut latest.stream;
         if !last
             .as_ref()
             .is_some_and(|s| s.key.is(origin, event.topic()))
@@ -257,6 +267,12 @@ impl Sub {
         *last = self.find(&Key::of(origin, event.topic()));
         if !last.as_deref().is_some_and(arrive) {
             self.stray(comparator, side, Some(origin), event.topic());
+        }
+    }
+
+    fn not_idle(&self) {
+        if self.idle_since.load(Ordering::Relaxed) != 0 {
+            self.idle_since.store(0, Ordering::Relaxed);
         }
     }
 
