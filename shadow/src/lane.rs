@@ -6,7 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::Topic;
@@ -28,7 +28,15 @@ pub(crate) struct Lane {
     pub(crate) route: Mutex<Option<Arc<Route>>>,
     turn: tokio::sync::Mutex<()>,
     waits: AtomicBool,
+    /// The generation of the route that `shed` counts for.
+    generation: AtomicU64,
+    /// Events that nobody expects, because there is no room for them or no candidate: not entered
+    /// yet where they are due.
+    shed: [AtomicU64; 2],
 }
+
+/// No route's.
+const NO_GENERATION: u64 = u64::MAX;
 
 /// The right to publish next on a topic.
 #[derive(Debug)]
@@ -44,6 +52,58 @@ impl Lane {
             route: Mutex::new(None),
             turn: tokio::sync::Mutex::new(()),
             waits: AtomicBool::new(false),
+            generation: AtomicU64::new(NO_GENERATION),
+            shed: Default::default(),
+        }
+    }
+
+    /// Counts an event that nobody expects; false if the route for it has to be looked up first.
+    pub(crate) fn shed(&self, generation: u64, candidate_gone: bool) -> bool {
+        let known = self.generation.load(Ordering::Acquire) == generation;
+        if known {
+            self.shed[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
+        }
+        known
+    }
+
+    /// The route, made by `make` unless the one that there is, `cached`, is `current`.
+    pub(crate) fn route<'a>(
+        &self,
+        cached: &'a mut Option<Arc<Route>>,
+        current: impl FnOnce(&Route) -> bool,
+        make: impl FnOnce() -> Arc<Route>,
+    ) -> &'a Arc<Route> {
+        let before = cached.take();
+        let route = match before {
+            Some(route) if current(&route) => route,
+            before => {
+                self.enter(before.as_deref());
+                let route = make();
+                self.generation.store(route.generation, Ordering::Release);
+                route
+            }
+        };
+        cached.insert(route)
+    }
+
+    /// Forgets the route.
+    pub(crate) fn forget_route(&self) {
+        let mut route = self.route.lock();
+        self.generation.store(NO_GENERATION, Ordering::Release);
+        let before = route.take();
+        self.enter(before.as_deref());
+    }
+
+    /// Enters what was counted where it was due.
+    pub(crate) fn enter_shed(&self) {
+        self.enter(self.route.lock().as_deref());
+    }
+
+    fn enter(&self, route: Option<&Route>) {
+        let shed = self.shed.each_ref().map(|n| n.swap(0, Ordering::Relaxed));
+        // Without a route it was published while the comparison was being ended.
+        if let Some(route) = route {
+            route.shed(shed);
         }
     }
 

@@ -67,6 +67,7 @@ mod family;
 mod glance;
 mod hooks;
 mod lane;
+mod lanes;
 mod latency;
 mod latest;
 mod link;

@@ -1,6 +1,7 @@
 //! The subscriptions that take a topic from a handle, and what is expected of each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{Delivery, Event, Origin, PublisherId};
 
@@ -15,9 +16,11 @@ use crate::track::Expect;
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) key: Key,
-    generation: u64,
+    pub(crate) generation: u64,
     pub(crate) link: Arc<Link>,
     targets: Vec<Target>,
+    /// Of all events of the comparison.
+    published: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -54,6 +57,7 @@ impl Route {
             generation,
             link: Arc::clone(link),
             targets,
+            published: Arc::clone(&comparator.published),
         })
     }
 
@@ -107,10 +111,16 @@ impl Route {
         true
     }
 
-    /// Counts an event that nobody expects, because there is no room for it, or no candidate.
-    pub(crate) fn shed(&self, candidate_gone: bool) {
+    /// Counts events that the primary has.
+    pub(crate) fn published(&self, events: u64) {
+        self.published.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Counts events that nobody expects, because there was no room for them, or no candidate.
+    pub(crate) fn shed(&self, events: [u64; 2]) {
+        self.published(events.iter().sum());
         for target in &self.targets {
-            target.sub.shed(candidate_gone);
+            target.sub.shed(events);
         }
     }
 

@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
     BatchRefused, Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters,
     Topic, TryPublishError, count, process_epoch,
 };
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
 
@@ -32,6 +31,7 @@ use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
 use crate::family::Family;
 use crate::lane::{Lane, Turn};
+use crate::lanes::Lanes;
 use crate::options::WhenFull;
 use crate::route::{InFlight, Route};
 use crate::streams::Key;
@@ -53,7 +53,7 @@ pub(crate) struct Sender {
     attached: ArcSwapOption<Attached>,
     /// Counters of the subscriptions made by this handle, by name.
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
-    lanes: Mutex<HashMap<Topic, Arc<Lane>, RandomState>>,
+    lanes: Arc<Lanes>,
     /// The sequences that it gives out itself.
     own: Arc<Own>,
     unwatched: LastBound,
@@ -78,7 +78,7 @@ impl Sender {
             family: Arc::clone(family),
             attached: ArcSwapOption::empty(),
             counters: Arc::default(),
-            lanes: Mutex::default(),
+            lanes: Arc::default(),
             own: Arc::default(),
             unwatched: LastBound::default(),
             closed: AtomicBool::new(false),
@@ -101,6 +101,11 @@ impl Sender {
         }
     }
 
+    /// As [`attached`](Self::attached), for a publish that does not wait: nothing is shared by it.
+    fn attached_now(&self) -> Option<Guard<Option<Arc<Attached>>>> {
+        self.own.is_watched().then(|| self.attached.load())
+    }
+
     pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
         let over = attached.is_none();
         if over {
@@ -111,25 +116,17 @@ impl Sender {
             self.own.watch(true);
         } else {
             // They hold on to everything that was compared.
-            for lane in self.lanes.lock().values() {
-                lane.route.lock().take();
-            }
+            self.lanes.forget_routes();
         }
+    }
+
+    pub(crate) fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
     }
 
     /// The lane of a topic.
     pub(crate) fn lane(&self, topic: &Topic) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.get(topic) {
-            return Arc::clone(lane);
-        }
-        if lanes.len() >= self.family.options.max_streams {
-            // Whoever uses a lane holds it, so no order is lost with the others.
-            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        }
-        let lane = Arc::new(Lane::new(topic));
-        lanes.insert(topic.clone(), Arc::clone(&lane));
-        lane
+        self.lanes.lane(topic, self.family.options.max_streams)
     }
 
     /// Publishes by `publish`, which is the primary's.
@@ -175,11 +172,12 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let Some(attached) = self.attached() else {
+        let attached = self.attached_now();
+        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
         };
-        let Some(now) = Now::of(&attached, &event, false) else {
-            return self.try_shed(&attached, lane, event, publish);
+        let Some(now) = Now::of(attached, &event, false) else {
+            return self.try_shed(attached, lane, event, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
         if waits_for_candidate(&attached.comparator) && (room.is_none() || turn.is_none()) {
@@ -187,7 +185,7 @@ impl Sender {
             self.note_refused(refused.event(), refused.reason());
             return Err(refused);
         }
-        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
+        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
     }
 
@@ -199,11 +197,12 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let Some(attached) = self.attached() else {
+        let attached = self.attached_now();
+        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
         };
-        let Some(now) = Now::of(&attached, &event, false) else {
-            return self.try_shed(&attached, lane, event, publish);
+        let Some(now) = Now::of(attached, &event, false) else {
+            return self.try_shed(attached, lane, event, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
         let waits = waits_for_candidate(&attached.comparator);
@@ -212,7 +211,7 @@ impl Sender {
         if (needs_turn && turn.is_none()) || (waits && room.is_none()) {
             return Err(full(event));
         }
-        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
+        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
     }
 
@@ -243,10 +242,10 @@ impl Sender {
             return result.map_err(|refused| self.unstamp(refused, alone));
         };
         let comparator = &attached.comparator;
-        comparator.published(1);
-        let mut cached = lane.route.lock();
-        let route = self.route(attached, lane, &mut cached, &origin);
-        route.shed(comparator.queue.is_closed());
+        let gone = comparator.queue.is_closed();
+        while !lane.shed(comparator.generation(), gone) {
+            self.route(attached, lane, &mut lane.route.lock(), &origin);
+        }
         result
     }
 
@@ -404,12 +403,14 @@ impl Sender {
         origin: &Origin,
     ) -> &'a Arc<Route> {
         let comparator = &*attached.comparator;
-        let route = cached.take();
-        let route = route.filter(|route| route.is_current(comparator, origin));
-        cached.insert(route.unwrap_or_else(|| {
-            let key = Key::of(origin, &lane.topic);
-            Route::new(comparator, self.id, key, &attached.link)
-        }))
+        lane.route(
+            cached,
+            |route| route.is_current(comparator, origin),
+            || {
+                let key = Key::of(origin, &lane.topic);
+                Route::new(comparator, self.id, key, &attached.link)
+            },
+        )
     }
 
     /// Nobody has the event: expects it nowhere, and gives its sequence out again if it was the

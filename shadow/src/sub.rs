@@ -48,18 +48,14 @@ pub(crate) struct Sub {
     heard_at: AtomicU64,
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
-    shed: Shed,
+    /// Deliveries of events that were not even tracked, because there was no room for them or
+    /// nobody to give them to.
+    shed: [AtomicU64; 2],
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
     pub(crate) standing: Notify,
 }
-
-/// Deliveries of events that were not even tracked, because there was no room for them or nobody to
-/// give them to. Publishers write it, subscribers what is beside it.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Shed([AtomicU64; 2]);
 
 impl Sub {
     pub(crate) fn new(id: u64, owner: PublisherId, subscribe: Subscribe) -> Arc<Self> {
@@ -73,7 +69,7 @@ impl Sub {
             dropped: Dropped::default(),
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            shed: Shed::default(),
+            shed: Default::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -156,16 +152,19 @@ impl Sub {
         self.streams.write().expect_untracked(n);
     }
 
-    /// Counts a delivery that is not compared for want of room in the queue, or because the
+    /// Counts deliveries that are not compared for want of room in the queue, or because the
     /// candidate is gone.
-    pub(crate) fn shed(&self, candidate_gone: bool) {
-        self.shed.0[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn shed(&self, events: [u64; 2]) {
+        for (n, events) in self.shed.iter().zip(events) {
+            if events > 0 {
+                n.fetch_add(events, Ordering::Relaxed);
+            }
+        }
     }
 
     fn add_shed(&self, counts: &mut Counts) {
         for (n, reason) in self
             .shed
-            .0
             .iter()
             .zip([Reason::QueueFull, Reason::Unavailable])
         {
