@@ -27,14 +27,19 @@ struct KnownBound {
 
 impl Latest {
     /// Whether an event from the primary is of the same stream as the one before, was never expected,
-    /// and may have been published without a candidate: there is nothing to do about it. False also
-    /// if that takes longer to find out.
+    /// and may have been published without a candidate or have found no room: there is nothing to do
+    /// about it. False also if that takes longer to find out.
     pub(crate) fn is_nobodys(&mut self, comparator: &Comparator, event: &Event) -> bool {
         let (Some(stream), Some(origin)) = (&self.stream, event.origin()) else {
             return false;
         };
         if !stream.never_expected(origin.sequence) || !stream.key.is(origin, event.topic()) {
             return false;
+        }
+        if comparator.queue.is_full() {
+            // What was published just now was turned away. How far that reaches is not asked: the
+            // publisher writes that down with each event.
+            return true;
         }
         let known = self.bound.as_mut();
         let known = known.filter(|b| b.publisher == origin.publisher && b.epoch == origin.epoch);

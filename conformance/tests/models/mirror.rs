@@ -106,11 +106,17 @@ fn closed_while_one_waits() {
     assert!(!publish(&queue, 2) && !queue.control(Command::Mark));
 }
 
-/// Works until there is nothing more to take.
+/// Works until there is nothing more to take, and takes events again if it was behind.
 fn catch_up(queue: &Queue) {
     let mut batch = VecDeque::new();
     let mut cx = Context::from_waker(Waker::noop());
-    while pin!(queue.next(&mut batch, 8)).poll(&mut cx).is_ready() {
+    loop {
+        if queue.has_caught_up() {
+            queue.reopen();
+        }
+        if pin!(queue.next(&mut batch, 8)).poll(&mut cx).is_pending() {
+            return;
+        }
         for command in batch.drain(..) {
             if let Command::Publish(offer) = command {
                 queue.given(offer.units);
