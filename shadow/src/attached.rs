@@ -67,7 +67,7 @@ impl Attached {
 /// The handle is gone, or the candidate: whoever had it last enters what it counted.
 impl Drop for Attached {
     fn drop(&mut self) {
-        self.lanes.enter_shed();
+        self.lanes.enter_untracked();
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{PublisherId, Subscribe};
+use eventbus_trait::{Event, PublisherId, Subscribe};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
@@ -247,7 +247,7 @@ impl Comparator {
 
     /// Forgets a subscription that has ended and keeps its counts.
     pub(crate) fn retire(&self, sub: &Arc<Sub>) {
-        self.enter_shed();
+        self.enter_untracked();
         let mut subs = self.subs.write();
         let Some(at) = subs.iter().position(|other| other.id == sub.id) else {
             return;
@@ -295,6 +295,12 @@ impl Comparator {
         } else {
             debug!(operation, kind, %detail, "candidate error");
         }
+    }
+
+    /// Whether the application wants an event left alone.
+    pub(crate) fn ignores(&self, event: &Event) -> bool {
+        let ignore = self.options.ignore.as_ref();
+        ignore.is_some_and(|ignore| self.answer("ignore", ignore.takes(event), false))
     }
 
     /// Takes the answer of a hook, or `otherwise` if it panicked, which is counted.
@@ -369,7 +375,7 @@ impl Comparator {
 
     /// All counts as of now.
     pub(crate) fn counts(&self) -> Counts {
-        self.enter_shed();
+        self.enter_untracked();
         let subs = self.subs.read();
         let mut sum = self.account.lock().past;
         for sub in subs.iter() {
@@ -454,9 +460,9 @@ impl Comparator {
     }
 
     /// Enters what handles have counted by themselves.
-    fn enter_shed(&self) {
+    fn enter_untracked(&self) {
         for handle in self.handles() {
-            handle.lanes.enter_shed();
+            handle.lanes.enter_untracked();
         }
     }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
 use crate::route::Route;
+use crate::untracked::{Tally, Untracked};
 
 /// How often a turn that is about to be given back is asked for before it counts as taken.
 const TRIES: usize = 64;
@@ -28,11 +29,10 @@ pub(crate) struct Lane {
     pub(crate) route: Mutex<Option<Arc<Route>>>,
     turn: tokio::sync::Mutex<()>,
     waits: AtomicBool,
-    /// The generation of the route that `shed` counts for.
+    /// The generation of the route that `untracked` counts for.
     generation: AtomicU64,
-    /// Events that nobody expects, because there is no room for them or no candidate: not entered
-    /// yet where they are due.
-    shed: [AtomicU64; 2],
+    /// Events that are not entered yet where they are due.
+    untracked: Tally,
 }
 
 /// No route's.
@@ -53,15 +53,15 @@ impl Lane {
             turn: tokio::sync::Mutex::new(()),
             waits: AtomicBool::new(false),
             generation: AtomicU64::new(NO_GENERATION),
-            shed: Default::default(),
+            untracked: Tally::default(),
         }
     }
 
-    /// Counts an event that nobody expects; false if the route for it has to be looked up first.
-    pub(crate) fn shed(&self, generation: u64, candidate_gone: bool) -> bool {
+    /// Counts an event that is not tracked; false if the route for it has to be looked up first.
+    pub(crate) fn count(&self, generation: u64, why: Untracked) -> bool {
         let known = self.generation.load(Ordering::Acquire) == generation;
         if known {
-            self.shed[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
+            self.untracked.add(why);
         }
         known
     }
@@ -95,15 +95,15 @@ impl Lane {
     }
 
     /// Enters what was counted where it was due.
-    pub(crate) fn enter_shed(&self) {
+    pub(crate) fn enter_untracked(&self) {
         self.enter(self.route.lock().as_deref());
     }
 
     fn enter(&self, route: Option<&Route>) {
-        let shed = self.shed.each_ref().map(|n| n.swap(0, Ordering::Relaxed));
-        // Without a route it was published while the comparison was being ended.
-        if let Some(route) = route {
-            route.shed(shed);
+        match route {
+            Some(route) => route.untracked(&self.untracked),
+            // Published while the comparison was being ended.
+            None => drop(self.untracked.take()),
         }
     }
 
@@ -146,19 +146,19 @@ impl Lane {
     }
 }
 
-impl Turn<'_> {
-    /// Polls a publish, and says when it has to wait.
-    pub(crate) async fn watch<F: Future>(&self, publish: F) -> F::Output {
-        let mut publish = pin!(publish);
-        poll_fn(|cx| {
-            let polled = publish.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.lane.waits.store(true, Ordering::Relaxed);
+/// Polls a publish, and says of its turns when it has to wait.
+pub(crate) async fn watch<F: Future>(turns: &[Turn<'_>], publish: F) -> F::Output {
+    let mut publish = pin!(publish);
+    poll_fn(|cx| {
+        let polled = publish.as_mut().poll(cx);
+        if polled.is_pending() {
+            for turn in turns {
+                turn.lane.waits.store(true, Ordering::Relaxed);
             }
-            polled
-        })
-        .await
-    }
+        }
+        polled
+    })
+    .await
 }
 
 impl Drop for Turn<'_> {

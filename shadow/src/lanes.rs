@@ -34,9 +34,12 @@ impl Lanes {
         lane
     }
 
-    /// Enters everywhere what was shed.
-    pub(crate) fn enter_shed(&self) {
-        self.0.lock().values().for_each(|lane| lane.enter_shed());
+    /// Enters everywhere what is not tracked.
+    pub(crate) fn enter_untracked(&self) {
+        self.0
+            .lock()
+            .values()
+            .for_each(|lane| lane.enter_untracked());
     }
 
     /// Forgets the routes, which hold on to everything that was compared.

@@ -82,6 +82,7 @@ pub mod sabotage;
 mod seat;
 mod sender;
 mod settle;
+mod shed;
 mod source;
 mod streams;
 mod sub;
@@ -89,6 +90,7 @@ mod sync;
 mod table;
 mod ticket;
 mod track;
+mod untracked;
 mod unwatched;
 
 pub use bus::ShadowBus;

@@ -11,6 +11,7 @@ use crate::link::Link;
 use crate::streams::{Key, Stream};
 use crate::sub::{Phase, Sub};
 use crate::track::Expect;
+use crate::untracked::Tally;
 
 /// The expectations of one topic and publisher, as of one generation.
 #[derive(Debug)]
@@ -116,11 +117,12 @@ impl Route {
         self.published.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Counts events that nobody expects, because there was no room for them, or no candidate.
-    pub(crate) fn shed(&self, events: [u64; 2]) {
+    /// Counts events that are not tracked.
+    pub(crate) fn untracked(&self, events: &Tally) {
+        let events = events.take();
         self.published(events.iter().sum());
         for target in &self.targets {
-            target.sub.shed(events);
+            target.sub.untracked().add_all(events);
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
 use eventbus_trait::fate::{self, Refusal};
@@ -30,15 +30,17 @@ use crate::attached::Attached;
 use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
 use crate::family::Family;
-use crate::lane::{Lane, Turn};
+use crate::lane::{Lane, Turn, watch};
 use crate::lanes::Lanes;
 use crate::options::WhenFull;
 use crate::route::{InFlight, Route};
+use crate::shed::Shed;
 use crate::streams::Key;
 use crate::ticket::Ticket;
 use crate::unwatched::{LastBound, Own};
 
-/// How long a publish waits for its turn while another one of its topic waits for room.
+/// How long a publish waits for its turn, or for all its turns, while another one of its topic waits
+/// for room.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What `Full` names when there is no room in the queue to the candidate.
 const CANDIDATE_QUEUE: &str = "shadow candidate";
@@ -63,7 +65,7 @@ pub(crate) struct Sender {
 }
 
 /// The stamp of an event that is published without a candidate.
-struct Alone {
+pub(crate) struct Alone {
     /// What it carried before, if its stamp is this handle's.
     before: Option<Option<Origin>>,
     sequence: u64,
@@ -145,21 +147,23 @@ impl Sender {
             return result.map_err(|refused| self.unstamp(refused, &alone));
         };
         let Some(now) = Now::of(&attached, &event, true) else {
+            let shed = Shed::new(self, &attached, lane, &event);
             let (event, alone) = self.stamp_alone(event);
-            let origin = event.origin().copied();
+            let shed = shed.stamped(&event);
             let result = publish(event).await;
-            return self.shed(&attached, lane, origin, &alone, result);
+            return shed.conclude(&alone, result);
         };
         // In this order, as for a batch: who has room and waits for a turn would keep it from the
         // batch whose turn it is.
-        let turn = self.turn(&attached, lane, event.get_delivery()).await;
+        let delivery = event.get_delivery();
+        let turn = self.turn(&attached, lane, delivery, &mut None).await;
         let room = match now {
             Now::Room(room) => Some(room),
             Now::Wait => room(&attached, std::slice::from_ref(&event)).await,
         };
         let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         let result = match &turn {
-            Some(turn) => turn.watch(publish(stamped)).await,
+            Some(turn) => watch(std::slice::from_ref(turn), publish(stamped)).await,
             None => publish(stamped).await,
         };
         conclude(ticket, event, room, result)
@@ -215,6 +219,8 @@ impl Sender {
         conclude(ticket, event, room, publish(stamped))
     }
 
+    /// An event that there is no room for goes to the primary alone. It costs hardly more than one
+    /// that is published without a candidate: it is counted, and not tracked.
     fn try_shed(
         &self,
         attached: &Attached,
@@ -222,31 +228,10 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
+        let shed = Shed::new(self, attached, lane, &event);
         let (event, alone) = self.stamp_alone(event);
-        let origin = event.origin().copied();
-        let result = publish(event);
-        self.shed(attached, lane, origin, &alone, result)
-    }
-
-    /// An event that there was no room for went to the primary alone. It costs hardly more than one
-    /// that is published without a candidate: it is counted, and not tracked.
-    fn shed<E>(
-        &self,
-        attached: &Attached,
-        lane: &Lane,
-        origin: Option<Origin>,
-        alone: &Alone,
-        result: Result<Receipt, Refused<E>>,
-    ) -> Result<Receipt, Refused<E>> {
-        let Some(origin) = origin.filter(|_| result.is_ok()) else {
-            return result.map_err(|refused| self.unstamp(refused, alone));
-        };
-        let comparator = &attached.comparator;
-        let gone = comparator.queue.is_closed();
-        while !lane.shed(comparator.generation(), gone) {
-            self.route(attached, lane, &mut lane.route.lock(), &origin);
-        }
-        result
+        let shed = shed.stamped(&event);
+        shed.conclude(&alone, publish(event))
     }
 
     fn try_alone(
@@ -302,7 +287,7 @@ impl Sender {
         (event.given_origin(origin), alone)
     }
 
-    fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
+    pub(crate) fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
         let (event, reason) = refused.into_parts();
         Refused::new(self.bare(event, alone), reason)
     }
@@ -316,12 +301,14 @@ impl Sender {
         event.taken_back(before)
     }
 
-    /// The turn on a lane, or none if having it would take too long.
+    /// The turn on a lane, or none if having it would take too long: until `until`, which is set when
+    /// there is something to wait for.
     pub(crate) async fn turn<'a>(
         &self,
         attached: &Attached,
         lane: &'a Lane,
         delivery: Delivery,
+        until: &mut Option<Instant>,
     ) -> Option<Turn<'a>> {
         if let Some(turn) = lane.turn_now() {
             return Some(turn);
@@ -331,7 +318,11 @@ impl Sender {
         }
         match delivery {
             Delivery::AtMostOnce => None,
-            Delivery::AtLeastOnce => lane.turn_within(PATIENCE).await,
+            Delivery::AtLeastOnce => {
+                let now = Instant::now();
+                let until = *until.get_or_insert(now + PATIENCE);
+                lane.turn_within(until.saturating_duration_since(now)).await
+            }
         }
     }
 
@@ -345,10 +336,7 @@ impl Sender {
     ) -> (Event, Ticket<'a>) {
         let comparator = &attached.comparator;
         let options = &comparator.options;
-        let ignored = options
-            .ignore
-            .as_ref()
-            .is_some_and(|ignore| comparator.answer("ignore", ignore.takes(event), false));
+        let ignored = comparator.ignores(event);
         let sampled = options
             .sample
             .as_ref()
@@ -395,7 +383,7 @@ impl Sender {
     }
 
     /// The route of a lane as it is now.
-    fn route<'a>(
+    pub(crate) fn route<'a>(
         &self,
         attached: &Attached,
         lane: &Lane,

@@ -18,6 +18,7 @@ use crate::link::Link;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
+use crate::untracked::Tally;
 use crate::unwatched::Unwatched;
 
 /// Where a subscription is in its life.
@@ -48,9 +49,7 @@ pub(crate) struct Sub {
     heard_at: AtomicU64,
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
-    /// Deliveries of events that were not even tracked, because there was no room for them or
-    /// nobody to give them to.
-    shed: [AtomicU64; 2],
+    untracked: Tally,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
@@ -69,7 +68,7 @@ impl Sub {
             dropped: Dropped::default(),
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            shed: Default::default(),
+            untracked: Tally::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -152,26 +151,9 @@ impl Sub {
         self.streams.write().expect_untracked(n);
     }
 
-    /// Counts deliveries that are not compared for want of room in the queue, or because the
-    /// candidate is gone.
-    pub(crate) fn shed(&self, events: [u64; 2]) {
-        for (n, events) in self.shed.iter().zip(events) {
-            if events > 0 {
-                n.fetch_add(events, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn add_shed(&self, counts: &mut Counts) {
-        for (n, reason) in self
-            .shed
-            .iter()
-            .zip([Reason::QueueFull, Reason::Unavailable])
-        {
-            let n = n.load(Ordering::Relaxed);
-            counts.expected += n;
-            *counts.of(Class::Unverified(reason)) += n;
-        }
+    /// Counts deliveries that are not tracked.
+    pub(crate) fn untracked(&self) -> &Tally {
+        &self.untracked
     }
 
     /// Expects a delivery that may come or not, of an event that is already on its way.
@@ -342,7 +324,7 @@ impl Sub {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = self.streams.read().counts();
-        self.add_shed(&mut counts);
+        self.untracked.add_to(&mut counts);
         counts
     }
 
@@ -351,7 +333,7 @@ impl Sub {
         self.close(comparator, Side::Primary, Reason::Unsubscribed);
         self.close(comparator, Side::Candidate, Reason::Unavailable);
         let mut counts = self.streams.write().retire();
-        self.add_shed(&mut counts);
+        self.untracked.add_to(&mut counts);
         counts
     }
 

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bad::{Bad, BadBus};
 use common::{assert_law, crossbeam, number, numbered, until, within};
@@ -356,6 +356,37 @@ async fn at_most_once_waits_for_nobody() {
         let tried = publisher.first_try(event);
         assert!(tried.is_ok(), "{}: {tried:?}", bus.backend());
     }
+}
+
+/// A batch waits for its turns once, not once for each topic.
+#[tokio::test]
+async fn a_batch_has_one_patience() {
+    const TOPICS: u64 = 20;
+    let bus = ShadowBus::new(
+        CrossbeamBus::new(limits()),
+        crossbeam(),
+        ShadowOptions::default(),
+    );
+    let full = Subscribe::to("#").unwrap().capacity(1);
+    let _full = bus.subscribe(full).await.unwrap();
+    bus.publish(numbered("first", 0)).await.unwrap();
+    let numbered = |n: u64| numbered(&format!("t{n}"), n);
+    // Each has its topic's turn for as long as nobody goes on with it.
+    let mut waiting: Vec<_> = (0..TOPICS)
+        .map(|n| Box::pin(bus.publish(numbered(n))))
+        .collect();
+    for publish in &mut waiting {
+        let pending = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx).is_pending()));
+        assert!(pending.await, "there is no room");
+    }
+    let begun = Instant::now();
+    let refused = bus.publish_batch((0..TOPICS).map(numbered).collect()).await;
+    assert_eq!(refused.unwrap_err().accepted, 0);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 /// An event counts once for each KiB that it begins.
