@@ -127,6 +127,31 @@ fn what_does_not_run_or_hangs_finds_nothing() {
     );
 }
 
+/// Memory in crumbs that the threads which come next find free, held open by what is returned.
+fn crumbs_set_free() -> Vec<Box<[u8; 64]>> {
+    let some = || {
+        let mut crumbs: Vec<Box<[u8; 64]>> = (0..500_000).map(|_| Box::new([1; 64])).collect();
+        crumbs.pop().unwrap()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+/// What a bus keeps may lie where something else was, and make the process hold no more.
+#[test]
+fn what_was_free_before_hides_nothing_that_is_kept() {
+    let _alone = alone();
+    let held = crumbs_set_free();
+    let crumbs = mutant(Defect::HoardsCrumbs);
+    let patience = Patience(Duration::from_secs(10));
+    let verdict = run_clause_within(patience, &crumbs, clause_of("FLW-006").unwrap());
+    let said = verdict.to_string();
+    assert!(said.contains("small events made it grow"), "{said}");
+    drop(held);
+}
+
 #[test]
 fn every_must_has_a_mutant_or_a_reason() {
     let musts: BTreeSet<&str> = CLAUSES

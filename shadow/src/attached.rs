@@ -6,9 +6,11 @@ use eventbus_trait::{Origin, PublisherId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::comparator::Comparator;
+use crate::lanes::Lanes;
 use crate::link::Link;
 use crate::queue::Command;
 use crate::route::InFlight;
+use crate::sender::Sender;
 
 #[derive(Debug)]
 pub(crate) struct Attached {
@@ -16,6 +18,7 @@ pub(crate) struct Attached {
     pub(crate) id: PublisherId,
     pub(crate) comparator: Arc<Comparator>,
     pub(crate) link: Arc<Link>,
+    pub(crate) lanes: Arc<Lanes>,
     in_flight: Mutex<Flights>,
 }
 
@@ -24,12 +27,13 @@ pub(crate) struct Attached {
 pub(crate) struct Flights(Vec<InFlight>);
 
 impl Attached {
-    /// Adds the handle `id` to a comparison.
-    pub(crate) fn new(id: PublisherId, comparator: &Arc<Comparator>, link: Arc<Link>) -> Arc<Self> {
+    /// Adds a handle to a comparison.
+    pub(crate) fn new(sender: &Sender, comparator: &Arc<Comparator>, link: Arc<Link>) -> Arc<Self> {
         let attached = Arc::new(Self {
-            id,
+            id: sender.id,
             comparator: Arc::clone(comparator),
             link,
+            lanes: Arc::clone(sender.lanes()),
             in_flight: Mutex::default(),
         });
         comparator.join(&attached);
@@ -57,6 +61,13 @@ impl Attached {
             .queue
             .control(Command::Disconnect { link, shutdown });
         comparator.life.leave(&comparator.queue);
+    }
+}
+
+/// The handle is gone, or the candidate: whoever had it last enters what it counted.
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.lanes.enter_untracked();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bus itself: the trait's operations on the primary, each with its echo for the candidate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use crate::attached::Attached;
 use crate::candidate;
 use crate::family::{AttachError, Family};
 use crate::glance::Glance;
-use crate::lane::Lane;
+use crate::lane::{Lane, watch};
 use crate::options::ShadowOptions;
 use crate::report::Report;
 use crate::seat::{Seat, View};
@@ -171,20 +171,21 @@ impl ShadowBus {
             Delivery::AtMostOnce
         };
         // In the order of their topics, so that two batches never wait for each other.
-        let mut turns = BTreeMap::new();
+        let (mut topics, mut turns, mut until) = (BTreeSet::new(), Vec::new(), None);
         for (topic, lane) in &lanes {
-            if let Some(turn) = sender.turn(attached, lane, delivery).await {
-                turns.insert(topic, turn);
+            if let Some(turn) = sender.turn(attached, lane, delivery, &mut until).await {
+                topics.insert(topic);
+                turns.push(turn);
             }
         }
         let (stamped, tickets): (Vec<_>, Vec<_>) = events
             .iter()
             .map(|event| {
                 let topic = event.topic();
-                sender.begin(attached, &lanes[topic], event, turns.contains_key(topic))
+                sender.begin(attached, &lanes[topic], event, topics.contains(topic))
             })
             .unzip();
-        let result = self.primary.publish_batch(stamped).await;
+        let result = watch(&turns, self.primary.publish_batch(stamped)).await;
         let accepted = match &result {
             Ok(_) => events.len(),
             Err(refused) => refused.accepted.min(events.len()),

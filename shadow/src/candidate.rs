@@ -26,7 +26,7 @@ use crate::comparator::Comparator;
 use crate::drain::drain;
 use crate::link::Link;
 use crate::marker;
-use crate::queue::{Command, Offer};
+use crate::queue::{Command, Offer, Queue};
 use crate::streams::Key;
 use crate::sub::Sub;
 
@@ -40,6 +40,9 @@ const NAP: Duration = Duration::from_millis(1);
 /// How much less than others the candidate's thread wants a processor.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+/// How many times as long as it was behind the candidate's thread rests, and at most for how long.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How long a new subscription waits for an ended one to give its name back.
 const NAME_WAIT: Duration = Duration::from_secs(5);
 
@@ -159,6 +162,33 @@ async fn patience(comparator: &Comparator) {
     let _ = tokio::time::timeout(wait, std::future::pending::<()>()).await;
 }
 
+/// Who has been behind rests before there is more, so that the application has its processors for
+/// itself for most of the time.
+#[derive(Default)]
+struct Rest {
+    behind_since: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Rest {
+    /// How long to rest, if that is due now.
+    fn due(&mut self, queue: &Queue) -> Option<Duration> {
+        let caught_up = queue.has_caught_up();
+        if !caught_up && !queue.is_full() {
+            *self = Self::default();
+            return None;
+        }
+        let now = Instant::now();
+        let since = *self.behind_since.get_or_insert(now);
+        if !caught_up {
+            return None;
+        }
+        let rest = (now - since).saturating_mul(REST).min(LONGEST_REST);
+        let until = *self.until.get_or_insert(now + rest);
+        Some(until.saturating_duration_since(now))
+    }
+}
+
 struct Worker {
     comparator: Arc<Comparator>,
     links: Vec<Arc<Link>>,
@@ -175,8 +205,17 @@ struct Drain {
 impl Worker {
     async fn work(&mut self) {
         let mut batch = VecDeque::with_capacity(BATCH);
+        let mut rest = Rest::default();
         loop {
-            self.comparator.queue.next(&mut batch, BATCH).await;
+            let queue = &self.comparator.queue;
+            if let Some(time) = rest.due(queue) {
+                let next = queue.next(&mut batch, BATCH);
+                if tokio::time::timeout(time, next).await.is_err() {
+                    queue.reopen();
+                }
+            } else {
+                queue.next(&mut batch, BATCH).await;
+            }
             while let Some(command) = batch.pop_front() {
                 if matches!(command, Command::Finish) {
                     return;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use eventbus_trait::{PublisherId, Subscribe};
+use eventbus_trait::{Event, PublisherId, Subscribe};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
@@ -56,7 +56,7 @@ pub(crate) struct Comparator {
     subs_made: AtomicU64,
     handles: Mutex<Vec<Weak<Attached>>>,
     publishers: RwLock<HashSet<PublisherId>>,
-    published: AtomicU64,
+    pub(crate) published: Arc<AtomicU64>,
     foreign: AtomicU64,
     /// What was published while there was no candidate.
     pub(crate) unwatched: Arc<Unwatched>,
@@ -116,7 +116,7 @@ impl Comparator {
             subs_made: AtomicU64::new(0),
             handles: Mutex::default(),
             publishers: RwLock::default(),
-            published: AtomicU64::new(0),
+            published: Arc::default(),
             foreign: AtomicU64::new(0),
             unwatched,
             latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
@@ -247,6 +247,7 @@ impl Comparator {
 
     /// Forgets a subscription that has ended and keeps its counts.
     pub(crate) fn retire(&self, sub: &Arc<Sub>) {
+        self.enter_untracked();
         let mut subs = self.subs.write();
         let Some(at) = subs.iter().position(|other| other.id == sub.id) else {
             return;
@@ -266,10 +267,6 @@ impl Comparator {
                 self.retire(&sub);
             }
         }
-    }
-
-    pub(crate) fn published(&self, n: u64) {
-        self.published.fetch_add(n, Ordering::Relaxed);
     }
 
     pub(crate) fn foreign(&self) {
@@ -298,6 +295,12 @@ impl Comparator {
         } else {
             debug!(operation, kind, %detail, "candidate error");
         }
+    }
+
+    /// Whether the application wants an event left alone.
+    pub(crate) fn ignores(&self, event: &Event) -> bool {
+        let ignore = self.options.ignore.as_ref();
+        ignore.is_some_and(|ignore| self.answer("ignore", ignore.takes(event), false))
     }
 
     /// Takes the answer of a hook, or `otherwise` if it panicked, which is counted.
@@ -372,6 +375,7 @@ impl Comparator {
 
     /// All counts as of now.
     pub(crate) fn counts(&self) -> Counts {
+        self.enter_untracked();
         let subs = self.subs.read();
         let mut sum = self.account.lock().past;
         for sub in subs.iter() {
@@ -455,13 +459,21 @@ impl Comparator {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Enters what handles have counted by themselves.
+    fn enter_untracked(&self) {
+        for handle in self.handles() {
+            handle.lanes.enter_untracked();
+        }
+    }
+
     fn for_each_in_flight(&self, mut each: impl FnMut(PublisherId, &InFlight)) {
-        let handles: Vec<_> = {
-            let handles = self.handles.lock();
-            handles.iter().filter_map(Weak::upgrade).collect()
-        };
-        for handle in handles {
+        for handle in self.handles() {
             handle.for_each_in_flight(|event| each(handle.id, event));
         }
+    }
+
+    fn handles(&self) -> Vec<Arc<Attached>> {
+        let handles = self.handles.lock();
+        handles.iter().filter_map(Weak::upgrade).collect()
     }
 }

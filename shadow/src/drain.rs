@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use crate::candidate::text_of;
 use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
+use crate::latest::Latest;
 use crate::marker;
-use crate::streams::Stream;
 use crate::sub::{Phase, Sub};
 
 /// How many items are taken before somebody else gets a turn.
@@ -32,13 +32,13 @@ pub(crate) async fn drain(comparator: Arc<Comparator>, sub: Arc<Sub>, subscripti
 }
 
 async fn take_all(comparator: &Arc<Comparator>, sub: &Arc<Sub>, mut subscription: Subscription) {
-    let mut last = None;
+    let mut latest = Latest::default();
     let mut taken = 0;
     let ended = loop {
         // At random, so that a stream that never pauses does not hide the end.
         tokio::select! {
             item = subscription.recv_item() => match item {
-                Some(item) => take(comparator, sub, item, &mut last),
+                Some(item) => take(comparator, sub, item, &mut latest),
                 None => break true,
             },
             () = sub.closing.notified() => break false,
@@ -58,7 +58,7 @@ async fn take_all(comparator: &Arc<Comparator>, sub: &Arc<Sub>, mut subscription
         sub.close(comparator, Side::Candidate, reason);
         sub.closing.notified().await;
     } else {
-        take_what_is_due(comparator, sub, &mut subscription, &mut last).await;
+        take_what_is_due(comparator, sub, &mut subscription, &mut latest).await;
     }
     comparator.retire(sub);
     subscription.unsubscribe().await;
@@ -70,14 +70,14 @@ async fn take_what_is_due(
     comparator: &Arc<Comparator>,
     sub: &Arc<Sub>,
     subscription: &mut Subscription,
-    last: &mut Option<Arc<Stream>>,
+    latest: &mut Latest,
 ) {
     let mut tick = tokio::time::interval(TICK);
     while sub.counts().awaited > 0 {
         tokio::select! {
             biased;
             item = subscription.recv_item() => match item {
-                Some(item) => take(comparator, sub, item, last),
+                Some(item) => take(comparator, sub, item, latest),
                 None => return,
             },
             // There is nothing to take: it was asked for first.
@@ -89,7 +89,7 @@ async fn take_what_is_due(
     }
 }
 
-fn take(comparator: &Comparator, sub: &Sub, item: Item, last: &mut Option<Arc<Stream>>) {
+fn take(comparator: &Comparator, sub: &Sub, item: Item, latest: &mut Latest) {
     match item {
         Item::Lagged(n) => sub.dropped.add(Side::Candidate, n),
         Item::Event(event) if marker::is_marker(&event) => {
@@ -99,6 +99,6 @@ fn take(comparator: &Comparator, sub: &Sub, item: Item, last: &mut Option<Arc<St
                 sub.marked(comparator, origin, event.topic());
             }
         }
-        Item::Event(event) => sub.arrived(comparator, Side::Candidate, &event, last),
+        Item::Event(event) => sub.arrived(comparator, Side::Candidate, &event, latest),
     }
 }

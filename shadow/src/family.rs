@@ -146,7 +146,7 @@ impl Family {
                 name: sender.name.clone(),
             });
         }
-        sender.attach(Some(Attached::new(sender.id, comparator, link)));
+        sender.attach(Some(Attached::new(sender, comparator, link)));
     }
 
     /// Begins a subscription, before it is made on the primary.
@@ -327,7 +327,7 @@ fn counterparts(
             });
             link
         };
-        let attached = Attached::new(sender.id, comparator, link);
+        let attached = Attached::new(&sender, comparator, link);
         (sender, attached)
     })
     .collect()

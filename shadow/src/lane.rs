@@ -6,7 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eventbus_trait::Topic;
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
 use crate::route::Route;
+use crate::untracked::{Tally, Untracked};
 
 /// How often a turn that is about to be given back is asked for before it counts as taken.
 const TRIES: usize = 64;
@@ -28,7 +29,14 @@ pub(crate) struct Lane {
     pub(crate) route: Mutex<Option<Arc<Route>>>,
     turn: tokio::sync::Mutex<()>,
     waits: AtomicBool,
+    /// The generation of the route that `untracked` counts for.
+    generation: AtomicU64,
+    /// Events that are not entered yet where they are due.
+    untracked: Tally,
 }
+
+/// No route's.
+const NO_GENERATION: u64 = u64::MAX;
 
 /// The right to publish next on a topic.
 #[derive(Debug)]
@@ -44,6 +52,58 @@ impl Lane {
             route: Mutex::new(None),
             turn: tokio::sync::Mutex::new(()),
             waits: AtomicBool::new(false),
+            generation: AtomicU64::new(NO_GENERATION),
+            untracked: Tally::default(),
+        }
+    }
+
+    /// Counts an event that is not tracked; false if the route for it has to be looked up first.
+    pub(crate) fn count(&self, generation: u64, why: Untracked) -> bool {
+        let known = self.generation.load(Ordering::Acquire) == generation;
+        if known {
+            self.untracked.add(why);
+        }
+        known
+    }
+
+    /// The route, made by `make` unless the one that there is, `cached`, is `current`.
+    pub(crate) fn route<'a>(
+        &self,
+        cached: &'a mut Option<Arc<Route>>,
+        current: impl FnOnce(&Route) -> bool,
+        make: impl FnOnce() -> Arc<Route>,
+    ) -> &'a Arc<Route> {
+        let before = cached.take();
+        let route = match before {
+            Some(route) if current(&route) => route,
+            before => {
+                self.enter(before.as_deref());
+                let route = make();
+                self.generation.store(route.generation, Ordering::Release);
+                route
+            }
+        };
+        cached.insert(route)
+    }
+
+    /// Forgets the route.
+    pub(crate) fn forget_route(&self) {
+        let mut route = self.route.lock();
+        self.generation.store(NO_GENERATION, Ordering::Release);
+        let before = route.take();
+        self.enter(before.as_deref());
+    }
+
+    /// Enters what was counted where it was due.
+    pub(crate) fn enter_untracked(&self) {
+        self.enter(self.route.lock().as_deref());
+    }
+
+    fn enter(&self, route: Option<&Route>) {
+        match route {
+            Some(route) => route.untracked(&self.untracked),
+            // Published while the comparison was being ended.
+            None => drop(self.untracked.take()),
         }
     }
 
@@ -86,19 +146,19 @@ impl Lane {
     }
 }
 
-impl Turn<'_> {
-    /// Polls a publish, and says when it has to wait.
-    pub(crate) async fn watch<F: Future>(&self, publish: F) -> F::Output {
-        let mut publish = pin!(publish);
-        poll_fn(|cx| {
-            let polled = publish.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.lane.waits.store(true, Ordering::Relaxed);
+/// Polls a publish, and says of its turns when it has to wait.
+pub(crate) async fn watch<F: Future>(turns: &[Turn<'_>], publish: F) -> F::Output {
+    let mut publish = pin!(publish);
+    poll_fn(|cx| {
+        let polled = publish.as_mut().poll(cx);
+        if polled.is_pending() {
+            for turn in turns {
+                turn.lane.waits.store(true, Ordering::Relaxed);
             }
-            polled
-        })
-        .await
-    }
+        }
+        polled
+    })
+    .await
 }
 
 impl Drop for Turn<'_> {

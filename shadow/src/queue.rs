@@ -5,9 +5,13 @@
 //! the candidate exactly between the events that came before it and after it on the primary, and
 //! nobody waits for it.
 //!
+//! A candidate that does not keep up gets stretches of events, not every so manieth: once the queue
+//! was full nobody asks for room until it has been empty, and the candidate's thread has rested; a
+//! publisher pays for a look at a flag.
+//!
 //! Invariant: events hold units of a semaphore from before they enter until the candidate has been
 //! given them, so their number and size are bounded; commands that are no events are bounded by
-//! number.
+//! number; `full` is set only while there is work, at whose end it is taken back, or for ever.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,7 +23,7 @@ use eventbus_trait::Event;
 use super::link::Link;
 use super::route::Route;
 use super::sub::Sub;
-use super::sync::{Mutex, Semaphore, SemaphorePermit, Signal};
+use super::sync::{AtomicBool, Mutex, Ordering, Semaphore, SemaphorePermit, Signal};
 
 /// Most commands other than events.
 const MAX_CONTROL: usize = 8192;
@@ -61,6 +65,8 @@ pub(crate) struct Queue {
     signal: Signal,
     room: Semaphore,
     capacity: u32,
+    /// There was no room for an event, and the candidate has not caught up since, or never will.
+    full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,12 +88,34 @@ impl Queue {
             signal: Signal::new(),
             room: Semaphore::new(capacity as usize),
             capacity,
+            full: AtomicBool::new(false),
         }
     }
 
     /// Room for `event`, if there is any.
     pub(crate) fn try_room(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire_many(self.units(event)).ok()
+    }
+
+    /// Room for `event`, if there is any and the candidate keeps up.
+    pub(crate) fn room_if_keeping_up(&self, event: &Event) -> Option<SemaphorePermit<'_>> {
+        if self.is_full() {
+            return None;
+        }
+        let room = self.try_room(event);
+        if room.is_none() {
+            let state = self.state.lock();
+            let works = state.busy || !state.commands.is_empty();
+            if works || state.closed {
+                self.full.store(true, Ordering::Relaxed);
+            }
+        }
+        room
+    }
+
+    /// Whether events are turned away until the candidate has caught up.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Waits for room for `events`; `None` if the candidate has gone.
@@ -162,6 +190,20 @@ impl Queue {
         .await;
     }
 
+    /// Whether the queue was full, and the candidate has caught up. For its one consumer, when it is
+    /// done with a batch: who finds no room from now on wakes it.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        let mut state = self.state.lock();
+        state.busy = false;
+        state.commands.is_empty() && self.is_full()
+    }
+
+    /// Takes events again.
+    pub(crate) fn reopen(&self) {
+        let state = self.state.lock();
+        self.full.store(state.closed, Ordering::Relaxed);
+    }
+
     /// Gives back the room of an event that the candidate was given.
     pub(crate) fn given(&self, units: u32) {
         self.room.add_permits(units as usize);
@@ -173,6 +215,7 @@ impl Queue {
         let commands = {
             let mut state = self.state.lock();
             state.closed = true;
+            self.full.store(true, Ordering::Relaxed);
             state.busy = false;
             state.control = 0;
             std::mem::take(&mut state.commands)

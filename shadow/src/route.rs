@@ -1,6 +1,7 @@
 //! The subscriptions that take a topic from a handle, and what is expected of each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{Delivery, Event, Origin, PublisherId};
 
@@ -10,14 +11,17 @@ use crate::link::Link;
 use crate::streams::{Key, Stream};
 use crate::sub::{Phase, Sub};
 use crate::track::Expect;
+use crate::untracked::Tally;
 
 /// The expectations of one topic and publisher, as of one generation.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) key: Key,
-    generation: u64,
+    pub(crate) generation: u64,
     pub(crate) link: Arc<Link>,
     targets: Vec<Target>,
+    /// Of all events of the comparison.
+    published: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl Route {
             generation,
             link: Arc::clone(link),
             targets,
+            published: Arc::clone(&comparator.published),
         })
     }
 
@@ -99,7 +104,7 @@ impl Route {
                 may_drop: [realtime || target.sub.may_drop(), realtime],
             };
             let cx = target.sub.context(now);
-            if !stream.track.lock().expect(expect, &cx) {
+            if !stream.expect(expect, &cx) {
                 self.withdraw_from(&self.targets[..at], sequence);
                 return false;
             }
@@ -107,10 +112,17 @@ impl Route {
         true
     }
 
-    /// Counts an event that nobody expects, because there is no room for it, or no candidate.
-    pub(crate) fn shed(&self, candidate_gone: bool) {
+    /// Counts events that the primary has.
+    pub(crate) fn published(&self, events: u64) {
+        self.published.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Counts events that are not tracked.
+    pub(crate) fn untracked(&self, events: &Tally) {
+        let events = events.take();
+        self.published(events.iter().sum());
         for target in &self.targets {
-            target.sub.shed(candidate_gone);
+            target.sub.untracked().add_all(events);
         }
     }
 

@@ -15,15 +15,14 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
     BatchRefused, Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters,
     Topic, TryPublishError, count, process_epoch,
 };
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
 
@@ -31,14 +30,17 @@ use crate::attached::Attached;
 use crate::class::{Class, Reason};
 use crate::comparator::Comparator;
 use crate::family::Family;
-use crate::lane::{Lane, Turn};
+use crate::lane::{Lane, Turn, watch};
+use crate::lanes::Lanes;
 use crate::options::WhenFull;
 use crate::route::{InFlight, Route};
+use crate::shed::Shed;
 use crate::streams::Key;
 use crate::ticket::Ticket;
 use crate::unwatched::{LastBound, Own};
 
-/// How long a publish waits for its turn while another one of its topic waits for room.
+/// How long a publish waits for its turn, or for all its turns, while another one of its topic waits
+/// for room.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What `Full` names when there is no room in the queue to the candidate.
 const CANDIDATE_QUEUE: &str = "shadow candidate";
@@ -53,7 +55,7 @@ pub(crate) struct Sender {
     attached: ArcSwapOption<Attached>,
     /// Counters of the subscriptions made by this handle, by name.
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
-    lanes: Mutex<HashMap<Topic, Arc<Lane>, RandomState>>,
+    lanes: Arc<Lanes>,
     /// The sequences that it gives out itself.
     own: Arc<Own>,
     unwatched: LastBound,
@@ -63,7 +65,7 @@ pub(crate) struct Sender {
 }
 
 /// The stamp of an event that is published without a candidate.
-struct Alone {
+pub(crate) struct Alone {
     /// What it carried before, if its stamp is this handle's.
     before: Option<Option<Origin>>,
     sequence: u64,
@@ -78,7 +80,7 @@ impl Sender {
             family: Arc::clone(family),
             attached: ArcSwapOption::empty(),
             counters: Arc::default(),
-            lanes: Mutex::default(),
+            lanes: Arc::default(),
             own: Arc::default(),
             unwatched: LastBound::default(),
             closed: AtomicBool::new(false),
@@ -101,6 +103,11 @@ impl Sender {
         }
     }
 
+    /// As [`attached`](Self::attached), for a publish that does not wait: nothing is shared by it.
+    fn attached_now(&self) -> Option<Guard<Option<Arc<Attached>>>> {
+        self.own.is_watched().then(|| self.attached.load())
+    }
+
     pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
         let over = attached.is_none();
         if over {
@@ -111,25 +118,17 @@ impl Sender {
             self.own.watch(true);
         } else {
             // They hold on to everything that was compared.
-            for lane in self.lanes.lock().values() {
-                lane.route.lock().take();
-            }
+            self.lanes.forget_routes();
         }
+    }
+
+    pub(crate) fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
     }
 
     /// The lane of a topic.
     pub(crate) fn lane(&self, topic: &Topic) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.get(topic) {
-            return Arc::clone(lane);
-        }
-        if lanes.len() >= self.family.options.max_streams {
-            // Whoever uses a lane holds it, so no order is lost with the others.
-            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        }
-        let lane = Arc::new(Lane::new(topic));
-        lanes.insert(topic.clone(), Arc::clone(&lane));
-        lane
+        self.lanes.lane(topic, self.family.options.max_streams)
     }
 
     /// Publishes by `publish`, which is the primary's.
@@ -148,21 +147,23 @@ impl Sender {
             return result.map_err(|refused| self.unstamp(refused, &alone));
         };
         let Some(now) = Now::of(&attached, &event, true) else {
+            let shed = Shed::new(self, &attached, lane, &event);
             let (event, alone) = self.stamp_alone(event);
-            let origin = event.origin().copied();
+            let shed = shed.stamped(&event);
             let result = publish(event).await;
-            return self.shed(&attached, lane, origin, &alone, result);
+            return shed.conclude(&alone, result);
         };
         // In this order, as for a batch: who has room and waits for a turn would keep it from the
         // batch whose turn it is.
-        let turn = self.turn(&attached, lane, event.get_delivery()).await;
+        let delivery = event.get_delivery();
+        let turn = self.turn(&attached, lane, delivery, &mut None).await;
         let room = match now {
             Now::Room(room) => Some(room),
             Now::Wait => room(&attached, std::slice::from_ref(&event)).await,
         };
         let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
         let result = match &turn {
-            Some(turn) => turn.watch(publish(stamped)).await,
+            Some(turn) => watch(std::slice::from_ref(turn), publish(stamped)).await,
             None => publish(stamped).await,
         };
         conclude(ticket, event, room, result)
@@ -175,11 +176,12 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let Some(attached) = self.attached() else {
+        let attached = self.attached_now();
+        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
         };
-        let Some(now) = Now::of(&attached, &event, false) else {
-            return self.try_shed(&attached, lane, event, publish);
+        let Some(now) = Now::of(attached, &event, false) else {
+            return self.try_shed(attached, lane, event, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
         if waits_for_candidate(&attached.comparator) && (room.is_none() || turn.is_none()) {
@@ -187,7 +189,7 @@ impl Sender {
             self.note_refused(refused.event(), refused.reason());
             return Err(refused);
         }
-        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
+        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
     }
 
@@ -199,20 +201,26 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let Some(attached) = self.attached() else {
+        let attached = self.attached_now();
+        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
         };
-        let Some(now) = Now::of(&attached, &event, false) else {
-            return self.try_shed(&attached, lane, event, publish);
+        let Some(now) = Now::of(attached, &event, false) else {
+            return self.try_shed(attached, lane, event, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
-        if turn.is_none() || (waits_for_candidate(&attached.comparator) && room.is_none()) {
+        let waits = waits_for_candidate(&attached.comparator);
+        // What may be dropped waits for nobody.
+        let needs_turn = waits || event.get_delivery() == Delivery::AtLeastOnce;
+        if (needs_turn && turn.is_none()) || (waits && room.is_none()) {
             return Err(full(event));
         }
-        let (stamped, ticket) = self.begin(&attached, lane, &event, turn.is_some());
+        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
         conclude(ticket, event, room, publish(stamped))
     }
 
+    /// An event that there is no room for goes to the primary alone. It costs hardly more than one
+    /// that is published without a candidate: it is counted, and not tracked.
     fn try_shed(
         &self,
         attached: &Attached,
@@ -220,31 +228,10 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
+        let shed = Shed::new(self, attached, lane, &event);
         let (event, alone) = self.stamp_alone(event);
-        let origin = event.origin().copied();
-        let result = publish(event);
-        self.shed(attached, lane, origin, &alone, result)
-    }
-
-    /// An event that there was no room for went to the primary alone. It costs hardly more than one
-    /// that is published without a candidate: it is counted, and not tracked.
-    fn shed<E>(
-        &self,
-        attached: &Attached,
-        lane: &Lane,
-        origin: Option<Origin>,
-        alone: &Alone,
-        result: Result<Receipt, Refused<E>>,
-    ) -> Result<Receipt, Refused<E>> {
-        let Some(origin) = origin.filter(|_| result.is_ok()) else {
-            return result.map_err(|refused| self.unstamp(refused, alone));
-        };
-        let comparator = &attached.comparator;
-        comparator.published(1);
-        let mut cached = lane.route.lock();
-        let route = self.route(attached, lane, &mut cached, &origin);
-        route.shed(comparator.queue.is_closed());
-        result
+        let shed = shed.stamped(&event);
+        shed.conclude(&alone, publish(event))
     }
 
     fn try_alone(
@@ -300,7 +287,7 @@ impl Sender {
         (event.given_origin(origin), alone)
     }
 
-    fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
+    pub(crate) fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
         let (event, reason) = refused.into_parts();
         Refused::new(self.bare(event, alone), reason)
     }
@@ -314,12 +301,14 @@ impl Sender {
         event.taken_back(before)
     }
 
-    /// The turn on a lane, or none if having it would take too long.
+    /// The turn on a lane, or none if having it would take too long: until `until`, which is set when
+    /// there is something to wait for.
     pub(crate) async fn turn<'a>(
         &self,
         attached: &Attached,
         lane: &'a Lane,
         delivery: Delivery,
+        until: &mut Option<Instant>,
     ) -> Option<Turn<'a>> {
         if let Some(turn) = lane.turn_now() {
             return Some(turn);
@@ -329,7 +318,11 @@ impl Sender {
         }
         match delivery {
             Delivery::AtMostOnce => None,
-            Delivery::AtLeastOnce => lane.turn_within(PATIENCE).await,
+            Delivery::AtLeastOnce => {
+                let now = Instant::now();
+                let until = *until.get_or_insert(now + PATIENCE);
+                lane.turn_within(until.saturating_duration_since(now)).await
+            }
         }
     }
 
@@ -343,10 +336,7 @@ impl Sender {
     ) -> (Event, Ticket<'a>) {
         let comparator = &attached.comparator;
         let options = &comparator.options;
-        let ignored = options
-            .ignore
-            .as_ref()
-            .is_some_and(|ignore| comparator.answer("ignore", ignore.takes(event), false));
+        let ignored = comparator.ignores(event);
         let sampled = options
             .sample
             .as_ref()
@@ -393,7 +383,7 @@ impl Sender {
     }
 
     /// The route of a lane as it is now.
-    fn route<'a>(
+    pub(crate) fn route<'a>(
         &self,
         attached: &Attached,
         lane: &Lane,
@@ -401,12 +391,14 @@ impl Sender {
         origin: &Origin,
     ) -> &'a Arc<Route> {
         let comparator = &*attached.comparator;
-        let route = cached.take();
-        let route = route.filter(|route| route.is_current(comparator, origin));
-        cached.insert(route.unwrap_or_else(|| {
-            let key = Key::of(origin, &lane.topic);
-            Route::new(comparator, self.id, key, &attached.link)
-        }))
+        lane.route(
+            cached,
+            |route| route.is_current(comparator, origin),
+            || {
+                let key = Key::of(origin, &lane.topic);
+                Route::new(comparator, self.id, key, &attached.link)
+            },
+        )
     }
 
     /// Nobody has the event: expects it nowhere, and gives its sequence out again if it was the
@@ -490,8 +482,12 @@ impl<'a> Now<'a> {
             // Its turn comes first, and then room.
             return Some(Self::Wait);
         }
-        let room = attached.comparator.queue.try_room(event);
-        room.map(Self::Room).or(waits.then_some(Self::Wait))
+        let queue = &attached.comparator.queue;
+        if waits {
+            let room = queue.try_room(event);
+            return Some(room.map_or(Self::Wait, Self::Room));
+        }
+        queue.room_if_keeping_up(event).map(Self::Room)
     }
 
     fn room(self) -> Option<SemaphorePermit<'a>> {

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 
 use crate::class::{Reason, Side};
 use crate::family::Family;
+use crate::latest::Latest;
 use crate::seat::{Seat, View};
-use crate::streams::Stream;
 
 /// Counters of a handle's subscriptions, by name.
 pub(crate) type CountersByName = Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>;
@@ -34,7 +34,7 @@ pub(crate) struct Source {
     version: Option<u64>,
     counters: Arc<SubscriptionCounters>,
     by_name: CountersByName,
-    last: Option<Arc<Stream>>,
+    latest: Latest,
     final_stats: Option<SubscriptionStats>,
 }
 
@@ -59,7 +59,7 @@ impl Source {
             version: None,
             counters,
             by_name,
-            last: None,
+            latest: Latest::default(),
             final_stats: None,
         }
     }
@@ -75,7 +75,7 @@ impl Source {
         if version != self.version {
             self.view = self.seat.view();
             self.version = version;
-            self.last = None;
+            self.latest = Latest::default();
         }
     }
 
@@ -86,7 +86,7 @@ impl Source {
         };
         match item {
             Some(Item::Event(event)) => {
-                sub.arrived(comparator, Side::Primary, event, &mut self.last);
+                sub.arrived(comparator, Side::Primary, event, &mut self.latest);
             }
             Some(Item::Lagged(n)) => sub.dropped.add(Side::Primary, *n),
             None => sub.close(comparator, Side::Primary, Reason::Shutdown),

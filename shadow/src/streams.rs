@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eventbus_trait::{Origin, PublisherId, Topic};
 use foldhash::fast::RandomState;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::class::{Class, Counts, Reason, Side};
 use crate::link::Link;
-use crate::track::{Nanos, Rules, Track};
+use crate::track::{Context, Expect, Nanos, Rules, Track};
 
 /// How long a search for streams to forget is not repeated after one that found few.
 const SEARCH_AGAIN: Nanos = 100_000_000;
@@ -31,6 +32,39 @@ pub(crate) struct Stream {
     pub(crate) key: Key,
     pub(crate) link: Arc<Link>,
     pub(crate) track: Mutex<Track>,
+    /// From here on nothing was ever expected; nothing is certain once the stream is retired.
+    expected_below: AtomicU64,
+}
+
+impl Stream {
+    /// Expects a delivery, before its event is published; false if the stream is retired.
+    pub(crate) fn expect(&self, expect: Expect, cx: &Context<'_>) -> bool {
+        let mut track = self.track.lock();
+        let below = expect.sequence.saturating_add(1);
+        self.expected_below.fetch_max(below, Ordering::Release);
+        track.expect(expect, cx)
+    }
+
+    /// Whether what the primary delivers with this sequence was certainly never expected.
+    pub(crate) fn never_expected(&self, sequence: u64) -> bool {
+        sequence >= self.expected_below.load(Ordering::Acquire)
+    }
+
+    /// Takes no more expectations; returns what was counted.
+    fn retire(&self) -> Counts {
+        self.retire_locked(&mut self.track.lock())
+    }
+
+    /// As [`retire`](Self::retire), if nothing is left to decide.
+    fn retire_if_idle(&self) -> Option<Counts> {
+        let mut track = self.track.lock();
+        track.is_idle().then(|| self.retire_locked(&mut track))
+    }
+
+    fn retire_locked(&self, track: &mut Track) -> Counts {
+        self.expected_below.store(u64::MAX, Ordering::Release);
+        track.retire()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +136,7 @@ impl Streams {
             key: key.clone(),
             link: Arc::clone(link),
             track: Mutex::new(track),
+            expected_below: AtomicU64::new(0),
         });
         self.by_key.insert(key.clone(), Arc::clone(&stream));
         Some(stream)
@@ -141,7 +176,7 @@ impl Streams {
         self.forgetful = true;
         let Self { by_key, rest, .. } = self;
         for (_, stream) in by_key.drain() {
-            rest.add(&stream.track.lock().retire());
+            rest.add(&stream.retire());
         }
         std::mem::take(rest)
     }
@@ -154,12 +189,9 @@ impl Streams {
         let Self { by_key, rest, .. } = self;
         let before = by_key.len();
         by_key.retain(|_, stream| {
-            let mut track = stream.track.lock();
-            if track.is_idle() {
-                rest.add(&track.retire());
-                return false;
-            }
-            true
+            let counts = stream.retire_if_idle();
+            rest.add(&counts.unwrap_or_default());
+            counts.is_none()
         });
         let forgotten = before - self.by_key.len();
         self.forgetful |= forgotten > 0;

@@ -13,10 +13,12 @@ use tracing::warn;
 
 use crate::class::{Class, Counts, Reason, Side};
 use crate::comparator::Comparator;
+use crate::latest::Latest;
 use crate::link::Link;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
+use crate::untracked::Tally;
 use crate::unwatched::Unwatched;
 
 /// Where a subscription is in its life.
@@ -47,9 +49,7 @@ pub(crate) struct Sub {
     heard_at: AtomicU64,
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
-    /// Deliveries of events that were not even tracked, because there was no room for them or
-    /// nobody to give them to.
-    shed: [AtomicU64; 2],
+    untracked: Tally,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
@@ -68,7 +68,7 @@ impl Sub {
             dropped: Dropped::default(),
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
-            shed: Default::default(),
+            untracked: Tally::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -151,22 +151,9 @@ impl Sub {
         self.streams.write().expect_untracked(n);
     }
 
-    /// Counts a delivery that is not compared for want of room in the queue, or because the
-    /// candidate is gone.
-    pub(crate) fn shed(&self, candidate_gone: bool) {
-        self.shed[usize::from(candidate_gone)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn add_shed(&self, counts: &mut Counts) {
-        for (n, reason) in self
-            .shed
-            .iter()
-            .zip([Reason::QueueFull, Reason::Unavailable])
-        {
-            let n = n.load(Ordering::Relaxed);
-            counts.expected += n;
-            *counts.of(Class::Unverified(reason)) += n;
-        }
+    /// Counts deliveries that are not tracked.
+    pub(crate) fn untracked(&self) -> &Tally {
+        &self.untracked
     }
 
     /// Expects a delivery that may come or not, of an event that is already on its way.
@@ -188,7 +175,7 @@ impl Sub {
         let cx = self.context(comparator.now());
         let taken = self
             .stream(comparator, &key, link)
-            .is_some_and(|stream| stream.track.lock().expect(expect, &cx));
+            .is_some_and(|stream| stream.expect(expect, &cx));
         if !taken {
             self.expect_untracked(1);
         }
@@ -216,14 +203,17 @@ impl Sub {
         }
     }
 
-    /// Takes in an event that a side delivered. `last` is the stream of the one before.
+    /// Takes in an event that a side delivered.
     pub(crate) fn arrived<'a>(
         &'a self,
         comparator: &'a Comparator,
         side: Side,
         event: &'a Event,
-        last: &mut Option<Arc<Stream>>,
+        latest: &mut Latest,
     ) {
+        if side == Side::Primary && latest.is_nobodys(comparator, event) {
+            return self.not_idle();
+        }
         let now = comparator.now();
         let delivered = Delivered::new(event);
         if side == Side::Candidate {
@@ -232,12 +222,13 @@ impl Sub {
             if comparator.options.sample.is_none() {
                 let _ = delivered.digest();
             }
-        } else if self.idle_since.load(Ordering::Relaxed) != 0 {
-            self.idle_since.store(0, Ordering::Relaxed);
+        } else {
+            self.not_idle();
         }
         let Some(origin) = event.origin() else {
             return self.stray(comparator, side, None, event.topic());
         };
+        let last = &mut latest.stream;
         if !last
             .as_ref()
             .is_some_and(|s| s.key.is(origin, event.topic()))
@@ -257,6 +248,12 @@ impl Sub {
         *last = self.find(&Key::of(origin, event.topic()));
         if !last.as_deref().is_some_and(arrive) {
             self.stray(comparator, side, Some(origin), event.topic());
+        }
+    }
+
+    fn not_idle(&self) {
+        if self.idle_since.load(Ordering::Relaxed) != 0 {
+            self.idle_since.store(0, Ordering::Relaxed);
         }
     }
 
@@ -327,7 +324,7 @@ impl Sub {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = self.streams.read().counts();
-        self.add_shed(&mut counts);
+        self.untracked.add_to(&mut counts);
         counts
     }
 
@@ -336,7 +333,7 @@ impl Sub {
         self.close(comparator, Side::Primary, Reason::Unsubscribed);
         self.close(comparator, Side::Candidate, Reason::Unavailable);
         let mut counts = self.streams.write().retire();
-        self.add_shed(&mut counts);
+        self.untracked.add_to(&mut counts);
         counts
     }
 

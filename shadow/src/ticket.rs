@@ -37,10 +37,10 @@ impl<'a> Ticket<'a> {
             return;
         };
         let comparator = &self.attached.comparator;
-        comparator.published(1);
+        flight.route.published(1);
         let queue = &comparator.queue;
         let sequence = flight.origin.sequence;
-        let room = room.or_else(|| queue.try_room(&event));
+        let room = room.or_else(|| queue.room_if_keeping_up(&event));
         let reason = match room {
             None if queue.is_closed() => Some(Reason::Unavailable),
             None => Some(Reason::QueueFull),

@@ -58,9 +58,14 @@ impl Bound {
             .fetch_max(sequence.saturating_add(1), Ordering::AcqRel);
     }
 
+    /// Sequences below this may be unwatched, and while its handle has no candidate others too.
+    pub(crate) fn below(&self) -> u64 {
+        self.below.load(Ordering::Acquire)
+    }
+
     fn is_above(&self, sequence: u64) -> bool {
         let of_now = self.own.as_ref().filter(|own| !own.is_watched());
-        sequence < self.below.load(Ordering::Acquire)
+        sequence < self.below()
             || of_now.is_some_and(|own| sequence < own.next.load(Ordering::Acquire))
     }
 }
@@ -143,6 +148,12 @@ impl Unwatched {
             self.full.store(true, Ordering::Release);
         }
         bound
+    }
+
+    /// The bound of the publisher's life that `origin` is of.
+    pub(crate) fn find(&self, origin: &Origin) -> Option<Arc<Bound>> {
+        let life = (origin.publisher, origin.epoch);
+        self.by_life.read().get(&life).cloned()
     }
 
     /// Whether the event may have been published without a candidate. `by_primary` is whether the

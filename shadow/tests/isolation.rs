@@ -6,9 +6,12 @@ mod bad;
 mod common;
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bad::{Bad, BadBus};
 use common::{assert_law, crossbeam, number, numbered, until, within};
@@ -301,6 +304,89 @@ async fn a_hung_candidate_costs_a_queue_and_no_more() {
     common::take(&mut events, 1).await;
     within(bus.shutdown()).await.unwrap();
     assert_eq!(bus.report().in_flight, 0);
+}
+
+/// A candidate that was behind is given events again once it has caught up and rested.
+#[tokio::test]
+async fn a_candidate_that_was_behind_is_given_events_again() {
+    let candidate = Arc::new(BadBus::new(crossbeam(), Bad::BlocksInPublish));
+    let released = Arc::clone(&candidate.released);
+    let queue = 10;
+    let options = ShadowOptions {
+        queue,
+        ..ShadowOptions::default()
+    };
+    let bus = ShadowBus::new(crossbeam(), candidate, options);
+    let mut events = common::subscribe(&*bus, "#").await;
+    for n in 0..100 {
+        bus.publish(numbered(TOPICS[0], n)).await.unwrap();
+        common::take(&mut events, 1).await;
+    }
+    let shed = bus.report().unverified_by_reason[&Reason::QueueFull];
+    assert!(shed >= 100 - 2 * queue as u64, "{shed}");
+    released.store(true, Ordering::Release);
+    let mut n = 100;
+    within(async {
+        while bus.report().matched <= 4 * queue as u64 {
+            bus.publish(numbered(TOPICS[0], n)).await.unwrap();
+            common::take(&mut events, 1).await;
+            tokio::task::yield_now().await;
+            n += 1;
+        }
+    })
+    .await;
+    let report = common::settled(&bus).await;
+    assert_law(&report);
+    assert_eq!((report.diverged(), report.published), (0, n));
+}
+
+/// What may be dropped does not wait behind what waits for room.
+#[tokio::test]
+async fn at_most_once_waits_for_nobody() {
+    let shadowed = ShadowBus::new(crossbeam(), crossbeam(), ShadowOptions::default());
+    for bus in [crossbeam() as Arc<dyn EventBus>, shadowed] {
+        let full = Subscribe::to("#").unwrap().capacity(1);
+        let _full = bus.subscribe(full).await.unwrap();
+        let publisher = bus.publisher(Topic::new(TOPICS[0]).unwrap());
+        publisher.publish(publisher.event("x")).await.unwrap();
+        let mut waiting = pin!(publisher.publish(publisher.event("x")));
+        let pending = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+        assert!(pending.await, "there is no room");
+        let event = publisher.event("x").delivery(Delivery::AtMostOnce);
+        let tried = publisher.first_try(event);
+        assert!(tried.is_ok(), "{}: {tried:?}", bus.backend());
+    }
+}
+
+/// A batch waits for its turns once, not once for each topic.
+#[tokio::test]
+async fn a_batch_has_one_patience() {
+    const TOPICS: u64 = 20;
+    let bus = ShadowBus::new(
+        CrossbeamBus::new(limits()),
+        crossbeam(),
+        ShadowOptions::default(),
+    );
+    let full = Subscribe::to("#").unwrap().capacity(1);
+    let _full = bus.subscribe(full).await.unwrap();
+    bus.publish(numbered("first", 0)).await.unwrap();
+    let numbered = |n: u64| numbered(&format!("t{n}"), n);
+    // Each has its topic's turn for as long as nobody goes on with it.
+    let mut waiting: Vec<_> = (0..TOPICS)
+        .map(|n| Box::pin(bus.publish(numbered(n))))
+        .collect();
+    for publish in &mut waiting {
+        let pending = poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx).is_pending()));
+        assert!(pending.await, "there is no room");
+    }
+    let begun = Instant::now();
+    let refused = bus.publish_batch((0..TOPICS).map(numbered).collect()).await;
+    assert_eq!(refused.unwrap_err().accepted, 0);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 /// An event counts once for each KiB that it begins.

@@ -133,11 +133,16 @@ fn arguments() -> Result<Asked, String> {
             _ => return Err(format!("unknown option {word}")),
         }
     }
-    let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
-    match &asked.candidate {
-        Some(name) if !names.contains(&name.as_str()) => {
-            Err(format!("`{name}` is none of {}", names.join(", ")))
+    let candidates = Kind::ALL.map(Kind::name);
+    for (one, all) in [
+        (&asked.candidate, &candidates[..]),
+        (&asked.primary, &PRIMARIES),
+    ] {
+        if let Some(one) = one
+            && !all.contains(&one.as_str())
+        {
+            return Err(format!("`{one}` is none of {}", all.join(", ")));
         }
-        _ => Ok(asked),
     }
+    Ok(asked)
 }

@@ -66,6 +66,12 @@ pub fn prove(
         .collect();
     let (alone, beside): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.clause.alone);
     let outcomes = Mutex::new(BTreeMap::new());
+    // What measures the process runs before any worker that could disturb it, or leaves memory behind
+    // in which much is kept unseen.
+    for job in alone {
+        let outcome = job.run();
+        outcomes.lock().insert(job.at, outcome);
+    }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..workers.max(1) {
@@ -77,11 +83,6 @@ pub fn prove(
             });
         }
     });
-    // What measures the process runs when no worker is left that could disturb it.
-    for job in alone {
-        let outcome = job.run();
-        outcomes.lock().insert(job.at, outcome);
-    }
     judge(&jobs, &outcomes.into_inner(), mutants.len())
 }
 
@@ -105,10 +106,11 @@ pub fn control(
 }
 
 /// The patience of a clause that is to fail. One that turns clocks takes seconds by itself, and so
-/// does a shadow that waits for its candidate.
+/// does a shadow that waits for its candidate; one that measures the process has work to do first.
 fn little(clause: &Clause) -> Patience {
     let slow = [Capability::Clock, Capability::Shadow];
-    match slow.iter().any(|need| clause.needs.contains(need)) {
+    let slow = slow.iter().any(|need| clause.needs.contains(need));
+    match slow || clause.alone {
         true => Patience::default(),
         false => SHORT,
     }

@@ -2,7 +2,10 @@
 //! trap for anybody once the candidate is gone.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use eventbus_trait::Event;
 use loom::thread;
@@ -101,6 +104,54 @@ fn closed_while_one_waits() {
     assert_ne!(queued, [true, true], "over capacity");
     assert!(queue.is_closed() && queue.is_idle(), "it forgets nothing");
     assert!(!publish(&queue, 2) && !queue.control(Command::Mark));
+}
+
+/// Works until there is nothing more to take, and takes events again if it was behind.
+fn catch_up(queue: &Queue) {
+    let mut batch = VecDeque::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if queue.has_caught_up() {
+            queue.reopen();
+        }
+        if pin!(queue.next(&mut batch, 8)).poll(&mut cx).is_pending() {
+            return;
+        }
+        for command in batch.drain(..) {
+            if let Command::Publish(offer) = command {
+                queue.given(offer.units);
+            }
+        }
+    }
+}
+
+/// Two events where there is room for one, while the candidate catches up.
+fn full_until_it_has_caught_up() {
+    let queue = Arc::new(Queue::new(1));
+    let event = || Event::new("a", "x").unwrap();
+    let room = queue.room_if_keeping_up(&event()).unwrap();
+    assert!(queue.publish(room, Arc::default(), 0, event()));
+    let candidate = thread::spawn({
+        let queue = Arc::clone(&queue);
+        move || catch_up(&queue)
+    });
+    if let Some(room) = queue.room_if_keeping_up(&event()) {
+        assert!(queue.publish(room, Arc::default(), 1, event()));
+    }
+    candidate.join().unwrap();
+    if queue.waiting() > 0 {
+        catch_up(&queue);
+    }
+    let room = queue.room_if_keeping_up(&event());
+    assert!(room.is_some(), "full with nothing in it");
+}
+
+/// Covers `Queue::room_if_keeping_up` against `next`.
+#[test]
+fn a_queue_that_was_full_takes_events_again() {
+    Model::new("mirror-full", COVERS)
+        .preemptions(3)
+        .explore(20, full_until_it_has_caught_up);
 }
 
 /// Covers `Queue::publish`, `control`, `next` and `is_idle`.

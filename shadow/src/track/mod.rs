@@ -242,7 +242,13 @@ impl Track {
         }
         self.make_room(cx.now);
         self.counts.expected += 1;
-        let mut class = expect.class;
+        // Of those that publish at once, who was stamped first may come second, and each side may be
+        // given either first.
+        let out_of_sequence = self.is_behind(expect.sequence);
+        let mut class = match expect.class {
+            Class::Open if out_of_sequence => Class::Unverified(Reason::Unordered),
+            class => class,
+        };
         let mut ends = expect.may_drop.map(|may_drop| End {
             may_drop,
             ..End::default()
@@ -269,6 +275,7 @@ impl Track {
         for (end, cursor) in ends.iter_mut().zip(&mut self.sides) {
             if cursor.highest > Some(expect.sequence) {
                 end.overtaken_at = cx.now;
+                end.overtaken_by = cursor.delivered;
                 cursor.next += 1;
             }
         }
@@ -281,7 +288,7 @@ impl Track {
         let slot = Slot {
             sequence: expect.sequence,
             class,
-            ordered: expect.ordered,
+            ordered: expect.ordered && !out_of_sequence,
             published_at: cx.now,
             offered_at: 0,
             ends,
@@ -294,6 +301,14 @@ impl Track {
         self.counts.awaited += u64::from(slot.is_awaited());
         self.slots.insert(at, slot);
         true
+    }
+
+    /// Whether a later event is expected, or was delivered. One that was taken back does not count: its
+    /// sequence is given out again.
+    fn is_behind(&self, sequence: u64) -> bool {
+        let highest = self.sides.iter().map(|cursor| cursor.highest).max();
+        let expected = self.slots.back().map(|slot| slot.sequence);
+        expected.max(highest.flatten()) > Some(sequence)
     }
 
     /// Takes an expectation back: the primary refused the event, nobody has it.

@@ -351,6 +351,30 @@ fn what_goes_out_of_turn_overtakes_nothing() {
     assert!(bench.track.is_idle());
 }
 
+/// A layer above stamps them, and two of its publishers meet on the way to here.
+#[test]
+fn what_was_stamped_first_and_published_second_is_in_no_order() {
+    let mut bench = Bench::new();
+    bench.publish([0, 11]);
+    bench.arrive(Primary, [0, 11]);
+    bench.arrive(Candidate, [0, 11]);
+    bench.publish([10]);
+    bench.arrive(Primary, [10]);
+    bench.arrive(Candidate, [10]);
+    // Each side may be given either of them first.
+    bench.publish([13, 12]);
+    bench.arrive(Primary, [13, 12]);
+    bench.arrive(Candidate, [12, 13]);
+    bench.publish([14]);
+    bench.arrive(Primary, [14]);
+    bench.arrive(Candidate, [14]);
+    assert!(bench.told().is_empty(), "{:?}", bench.told());
+    let counts = bench.counts();
+    assert_eq!(counts.matched, 4);
+    assert_eq!(counts.by_reason(), [(Reason::Unordered, 2)].into());
+    assert!(bench.track.is_idle());
+}
+
 #[test]
 fn a_refused_event_leaves_nothing_behind() {
     let mut bench = Bench::new();
@@ -362,6 +386,14 @@ fn a_refused_event_leaves_nothing_behind() {
     bench.arrive(Primary, 0..2);
     bench.arrive(Candidate, 0..2);
     assert_eq!(bench.counts().matched, 2);
+    (2..5).for_each(|sequence| bench.expect(sequence));
+    for sequence in (2..5).rev() {
+        bench.with(|track, _| track.withdraw(sequence));
+    }
+    bench.publish(2..5);
+    bench.arrive(Primary, 2..5);
+    bench.arrive(Candidate, 2..5);
+    assert_eq!(bench.counts().matched, 5);
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! An event that there is no room for in the queue to the candidate, on its way to the primary alone.
+//!
+//! Invariant: it is counted once, however its publish ends, unless the primary refuses it.
+
+use eventbus_trait::{Event, Origin, Receipt, Refused};
+
+use crate::attached::Attached;
+use crate::lane::Lane;
+use crate::sender::{Alone, Sender};
+use crate::untracked::Untracked;
+
+pub(crate) struct Shed<'a> {
+    sender: &'a Sender,
+    attached: &'a Attached,
+    lane: &'a Lane,
+    why: Untracked,
+    /// Its stamp, from when it has one until it is counted.
+    origin: Option<Origin>,
+}
+
+impl<'a> Shed<'a> {
+    pub(crate) fn new(
+        sender: &'a Sender,
+        attached: &'a Attached,
+        lane: &'a Lane,
+        event: &Event,
+    ) -> Self {
+        let comparator = &attached.comparator;
+        let why = if comparator.ignores(event) {
+            Untracked::Ignored
+        } else if comparator.queue.is_closed() {
+            Untracked::Unavailable
+        } else {
+            Untracked::QueueFull
+        };
+        Self {
+            sender,
+            attached,
+            lane,
+            why,
+            origin: None,
+        }
+    }
+
+    /// The event is about to be published as it is.
+    pub(crate) fn stamped(mut self, event: &Event) -> Self {
+        self.origin = event.origin().copied();
+        self
+    }
+
+    /// Takes what the primary said to it.
+    pub(crate) fn conclude<E>(
+        mut self,
+        alone: &Alone,
+        result: Result<Receipt, Refused<E>>,
+    ) -> Result<Receipt, Refused<E>> {
+        let origin = self.origin.take();
+        match (result, origin) {
+            (Ok(receipt), Some(origin)) => {
+                self.count(&origin, self.why);
+                Ok(receipt)
+            }
+            (result, _) => result.map_err(|refused| self.sender.unstamp(refused, alone)),
+        }
+    }
+
+    fn count(&self, origin: &Origin, why: Untracked) {
+        let comparator = &self.attached.comparator;
+        while !self.lane.count(comparator.generation(), why) {
+            let mut cached = self.lane.route.lock();
+            self.sender
+                .route(self.attached, self.lane, &mut cached, origin);
+        }
+    }
+}
+
+impl Drop for Shed<'_> {
+    fn drop(&mut self) {
+        if let Some(origin) = self.origin.take() {
+            self.count(&origin, Untracked::Cancelled);
+        }
+    }
+}
