@@ -350,10 +350,9 @@ fn we_call_a_service_of_its(scene: Scene) {
     );
     drop(peer);
     let gone = loop {
-        match call("sum") {
-            Err(error) => break error,
-            // It may answer once more.
-            Ok(_) => {}
+        // It may answer once more.
+        if let Err(error) = call("sum") {
+            break error;
         }
     };
     let went = matches!(

@@ -102,7 +102,7 @@ async fn drain(port: Arc<Port>, tasks: Tasks, mut frames: Frames) {
             port.on_message(frame.sender(), &frame.payload());
         }
         turn = turn.wrapping_add(1);
-        if turn % TURN == 0 {
+        if turn.is_multiple_of(TURN) {
             tasks.yield_now().await;
         }
     }

@@ -18,11 +18,9 @@ impl Harness for Broadcast {
 
     /// There are no calls: the trait's defaults say so.
     fn has(&self, capability: Capability) -> bool {
-        match capability {
-            Capability::SeveralHandles => true,
-            Capability::Proc => cfg!(target_os = "linux"),
-            _ => false,
-        }
+        let linux = cfg!(target_os = "linux");
+        let has = capability == Capability::SeveralHandles;
+        has || capability == Capability::Proc && linux
     }
 
     async fn start(&self, limits: Limits) -> Result<Box<dyn Rig>, String> {

@@ -212,8 +212,7 @@ Bus {
     KeepsCancelled "A call that is dropped goes on." "RPC-007"
         also ["RPC-001"];
     OutlivesCallees "A call whose callee has gone does not end." "RPC-008";
-    RunsEverything "Every call that comes is handled at once." "RPC-009"
-        also ["RPC-005" "RPC-007"];
+    RunsEverything "Every call that comes is handled at once." "RPC-009";
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"
