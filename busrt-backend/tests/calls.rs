@@ -362,3 +362,76 @@ async fn nonsense_hurts_nobody() {
     assert!(host.call(asks("service", "echo")).await.is_ok());
     host.shutdown().await.unwrap();
 }
+
+/// A broker that ends takes the calls under way with it, and nothing else: when there is one again, the
+/// service is served again without the application's help, and a call made meanwhile is carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_finds_its_services_and_calls() {
+    let (_dir, path) = peer::socket();
+    let first = host(&path).await;
+    let quickly = |options: &mut Options| {
+        options.broker = BrokerMode::External;
+        options.backoff.most = Duration::from_millis(100);
+    };
+    let callee = bus(&path, "callee", quickly).await;
+    let caller = bus(&path, "caller", quickly).await;
+    let service = Service::new("service", methods()).concurrency(1).queue(0);
+    let _serving = callee.serve(service).await.unwrap();
+    let _own = callee
+        .serve(Service::new("callee", methods()))
+        .await
+        .unwrap();
+    let until = async |what: &str, done: &dyn Fn() -> bool| {
+        let waiting = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(5));
+            while !done() {
+                beat.tick().await;
+            }
+        };
+        timeout(PATIENCE, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("{what}"));
+    };
+    let served = || callee.stats().services[0].clone();
+    let hanging = {
+        let caller = Arc::clone(&caller);
+        tokio::spawn(async move { caller.call(asks("service", "hang")).await })
+    };
+    until("it runs", &|| served().running == 1).await;
+    first.shutdown().await.unwrap();
+    let lost = in_time(hanging).await.unwrap();
+    assert!(
+        matches!(lost, Err(CallError::Disconnected { .. })),
+        "{lost:?}"
+    );
+    until("its handler is dropped", &|| served().running == 0).await;
+    // The handle's own connection comes back by itself, and what it serves with it.
+    let waiting = {
+        let caller = Arc::clone(&caller);
+        tokio::spawn(async move { caller.call(asks("callee", "echo")).await })
+    };
+    until("it waits", &|| caller.stats().calls.outstanding == 1).await;
+    let second = host(&path).await;
+    let answered = async {
+        loop {
+            match caller.call(asks("service", "echo")).await {
+                Ok(reply) => return reply,
+                // The service's connection, or the caller's, is not there yet.
+                Err(CallError::NoService { .. } | CallError::Disconnected { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    let reply = in_time(answered).await;
+    assert_eq!(reply.payload.bytes().unwrap(), "question");
+    // It was not sent before there was a broker; the callee may have come later than the caller.
+    let waited = in_time(waiting).await.unwrap();
+    assert!(
+        matches!(waited, Ok(_) | Err(CallError::NoService { .. })),
+        "{waited:?}"
+    );
+    assert_eq!(caller.stats().calls.outstanding, 0);
+    caller.shutdown().await.unwrap();
+    callee.shutdown().await.unwrap();
+    second.shutdown().await.unwrap();
+}
