@@ -31,7 +31,7 @@ pub struct Call {
     pub deadline: Duration,
     /// What the call belongs to.
     pub correlation: Option<Correlation>,
-    /// Whether it may be carried out twice: then a shadow calls the candidate, too.
+    /// Whether it may be carried out twice. The handler is told; nothing here repeats a call by itself.
     pub idempotent: bool,
 }
 
