@@ -216,10 +216,11 @@ Bus {
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"
-        also ["ORD-004" "LIF-002" "LIF-006" "MIG-005"];
+        also ["ORD-004" "RPC-008" "LIF-002" "LIF-006" "MIG-005"];
     SleepsWithoutRoom "A publish that waits for room sleeps through shutdown." "LIF-001"
         also ["ORD-004"];
-    OutlivesItsHandle "A handle that is dropped lives on." "LIF-001";
+    OutlivesItsHandle "A handle that is dropped lives on." "LIF-001"
+        also ["RPC-008"];
     ForgetsAtShutdown "What is queued at shutdown is given up." "LIF-002"
         also ["ORD-004" "LIF-001"];
     SleepsThroughShutdown "A `recv` that sleeps at shutdown is not woken." "LIF-002";
