@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::fabric::Fabric;
 use super::lane::{BEHIND, BatchStopped, CUTOVER, Lane, Route, Stopped, Turn};
 use super::mail::Membership;
+use crate::phase::Phase;
 
 /// Topics whose routes are kept for `publish` without a publisher.
 const ROUTES: usize = 4_096;
@@ -111,8 +112,9 @@ impl Handle {
 
     /// Notes that it has a handle of a further phase.
     pub(crate) fn add_side(self: &Arc<Self>, bus: Arc<dyn EventBus>, generation: u64) {
+        // Asked of the phase: what stands around its bus has another name.
         self.encodes
-            .store(bus.backend() != "crossbeam", Ordering::Relaxed);
+            .store(self.fabric.phase() != Phase::Crossbeam, Ordering::Relaxed);
         self.follow(&bus, generation);
         let side = Side::new(generation, bus);
         let unread: Vec<_> = {
@@ -223,10 +225,10 @@ impl Handle {
         route: &Route,
     ) -> Result<Receipt, Stopped> {
         let since = Instant::now();
-        match route.try_turn() {
+        match route.first_turn().await {
             Some(turn) => {
                 let event = full.into_event();
-                self.lane.publish_inside(event, route, turn).await
+                self.lane.publish_inside(event, turn).await
             }
             None => self.publish_late(full, route, since).await,
         }
@@ -247,7 +249,7 @@ impl Handle {
             biased;
             tried = async {
                 let turn = route.turn().await;
-                self.lane.publish_inside(event, route, turn).await
+                self.lane.publish_inside(event, turn).await
             } => tried,
             () = Delay::new(self.left(since)) => Err(Stopped::Full(full)),
         }
@@ -342,7 +344,7 @@ impl Handle {
         topics.into_iter().map(|topic| self.route(topic)).collect()
     }
 
-    /// A payload is made bytes before the lane's lock is taken, since that is the application's code.
+    /// A payload is made bytes before the topic's turn is taken: others need not wait for that.
     fn encode(&self, event: &Event) {
         if self.encodes.load(Ordering::Relaxed) && event.payload().encoded().is_none() {
             // What is wrong with it the phase says.
