@@ -4,6 +4,7 @@
 //! (how a bus is started, what it cannot do, what it does not hold yet) is said here, by the
 //! backend's author, and shown in the table.
 
+mod cutover;
 mod door;
 mod faults;
 mod refusal;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
+pub use cutover::{Course, CutoverHarness, CutoverRig, Steps, Wreck};
 pub use door::{Answer, Caller, DoorHarness, DoorRig};
 pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
 pub use refusal::Refusal;
@@ -34,6 +36,8 @@ pub enum Capability {
     SeveralHandles,
     /// Two buses behind one, compared: [`Harness::shadow`].
     Shadow,
+    /// A bus that can be moved to another phase while it is in use: [`Harness::cutover`].
+    Cutover,
     /// A broker in another process and connections that can be hurt: [`Harness::faults`].
     Faults,
     /// Processes whose wall clock can be turned: [`FaultHarness::turns_clocks`].
@@ -55,6 +59,7 @@ impl Capability {
         match self {
             Self::SeveralHandles => "the phase has one handle only",
             Self::Shadow => "the phase doubles nothing",
+            Self::Cutover => "the phase is not moved to another",
             Self::Faults => "the phase has no connection that could fail",
             Self::Clock => {
                 "no process of the phase has a clock that can be turned: there is none, or the \
@@ -104,6 +109,7 @@ pub trait Harness: Send + Sync {
         match capability {
             Capability::SeveralHandles => true,
             Capability::Shadow => self.shadow().is_some(),
+            Capability::Cutover => self.cutover().is_some(),
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
@@ -123,8 +129,13 @@ pub trait Harness: Send + Sync {
         Vec::new()
     }
 
-    /// The phase as a doubling one, for the MIG clauses.
+    /// The phase as a doubling one, for MIG-001 and MIG-002.
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        None
+    }
+
+    /// The phase as one that is moved to another, for MIG-003 and MIG-004.
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
         None
     }
 

@@ -1,10 +1,11 @@
-//! Shadows as phases: each phase for the application, the one after it in the migration beside it.
+//! Shadows as phases: each phase for the application, the one after it in the migration beside it;
+//! and the same two as what a bus is moved between.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
+use crate::{Comparison, CutoverHarness, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 use shadow::{Reason, Report, ShadowBus, ShadowOptions, Verdict};
@@ -80,6 +81,10 @@ impl Harness for Shadow {
     }
 
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        Some(self)
+    }
+
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
         Some(self)
     }
 
