@@ -426,7 +426,7 @@ impl Lane {
         topic: &Topic,
     ) -> Option<&'a Publisher> {
         let generation = self.generation();
-        if !cached.as_ref().is_some_and(|cached| cached.0 == generation) {
+        if cached.as_ref().is_none_or(|cached| cached.0 != generation) {
             let bus = self.bus.lock().clone()?;
             *cached = Some((generation, bus.publisher(topic.clone())));
         }

@@ -97,9 +97,7 @@ impl Source {
     /// What has to be given out before the item that waits; else that itself.
     fn give_out(&mut self) -> Option<Item> {
         // Nearly always: an item is large, and one that is not there is not to be moved about.
-        if self.waiting.is_none() {
-            return None;
-        }
+        self.waiting.as_ref()?;
         self.give_out_before()
     }
 
