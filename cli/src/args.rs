@@ -154,6 +154,22 @@ pub(crate) struct ShadowArgs {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) sample: Option<f64>,
 
+    /// First compare the primary with a second one of its kind for this long [default: 5s]: the verdict
+    /// then judges latency, and order across publishers, by what those two differ by
+    #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1,
+          default_missing_value = "5s")]
+    pub(crate) calibrate: Option<Duration>,
+
+    /// With --calibrate: how many times slower than the second primary the candidate may be, by the
+    /// median [default: 10]
+    #[arg(long, value_name = "TIMES", requires = "calibrate", value_parser = times)]
+    pub(crate) latency_limit: Option<f64>,
+
+    /// With --calibrate: how much more of the pairs of publishers the candidate may invert than the
+    /// second primary does: `0.05` or `5%` [default: 5%]
+    #[arg(long, value_name = "SHARE", requires = "calibrate", value_parser = share)]
+    pub(crate) inversion_limit: Option<f64>,
+
     /// Subscriptions that read the events
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -246,6 +262,13 @@ fn share(text: &str) -> Result<f64, String> {
         _ => {
             Err("expected a share such as `0.001` or `0.1%`, more than 0 and at most 1".to_owned())
         }
+    }
+}
+
+fn times(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n >= 1.0 && n.is_finite() => Ok(n),
+        _ => Err("expected a number such as `10`, at least 1".to_owned()),
     }
 }
 

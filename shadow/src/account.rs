@@ -77,5 +77,6 @@ pub(crate) fn located(sub: &Sub, key: &Key, finding: &Finding) -> Divergence {
         sequence: finding.sequence,
         displaced: finding.displaced,
         detail: finding.detail.clone(),
+        shown: finding.shown.clone(),
     }
 }

@@ -92,7 +92,8 @@ impl ShadowBus {
         candidate: Arc<dyn EventBus>,
         options: ShadowOptions,
     ) -> Result<(), AttachError> {
-        self.family().attach(self.sender(), candidate, options)
+        let attached = self.family().attach(self.sender(), candidate, options);
+        attached.map(drop)
     }
 
     /// Takes the candidate away again: nothing more is doubled, what was doubled gets up to
@@ -103,7 +104,7 @@ impl ShadowBus {
     /// What the application has not read by then is unverified, as [`Reason::Detached`]. Publishers
     /// and subscribers notice nothing. Cancelled, it lets go of the candidate at once.
     pub async fn detach(&self, deadline: Duration) -> Option<Report> {
-        self.family().detach(deadline).await
+        self.family().detach(deadline, None).await
     }
 
     /// Whether there is a candidate.
@@ -142,11 +143,11 @@ impl ShadowBus {
         self.family().glance()
     }
 
-    fn sender(&self) -> &Arc<Sender> {
+    pub(crate) fn sender(&self) -> &Arc<Sender> {
         &self.share.0
     }
 
-    fn family(&self) -> &Arc<Family> {
+    pub(crate) fn family(&self) -> &Arc<Family> {
         self.sender().family()
     }
 

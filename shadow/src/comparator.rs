@@ -30,7 +30,7 @@ use crate::route::InFlight;
 use crate::streams::Key;
 use crate::sub::{Phase, Sub};
 use crate::track::{AROUND, Context, Finding, Nanos, Rules, Trace};
-use crate::unwatched::Unwatched;
+use crate::unwatched::{Strays, Unwatched};
 
 /// Most publishers that are told from strangers.
 const MAX_PUBLISHERS: usize = 1 << 20;
@@ -58,8 +58,9 @@ pub(crate) struct Comparator {
     publishers: RwLock<HashSet<PublisherId>>,
     pub(crate) published: Arc<AtomicU64>,
     foreign: AtomicU64,
-    /// What was published while there was no candidate.
-    pub(crate) unwatched: Arc<Unwatched>,
+    /// What the primary delivered that was published before.
+    earlier: AtomicU64,
+    pub(crate) strays: Strays,
     latency: [Mutex<Latency>; SHARDS],
     account: Mutex<Account>,
     displaced: Mutex<Displaced>,
@@ -96,17 +97,14 @@ impl Life {
 }
 
 impl Comparator {
-    pub(crate) fn new(
-        options: ShadowOptions,
-        names: [String; 2],
-        unwatched: Arc<Unwatched>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(options: ShadowOptions, names: [String; 2], strays: Strays) -> Arc<Self> {
         let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
         let recorder = options.divergence_file.as_ref().map(Recorder::start);
         Arc::new(Self {
             queue: Queue::new(options.queue),
             options,
-            id: rand::random(),
+            // Never 0, which is nobody.
+            id: rand::random::<u64>() | 1,
             life: Life::default(),
             names,
             started: Instant::now(),
@@ -118,7 +116,8 @@ impl Comparator {
             publishers: RwLock::default(),
             published: Arc::default(),
             foreign: AtomicU64::new(0),
-            unwatched,
+            earlier: AtomicU64::new(0),
+            strays,
             latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
             account: Mutex::default(),
             displaced: Mutex::default(),
@@ -269,6 +268,10 @@ impl Comparator {
         }
     }
 
+    pub(crate) fn earlier(&self) {
+        self.earlier.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn foreign(&self) {
         self.foreign.fetch_add(1, Ordering::Relaxed);
     }
@@ -306,14 +309,19 @@ impl Comparator {
     /// Takes the answer of a hook, or `otherwise` if it panicked, which is counted.
     pub(crate) fn answer(&self, hook: &str, answer: Option<bool>, otherwise: bool) -> bool {
         answer.unwrap_or_else(|| {
-            let errors = &mut self.account.lock().hook_errors;
-            let n = errors.entry(hook.to_owned()).or_default();
-            *n += 1;
-            if *n == 1 {
-                warn!(hook, "a hook panicked, for the first time");
-            }
+            self.hook_failed(hook);
             otherwise
         })
+    }
+
+    /// Counts a panic or an error of a hook.
+    pub(crate) fn hook_failed(&self, hook: &str) {
+        let errors = &mut self.account.lock().hook_errors;
+        let n = errors.entry(hook.to_owned()).or_default();
+        *n += 1;
+        if *n == 1 {
+            warn!(hook, "a hook failed, for the first time");
+        }
     }
 
     /// Writes a divergence to the file, if there is to be one.
@@ -394,6 +402,7 @@ impl Comparator {
         let injected = self.options.sabotage.as_ref().map(|bus| bus.injected());
         let counts = self.counts();
         let latency = self.latency();
+        let [primary_latency, candidate_latency] = latency.quantiles();
         let account = self.account.lock();
         let [primary, candidate] = self.names.clone();
         let mut report = Report {
@@ -416,13 +425,19 @@ impl Comparator {
             phantoms: counts.phantoms,
             unverified_by_reason: counts.by_reason(),
             foreign: self.foreign.load(Ordering::Relaxed),
+            earlier: self.earlier.load(Ordering::Relaxed),
             candidate_errors: account.errors.clone(),
             hook_errors: account.hook_errors.clone(),
             disabled: account.disabled.clone(),
             divergences: account.divergences.clone(),
             displaced: *self.displaced.lock(),
+            inversions: counts.inversions,
             divergence_file: self.recorder.as_ref().map(Recorder::said),
             latency: latency.summary(),
+            primary_latency,
+            candidate_latency,
+            lateness: latency.lateness(),
+            noise: None,
             queue_high_water: self.queue.high_water(),
             settled: match self.settled.load(Ordering::Relaxed) {
                 0 => None,
@@ -430,6 +445,8 @@ impl Comparator {
             },
             injected,
         };
+        let floor = self.options.noise_floor.as_ref();
+        report.noise = floor.map(|floor| floor.against(&report, &self.options));
         report.verdict = report.judge(self.options.unverified_limit);
         report
     }
@@ -437,11 +454,13 @@ impl Comparator {
     /// What the report leaves out.
     pub(crate) fn glance(&self) -> Glance {
         let [primary, candidate] = self.latency().sides();
+        let streams = self.subs().iter().map(|sub| sub.streams_kept()).sum();
         let account = self.account.lock();
         Glance {
             by_topic: account.places.counts(),
             newest: account.places.newest(),
             queued: self.queue.waiting(),
+            streams,
             primary,
             candidate,
         }
