@@ -144,7 +144,8 @@
   const place = (d) => make("li", {},
     make("h4", { class: "fail" }, `${d.class} on the ${d.side}: `, make("bdi", {}, d.topic), ` number ${d.sequence}`),
     make("p", {}, d.detail),
-    make("dl", { class: "place" }, [["subscription", d.subscription], ["publisher", d.publisher || "none"], ["epoch", d.epoch]]
+    make("dl", { class: "place" }, [["subscription", d.subscription], ["publisher", d.publisher || "none"], ["epoch", d.epoch],
+      ["primary", d.shown?.primary], ["candidate", d.shown?.candidate]].filter(([, text]) => text !== undefined)
       .map(([term, text]) => [make("dt", {}, term), make("dd", {}, make("bdi", {}, text))])));
 
   function comparison({ report: r, glance }, at) {
