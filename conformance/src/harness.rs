@@ -9,8 +9,9 @@ mod door;
 mod faults;
 mod refusal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
@@ -191,7 +192,51 @@ pub trait ShadowHarness: Send + Sync {
 #[async_trait]
 pub trait ShadowRig: Rig {
     /// Waits until every delivery has been classified, or for `patience` at most, and counts.
-    async fn compare(&self, patience: std::time::Duration) -> Comparison;
+    async fn compare(&self, patience: Duration) -> Comparison;
+
+    /// Takes the candidate away, while the bus is in use: waits as [`compare`](Self::compare) does,
+    /// and counts. Afterwards there is none until [`attach`](Self::attach).
+    async fn detach(&self, patience: Duration) -> Comparison;
+
+    /// Brings another candidate, with `wrap` around it, while the bus is in use. The comparison
+    /// begins anew.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    async fn attach(&self, wrap: Wrap, depth: Depth) -> Result<(), String>;
+
+    /// Makes the verdicts in a file of divergences again.
+    ///
+    /// # Errors
+    /// In words, why it cannot be read.
+    async fn replay(&self, file: &Path) -> Result<Replayed, String>;
+}
+
+/// How closely a shadow looks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Depth {
+    /// The share of the events of which the contents are compared.
+    pub sample: f64,
+    /// Where every divergence is written.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Depth {
+    fn default() -> Self {
+        Self {
+            sample: 1.0,
+            file: None,
+        }
+    }
+}
+
+/// What came of the divergences in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Those that came out as they were told.
+    pub reproduced: u64,
+    /// Those that did not.
+    pub otherwise: u64,
 }
 
 /// What a shadow counted. Each expected delivery is in exactly one of the classes from `matched` to
@@ -202,6 +247,8 @@ pub struct Comparison {
     pub expected: u64,
     /// Delivered by both, alike and in order.
     pub matched: u64,
+    /// Of these, those whose contents were left out by sampling.
+    pub unsampled: u64,
     /// Left out of the comparison on purpose.
     pub ignored: u64,
     /// Not delivered by one side.
@@ -220,6 +267,8 @@ pub struct Comparison {
     pub duplicate: u64,
     /// Deliveries of what nobody published.
     pub phantom: u64,
+    /// Neighbours of different publishers that were told the other way round, which is no divergence.
+    pub inverted: u64,
     /// Where the first divergences are: topic, and sequence of the publisher.
     pub places: Vec<(String, u64)>,
 }

@@ -288,6 +288,7 @@ Shadow {
     SpreadsPanics "A panic of the candidate reaches the application." "MIG-001";
     SpreadsSlowness "The application waits for the candidate." "MIG-001";
     SpreadsRefusals "What the candidate refuses is refused to the application." "MIG-001";
+    StumblesOverCandidates "The first event after a candidate came is refused to the application." "MIG-001";
     BlindToMissing "Events that one side lacks are taken for matched." "MIG-002";
     BlindToDuplicates "Copies delivered again are not seen." "MIG-002";
     BlindToDifferences "Events that differ are taken for matched." "MIG-002";
@@ -297,6 +298,10 @@ Shadow {
     Cries "A divergence is reported where there is none." "MIG-002";
     LosesCount "An expected delivery is in no class." "MIG-002";
     Mislocates "Divergences are located on another topic." "MIG-002";
+    ComparesTheEarlier "What was published before a candidate came is missing on it." "MIG-002";
+    CountsTheSample "Only what is in the sample is counted." "MIG-002";
+    CriesAtPublishers "Publishers in another order are taken for a divergence." "MIG-002";
+    ReplaysOtherwise "A divergence comes out of its file as another one." "MIG-002";
 }
 Cutover {
     StaysPut "A bus is said to have moved, and has not." "MIG-003";

@@ -1,6 +1,7 @@
 //! The context of one run of one clause: the phase, and what has to be ended after it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use parking_lot::Mutex;
 
 use super::{AtDoor, Faulty, Movable, Patience, Stage, Wrecked};
 use crate::harness::{
-    Capability, Comparison, Course, CutoverHarness, CutoverRig, DoorRig, FaultRig, Harness, Rig,
-    ShadowRig, Steps, Wrap,
+    Capability, Comparison, Course, CutoverHarness, CutoverRig, Depth, DoorRig, FaultRig, Harness,
+    Replayed, Rig, ShadowRig, Steps, Wrap,
 };
 use crate::outcome::Tally;
 use crate::seed::{Rng, Seed};
@@ -336,6 +337,34 @@ impl Shadowed {
     /// Waits until everything has been classified, and counts.
     pub async fn compare(&self) -> Comparison {
         self.rig.compare(self.stage.patience()).await
+    }
+
+    /// Takes the candidate away, which has until `deadline` to be judged, and counts.
+    ///
+    /// # Errors
+    /// Broken, if that does not end.
+    pub async fn detach(&self, deadline: Duration) -> Checked<Comparison> {
+        let detaching = self.rig.detach(deadline);
+        let longer = Patience(self.stage.patience() * 2);
+        longer.wait("the candidate to be let go", detaching).await
+    }
+
+    /// Brings another candidate, with `wrap` around it.
+    ///
+    /// # Errors
+    /// Broken, if there is none.
+    pub async fn attach(&self, wrap: Wrap, depth: Depth) -> Checked {
+        let attaching = self.rig.attach(wrap, depth);
+        let attached = self.stage.wait("another candidate", attaching).await?;
+        attached.map_err(Unmet::Broken)
+    }
+
+    /// Makes the verdicts in a file of divergences again.
+    ///
+    /// # Errors
+    /// Broken, if it cannot be read.
+    pub async fn replay(&self, file: &Path) -> Checked<Replayed> {
+        self.rig.replay(file).await.map_err(Unmet::Broken)
     }
 }
 
