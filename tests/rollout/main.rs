@@ -8,6 +8,7 @@
 
 mod control;
 mod crash;
+mod doors;
 mod load;
 mod pairs;
 mod scene;
