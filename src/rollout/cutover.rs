@@ -240,7 +240,7 @@ impl Cutover<'_> {
         }
         let everybody = async {
             for (handle, _) in &new.handles {
-                handle.lane.emptied().await;
+                handle.emptied().await;
             }
         };
         tokio::select! {

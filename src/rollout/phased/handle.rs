@@ -173,6 +173,13 @@ impl Handle {
         Arc::clone(routes.entry(topic.clone()).or_default())
     }
 
+    /// Waits until nobody is half-way into the phase, once the lane's gate is held.
+    pub(crate) async fn emptied(&self) {
+        // Whoever uses a route keeps it here, and who comes later sees that the gate is held.
+        let routes = self.routes.lock().values().cloned().collect();
+        self.lane.emptied(routes).await;
+    }
+
     /// Publishes; waits for a cutover and for room, together until the deadline.
     pub(crate) async fn publish(
         &self,

@@ -36,7 +36,7 @@ const TRIES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Lane {
     publisher: PublisherId,
-    /// [`HELD`], [`ENDED`], and how many are inside.
+    /// [`HELD`], [`ENDED`], and how many are inside but for those who enter without waiting.
     gate: AtomicU64,
     /// The next stamp's sequence.
     next: AtomicU64,
@@ -148,6 +148,13 @@ impl Route {
         Some(waits.settled(queue).await)
     }
 
+    /// Waits until whoever is entering is in.
+    async fn settled(&self) {
+        while self.cached.try_lock().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The right to enter now, if nobody waits or is entering.
     fn now(&self) -> Option<MutexGuard<'_, Option<(u64, Publisher)>>> {
         for attempt in 0..TRIES {
@@ -175,12 +182,9 @@ impl<'a> Waits<'a> {
         Self(route)
     }
 
-    /// Waits for whoever has not seen that somebody waits.
-    async fn settled(self, queue: tokio::sync::MutexGuard<'a, ()>) -> Turn<'a> {
-        while self.0.cached.try_lock().is_none() {
-            tokio::task::yield_now().await;
-        }
-        let _queue = queue;
+    /// The turn, once whoever has not seen that somebody waits is in.
+    async fn settled(self, _queue: tokio::sync::MutexGuard<'a, ()>) -> Turn<'a> {
+        self.0.settled().await;
         Turn {
             waits: self,
             _queue,
@@ -246,8 +250,13 @@ impl Lane {
         self.gate.fetch_or(HELD, Ordering::SeqCst);
     }
 
-    /// Waits until nobody is inside.
-    pub(crate) async fn emptied(&self) {
+    /// Waits until nobody is inside; `routes` are all that are in use.
+    pub(crate) async fn emptied(&self, routes: Vec<Arc<Route>>) {
+        // Whoever enters without waiting is not counted. It has its route, and looks at the gate then:
+        // once the route was free, it has seen that it is closed.
+        for route in routes {
+            route.settled().await;
+        }
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
@@ -289,17 +298,22 @@ impl Lane {
         route: &Route,
         count: bool,
     ) -> Result<Receipt, Stopped> {
-        let _inside = match self.enter() {
-            Ok(inside) => inside,
-            Err(Shut::Held) => return Err(Stopped::Held(event)),
-            Err(Shut::Closed) => return Err(Stopped::Closed(event)),
-        };
         if let Some(mut cached) = route.now() {
+            match self.shut() {
+                None => {}
+                Some(Shut::Held) => return Err(Stopped::Held(event)),
+                Some(Shut::Closed) => return Err(Stopped::Closed(event)),
+            }
             return match self.publisher(&mut cached, event.topic()) {
                 Some(publisher) => self.tried(publisher, event, count),
                 None => Err(Stopped::Closed(event)),
             };
         }
+        let _inside = match self.enter() {
+            Ok(inside) => inside,
+            Err(Shut::Held) => return Err(Stopped::Held(event)),
+            Err(Shut::Closed) => return Err(Stopped::Closed(event)),
+        };
         // What may be dropped waits for nobody.
         if event.get_delivery() == Delivery::AtLeastOnce {
             return Err(Stopped::Behind(event));
@@ -431,6 +445,15 @@ impl Lane {
             *cached = Some((generation, bus.publisher(topic.clone())));
         }
         cached.as_ref().map(|(_, publisher)| publisher)
+    }
+
+    /// Why nobody gets in now, if so.
+    fn shut(&self) -> Option<Shut> {
+        match self.gate.load(Ordering::SeqCst) {
+            gate if gate & ENDED != 0 => Some(Shut::Closed),
+            gate if gate & HELD != 0 => Some(Shut::Held),
+            _ => None,
+        }
     }
 
     /// Goes in, unless the gate is closed.
