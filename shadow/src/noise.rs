@@ -205,7 +205,13 @@ impl ShadowBus {
         deadline: Duration,
     ) -> Result<NoiseFloor, CalibrationError> {
         let family = self.family();
-        let options = family.options.clone();
+        // The file, the saboteur and the floor are the candidate's.
+        let options = ShadowOptions {
+            noise_floor: None,
+            divergence_file: None,
+            sabotage: None,
+            ..family.options.clone()
+        };
         let comparison = family.attach(self.sender(), second, options)?;
         let attached = Attached { family, comparison };
         Delay::new(time).await;

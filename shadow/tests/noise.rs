@@ -90,13 +90,19 @@ fn floor(inversions: Inversions) -> NoiseFloor {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_primaries_give_a_floor_and_nobody_notices() {
-    let bus = ShadowBus::alone(crossbeam(), whole());
+    let path = std::env::temp_dir().join(format!("shadow-noise-{}", std::process::id()));
+    let options = ShadowOptions {
+        divergence_file: Some(shadow::DivergenceFile::new(&path)),
+        ..whole()
+    };
+    let bus = ShadowBus::alone(crossbeam(), options);
     let traffic = Traffic::begin(&bus).await;
     let time = Duration::from_millis(200);
     let floor = within(bus.calibrate(crossbeam(), time, WATCHDOG))
         .await
         .unwrap();
     assert!(!bus.is_attached());
+    assert!(!path.exists(), "the file is the candidate's");
     assert_eq!(floor.backend, "crossbeam");
     assert!(
         floor.samples >= 100 && floor.latency.samples == floor.samples,
@@ -215,7 +221,7 @@ async fn a_candidate_slower_than_noise_is_no_match() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_floor_is_refused_and_let_go() {
     let (time, bus) = (
-        Duration::from_millis(50),
+        Duration::from_millis(250),
         ShadowBus::alone(crossbeam(), whole()),
     );
     let quiet = within(bus.calibrate(crossbeam(), time, WATCHDOG)).await;

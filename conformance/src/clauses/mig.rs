@@ -74,7 +74,9 @@ async fn sees_the_primary(shadow: &Shadowed) -> Checked {
     let refused = author.send(large).await.is_err();
     ensure!(refused, "an event over the primary's limit was taken");
     stage.drain(&mut readers, &[author]).await?;
-    sees_all(&stage.history())
+    let history = stage.history();
+    sees_all(&history)?;
+    check::refused(&history).verdict()
 }
 
 /// Everything once, in order, unaltered, and nothing else.
@@ -83,7 +85,6 @@ fn sees_all(history: &History) -> Checked {
     check::duplicates(history).verdict()?;
     check::phantoms(history).verdict()?;
     check::corrupted(history).verdict()?;
-    check::refused(history).verdict()?;
     check::nonmonotonic(history, Within::Author).verdict()
 }
 

@@ -285,10 +285,14 @@ Door {
 Shadow {
     ShowsCandidate "The application sees the candidate." "MIG-001"
         also ["MIG-002"];
-    SpreadsPanics "A panic of the candidate reaches the application." "MIG-001";
-    SpreadsSlowness "The application waits for the candidate." "MIG-001";
-    SpreadsRefusals "What the candidate refuses is refused to the application." "MIG-001";
-    StumblesOverCandidates "The first event after a candidate came is refused to the application." "MIG-001";
+    SpreadsPanics "A panic of the candidate reaches the application." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    SpreadsSlowness "The application waits for the candidate." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    SpreadsRefusals "What the candidate refuses is refused to the application." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    StumblesOverCandidates "The first event after a candidate came is refused to the application." "MIG-001"
+        also ["MIG-002"];
     BlindToMissing "Events that one side lacks are taken for matched." "MIG-002";
     BlindToDuplicates "Copies delivered again are not seen." "MIG-002";
     BlindToDifferences "Events that differ are taken for matched." "MIG-002";

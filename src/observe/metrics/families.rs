@@ -236,6 +236,18 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
         },
     ),
     family(
+        COUNTER,
+        "eventbus_shadow_publisher_pairs_total",
+        "Neighbouring deliveries of different publishers that were looked at.",
+        |s| count(s.report.inversions.pairs),
+    ),
+    family(
+        COUNTER,
+        "eventbus_shadow_inverted_pairs_total",
+        "Those of them that the candidate told the other way round.",
+        |s| count(s.report.inversions.inverted),
+    ),
+    family(
         GAUGE,
         "eventbus_shadow_candidate_queued_events",
         "Events that wait for the candidate.",
