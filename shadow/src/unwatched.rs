@@ -22,6 +22,8 @@ use crate::class::Side;
 
 /// Most lives of publishers that are told apart.
 const MOST: usize = 65_536;
+/// How far ahead of what was shed its bound may be: a power of two.
+const STRIDE: u64 = 64;
 /// Nobody watches.
 const NOBODY: u64 = 0;
 
@@ -104,7 +106,10 @@ impl Bound {
     }
 
     fn shed(&self, sequence: u64) {
-        raise(&self.shed.0, sequence);
+        // In strides, so that it seldom moves.
+        if self.shed_below() <= sequence {
+            raise(&self.shed.0, sequence | (STRIDE - 1));
+        }
     }
 
     /// Sequences below this may have found no room.
@@ -219,7 +224,10 @@ impl Unwatched {
     /// A candidate is attached: whatever the one before had no room for is of an earlier time.
     pub(crate) fn begin(&self) {
         for bound in self.by_life.read().values() {
-            bound.before.fetch_max(bound.shed_below(), Ordering::AcqRel);
+            let next = |own: &Arc<Own>| own.next.load(Ordering::SeqCst);
+            let shed = bound.shed_below();
+            let shed = bound.own.as_ref().map_or(shed, |own| shed.min(next(own)));
+            bound.before.fetch_max(shed, Ordering::AcqRel);
         }
     }
 
