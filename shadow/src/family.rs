@@ -326,19 +326,23 @@ struct Leaving<'a> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let comparator = &self.comparator;
-        let mut members = self.family.members.lock();
-        comparator.pass_on(&self.family.unwatched);
-        for seat in &members.seats {
-            let of_this = |view: &View| Arc::ptr_eq(&view.comparator, comparator);
-            if let Some(view) = seat.view().filter(of_this) {
-                // What the application has not read is its own doing.
-                view.sub.close(comparator, Side::Primary, Reason::Detached);
-                seat.show(None);
+        {
+            let members = self.family.members.lock();
+            comparator.pass_on(&self.family.unwatched);
+            for seat in &members.seats {
+                let of_this = |view: &View| Arc::ptr_eq(&view.comparator, comparator);
+                if let Some(view) = seat.view().filter(of_this) {
+                    // What the application has not read is its own doing.
+                    view.sub.close(comparator, Side::Primary, Reason::Detached);
+                    seat.show(None);
+                }
             }
         }
         comparator.life.finish(&comparator.queue);
-        // Until the candidate's thread has ended, which may change the last word of it.
-        members.comparison = Comparison::Over(Said::by(comparator));
+        // Until the candidate's thread has ended, which may change the last word of it. Not under the
+        // lock, which whoever subscribes waits for: it counts every stream.
+        let said = Said::by(comparator);
+        self.family.members.lock().comparison = Comparison::Over(said);
     }
 }
 
