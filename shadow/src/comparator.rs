@@ -278,11 +278,15 @@ impl Comparator {
 
     /// Says why nothing more is compared, now and in the report.
     pub(crate) fn disable(&self, why: String) {
-        let mut account = self.account.lock();
-        if account.disabled.is_none() {
-            error!(why, "shadow disabled");
-            account.disabled = Some(why);
+        {
+            let mut account = self.account.lock();
+            if account.disabled.is_some() {
+                return;
+            }
+            account.disabled = Some(why.clone());
         }
+        // Not under the lock, which publishers and subscribers take: a log may hang.
+        error!(why, "shadow disabled");
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
@@ -316,10 +320,9 @@ impl Comparator {
 
     /// Counts a panic or an error of a hook.
     pub(crate) fn hook_failed(&self, hook: &str) {
-        let errors = &mut self.account.lock().hook_errors;
-        let n = errors.entry(hook.to_owned()).or_default();
-        *n += 1;
-        if *n == 1 {
+        let first = self.account.lock().count_hook(hook);
+        // Not under the lock, as above.
+        if first {
             warn!(hook, "a hook failed, for the first time");
         }
     }
