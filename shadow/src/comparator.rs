@@ -97,9 +97,16 @@ impl Life {
 }
 
 impl Comparator {
-    pub(crate) fn new(options: ShadowOptions, names: [String; 2], strays: Strays) -> Arc<Self> {
+    /// `goes_on` is whether the divergence file is that of an earlier comparison.
+    pub(crate) fn new(
+        options: ShadowOptions,
+        names: [String; 2],
+        strays: Strays,
+        goes_on: bool,
+    ) -> Arc<Self> {
         let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
-        let recorder = options.divergence_file.as_ref().map(Recorder::start);
+        let file = options.divergence_file.as_ref();
+        let recorder = file.map(|file| Recorder::start(file, goes_on));
         Arc::new(Self {
             queue: Queue::new(options.queue),
             options,
@@ -335,15 +342,15 @@ impl Comparator {
         let Some(recorder) = &self.recorder else {
             return;
         };
+        let Some(trace) = finding.trace.take() else {
+            return recorder.drop_one();
+        };
         let Rules { grace, silence, .. } = self.rules();
         let Trace {
             gone_on_at,
             gone_on,
             around,
-        } = finding
-            .trace
-            .take()
-            .map_or_else(Trace::default, |trace| *trace);
+        } = *trace;
         recorder.offer(Record {
             format: FORMAT.to_owned(),
             divergence: located(sub, key, finding),

@@ -9,7 +9,9 @@
 //! Invariant: membership, attaching and detaching are one after the other, under one lock, which
 //! is taken before any other and never by a publish or a receive.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -56,6 +58,8 @@ struct Members {
     senders: Vec<Weak<Sender>>,
     seats: Vec<Arc<Seat>>,
     comparison: Comparison,
+    /// The divergence files of the comparisons that there were.
+    files: BTreeSet<PathBuf>,
 }
 
 /// Where the comparison is in its life.
@@ -100,6 +104,12 @@ impl Comparison {
 impl Members {
     fn senders(&self) -> impl Iterator<Item = Arc<Sender>> {
         self.senders.iter().filter_map(Weak::upgrade)
+    }
+
+    /// Notes where divergences are written; whether those of an earlier comparison were, too.
+    fn writes(&mut self, options: &ShadowOptions) -> bool {
+        let file = options.divergence_file.as_ref();
+        file.is_some_and(|file| !self.files.insert(file.path.clone()))
     }
 
     fn seats_of(&self, owner: PublisherId) -> impl Iterator<Item = &Arc<Seat>> {
@@ -248,7 +258,8 @@ impl Family {
         let earlier = !matches!(members.comparison, Comparison::None);
         self.unwatched.begin();
         let strays = Strays::new(&self.unwatched, earlier);
-        let comparator = Comparator::new(options, names, strays);
+        let goes_on = members.writes(&options);
+        let comparator = Comparator::new(options, names, strays, goes_on);
         let first = Link::connected(candidate);
         let handles = counterparts(&members, &comparator, by, &first);
         for seat in members.seats.iter().filter(|seat| !seat.has_ended()) {

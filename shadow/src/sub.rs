@@ -16,6 +16,7 @@ use crate::comparator::Comparator;
 use crate::interleaving::Interleaving;
 use crate::latest::Latest;
 use crate::link::Link;
+use crate::record::Recorder;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
@@ -390,6 +391,7 @@ impl Sub {
     ) -> T {
         let mut cx = self.context(now);
         cx.hooks = comparator.options.hooks();
+        cx.traces = comparator.recorder.as_ref().map_or(0, Recorder::room);
         let mut track = stream.track.lock();
         let result = act(&mut track, &mut cx);
         for finding in &mut cx.findings {
@@ -452,7 +454,7 @@ impl Sub {
             side,
             sequence: origin.map_or(0, |origin| origin.sequence),
             detail: detail.to_owned(),
-            trace: None,
+            trace: Some(Box::default()),
             shown: None,
             displaced: None,
             was_missing: false,

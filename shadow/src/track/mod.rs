@@ -36,6 +36,7 @@ use crate::unwatched::{Excuse, Strays};
 use history::History;
 pub(crate) use slot::Delivered;
 use slot::{Compared, Content, End, Slot};
+use trace::Overtaker;
 pub(crate) use trace::{AROUND, Trace};
 
 /// Time since the comparison began, in nanoseconds; never 0.
@@ -93,6 +94,10 @@ pub(crate) struct Context<'a> {
     pub(crate) findings: Vec<Finding>,
     pub(crate) hooks: Hooks<'a>,
     pub(crate) hooks_failed: Failed,
+    /// How many findings may still be shown with what they were concluded from.
+    pub(crate) traces: usize,
+    /// Who overtook the event that was shown last.
+    pub(crate) overtaker: Option<Overtaker>,
     /// How long the primary and the candidate took, if both have delivered.
     pub(crate) latencies: Option<[Nanos; 2]>,
 }
@@ -196,6 +201,8 @@ impl<'a> Context<'a> {
             findings: Vec::new(),
             hooks: Hooks::default(),
             hooks_failed: Failed::new(),
+            traces: 0,
+            overtaker: None,
             latencies: None,
         }
     }
