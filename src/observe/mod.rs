@@ -37,6 +37,7 @@ mod metrics;
 mod observed;
 mod observer;
 mod page;
+mod rows;
 mod server;
 #[cfg(all(test, feature = "crossbeam"))]
 mod tests;

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::history::{Keeper, TICK_MS};
 use super::observed::{self, Brokered, Health, Observed, SCHEMA, Shadowed};
+use super::rows::Rows;
 use crate::rollout::status::Status;
 
 /// What was seen so short a time ago is not looked at again: many who ask cost as much as one.
@@ -54,6 +55,7 @@ struct Sources {
 #[derive(Default)]
 struct Seen {
     keeper: Keeper,
+    rows: Rows,
     last: Option<(Instant, Arc<Observed>)>,
 }
 
@@ -185,7 +187,7 @@ impl Observer {
             }
         }
         if let Some(stats) = &mut stats {
-            observed::bound(stats);
+            self.0.seen.lock().rows.bound(stats);
         }
         let shadow = sources
             .shadow
