@@ -133,7 +133,13 @@ impl ShadowBus {
     /// It can be asked at any time, also after `shutdown`.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.family().report()
+        self.report_with(usize::MAX)
+    }
+
+    /// The same with the first `most` divergences, so that those beyond are not even copied.
+    #[must_use]
+    pub fn report_with(&self, most: usize) -> Report {
+        self.family().report(most)
     }
 
     /// What the report leaves out, because it is for who looks on while the comparison goes on. It is

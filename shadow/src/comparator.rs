@@ -407,6 +407,11 @@ impl Comparator {
     }
 
     pub(crate) fn report(&self) -> Report {
+        self.report_with(usize::MAX)
+    }
+
+    /// The report with the first `most` divergences.
+    pub(crate) fn report_with(&self, most: usize) -> Report {
         self.sweep();
         // Before the counts, so that an injection counted here is among those found.
         let injected = self.options.sabotage.as_ref().map(|bus| bus.injected());
@@ -439,7 +444,7 @@ impl Comparator {
             candidate_errors: account.errors.clone(),
             hook_errors: account.hook_errors.clone(),
             disabled: account.disabled.clone(),
-            divergences: account.divergences.clone(),
+            divergences: account.divergences.iter().take(most).cloned().collect(),
             displaced: *self.displaced.lock(),
             inversions: counts.inversions,
             divergence_file: self.recorder.as_ref().map(Recorder::said),

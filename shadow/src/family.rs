@@ -137,13 +137,13 @@ impl Family {
         }
     }
 
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self, most: usize) -> Report {
         // Not under the lock: it counts every stream.
         if let Some(comparator) = self.comparator() {
-            return comparator.report();
+            return comparator.report_with(most);
         }
         match &self.members.lock().comparison {
-            Comparison::Over(said) => said.report.clone(),
+            Comparison::Over(said) => said.report.clone().with_first(most),
             _ => Report::nothing(&self.primary),
         }
     }

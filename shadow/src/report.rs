@@ -239,6 +239,11 @@ impl Report {
         }
     }
 
+    pub(crate) fn with_first(mut self, most: usize) -> Self {
+        self.divergences.truncate(most);
+        self
+    }
+
     /// All divergences counted: missing, late, reordered, differing, duplicate and phantom
     /// deliveries.
     #[must_use]

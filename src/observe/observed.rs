@@ -131,7 +131,7 @@ impl Shadowed {
         let mut report = shadow.report();
         report.divergences.truncate(MOST_FIRST);
         Self {
-            report,
+            report: shadow.report_with(MOST_FIRST),
             glance: shadow.glance(),
         }
     }

@@ -71,11 +71,11 @@ async fn observed(State(observer): State<Observer>) -> Response {
 }
 
 async fn metrics(State(observer): State<Observer>) -> impl IntoResponse {
-    typed(METRICS, metrics::text(&observer.look()))
+    typed(METRICS, metrics::text(&observer.latest()))
 }
 
 async fn healthz(State(observer): State<Observer>) -> Response {
-    let seen = observer.look();
+    let seen = observer.latest();
     let document = Healthz {
         status: &seen.health.status,
         reasons: &seen.health.reasons,
