@@ -135,6 +135,28 @@ impl Shadowed {
             glance: shadow.glance(),
         }
     }
+
+    /// What keeps the comparison from being whole, in one sentence each.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let r = &self.report;
+        let mut troubles = Vec::new();
+        if let Some(why) = &r.disabled {
+            troubles.push(format!("shadow disabled: {why}"));
+        }
+        for (hook, n) in &r.hook_errors {
+            troubles.push(format!("hook {hook} failed: {n}"));
+        }
+        if let Some(file) = r
+            .divergence_file
+            .as_ref()
+            .filter(|file| file.dropped > 0 || file.error.is_some())
+        {
+            let why = file.error.as_deref().unwrap_or("no room");
+            let (n, path) = (file.dropped, &file.path);
+            troubles.push(format!("divergences not written to {path}: {n}, {why}"));
+        }
+        troubles
+    }
 }
 
 #[cfg(feature = "busrt")]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eventbus_trait::{Event, EventBus, Subscribe};
 use serde_json::{Value, json};
 use shadow::sabotage::{Sabotage, SabotageBus};
-use shadow::{ShadowBus, ShadowOptions, WhenFull};
+use shadow::{FileReport, ShadowBus, ShadowOptions, WhenFull};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

@@ -169,6 +169,12 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
         },
     ),
     family(
+        GAUGE,
+        "eventbus_shadow_disabled",
+        "1 if nothing more is compared because the candidate was given up, else 0.",
+        |s| one(truth(s.report.disabled.is_some())),
+    ),
+    family(
         COUNTER,
         "eventbus_shadow_published_events_total",
         "Events that the primary accepted.",
