@@ -328,17 +328,53 @@ impl ShadowArgs {
                     .to_owned(),
             ));
         }
-        match (&self.source, &self.record) {
-            (SourceKind::File(source), Some(record)) if same_file(source, record) => Err(
-                Failure::Flags("--record would overwrite the recording that is read".to_owned()),
-            ),
-            _ => Ok(()),
+        self.check_files()
+    }
+
+    /// Refuses a file that would be overwritten while it is read, or by another flag.
+    fn check_files(&self) -> Result<(), Failure> {
+        let source = match &self.source {
+            SourceKind::File(source) => Some(source),
+            _ => None,
+        };
+        let files = [
+            ("the recording that is read", source),
+            ("the file of --record", self.record.as_ref()),
+            ("the file of --divergences", self.divergences.as_ref()),
+            ("the file of --report", self.report.as_ref()),
+        ];
+        let flags = ["", "--record", "--divergences", "--report"];
+        for (at, (_, file)) in files.iter().enumerate() {
+            for (what, before) in &files[..at] {
+                if let (Some(file), Some(before)) = (file, before)
+                    && same_file(file, before)
+                {
+                    let flag = flags[at];
+                    return Err(Failure::Flags(format!("{flag} would overwrite {what}")));
+                }
+            }
         }
+        Ok(())
     }
 }
 
-fn same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// Whether both are one file, which need not be there yet. What is no file, as `/dev/null`, may take
+/// anything.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let no_file = |path: &Path| path.metadata().is_ok_and(|meta| !meta.is_file());
+    !no_file(a) && place(a) == place(b)
+}
+
+fn place(file: &Path) -> PathBuf {
+    let in_directory = || {
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(directory.join(file.file_name()?))
+    };
+    let whole = file.canonicalize().ok().or_else(in_directory);
+    whole.unwrap_or_else(|| file.to_owned())
 }
 
 #[cfg(test)]
