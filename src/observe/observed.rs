@@ -128,8 +128,6 @@ impl Shadowed {
     /// A look at a shadow.
     #[must_use]
     pub fn of(shadow: &ShadowBus) -> Self {
-        let mut report = shadow.report();
-        report.divergences.truncate(MOST_FIRST);
         Self {
             report: shadow.report_with(MOST_FIRST),
             glance: shadow.glance(),

@@ -307,7 +307,7 @@ fn gates(browser: &mut Browser, verdict: &str) -> String {
     ))
 }
 
-/// A rollout whose gate wants a socket to be as fast as a channel halts before it, and the page says so.
+/// A rollout whose gate wants a socket to be a thousand times as fast as a channel halts before it, and the page says so.
 #[test]
 fn a_gate_that_fails_is_on_the_page_with_the_stage_that_it_holds() {
     let place = Place::new();
