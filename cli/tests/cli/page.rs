@@ -36,7 +36,8 @@ const CONTRAST: &str = r"(() => {
 fn sabotaged(place: &Place) -> (Running, String) {
     let running = place.start(
         "shadow --source synthetic --rate 2000 --duration 1h --candidate in-process \
-         --sabotage corrupt=1% --observe 127.0.0.1:0",
+         --sabotage corrupt=1% --candidate in-process --divergences /dev/full \
+         --observe 127.0.0.1:0",
         &[],
     );
     let line = running.await_line("to be seen at ");
@@ -69,6 +70,13 @@ fn the_divergence_is_on_the_page_while_the_comparison_runs() {
     let news = browser.text("document.querySelector('[role=status][aria-live]').textContent");
     assert_eq!(news, "in-process against crossbeam: diverged (differs)");
     assert!(browser.text("document.title").contains('\u{2717}'));
+    browser.until("document.querySelector('#comparison-0 > p.fail.mark') !== null");
+    let trouble = browser.text("document.querySelector('#comparison-0 > p.fail.mark').textContent");
+    let unwritten = trouble.strip_prefix("divergences not written to /dev/full: ");
+    assert!(
+        unwritten.is_some_and(|rest| rest.contains("No space left on device")),
+        "{trouble}"
+    );
 
     // It goes on by itself, and shows both sides over time.
     let compared =
