@@ -1,6 +1,6 @@
-//! A million streams in the room of a thousand: what does not fit is unverified, nothing is invented,
-//! nothing is a match that was not compared, and memory stays where it is. In a program of its own,
-//! because it looks at the memory of the process.
+//! MIG-002, with a million streams in the room of a thousand: what does not fit is unverified,
+//! nothing is invented, nothing is a match that was not compared, and memory stays where it is. In a
+//! program of its own, because it looks at the memory of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
 mod common;
