@@ -69,6 +69,7 @@ pub enum StageRef {
     Name(String),
 }
 
+#[cfg(feature = "rollout")]
 impl StageRef {
     /// Whether the stage at `index` is called so.
     pub(crate) fn is(&self, index: usize, name: &str) -> bool {
