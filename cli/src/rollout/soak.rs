@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use ::conformance::check::stream::{StreamCheck, StreamId, Tally};
 use bytes::Bytes;
-use eventbus::rollout::{self, Activity, Controller, Mode, PhasedBus, Rollout, What};
+use eventbus::rollout::status::StageStatus;
+use eventbus::rollout::{self, Activity, Controller, Mode, PhasedBus, Rollout, Status, What};
 use eventbus::{BrokerMode, Config, EventBus, Phase, PublishError, Subscribe, Subscription, Topic};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -213,7 +214,7 @@ async fn rounds(
                     .last_error
                     .unwrap_or("a move was given up".to_owned()));
             }
-            looking.look(status.stage);
+            looking.look(&status);
             pass(LOOK).await;
         }
         controller
@@ -227,7 +228,7 @@ async fn rounds(
                 .await
                 .map_err(|error| error.to_string())?;
             pass(STAY).await;
-            looking.look(controller.status().stage);
+            looking.look(&controller.status());
         }
         rounds += 1;
     }
@@ -257,12 +258,17 @@ impl<'a> Looking<'a> {
         }
     }
 
-    fn look(&mut self, stage: usize) {
+    fn look(&mut self, status: &Status) {
+        let stage = status.stage;
         if stage != self.stage {
             self.before = self.end();
             (self.stage, self.now) = (stage, Compared::default());
         }
-        if let Some(report) = self.bus.comparison() {
+        // The next one's begins a moment before its stage does.
+        let compares = |stage: &StageStatus| stage.candidate.is_some();
+        if status.stages.get(stage).is_some_and(compares)
+            && let Some(report) = self.bus.comparison()
+        {
             self.now = Compared {
                 shadows: 1,
                 matched: report.matched,
