@@ -36,7 +36,7 @@ const CONTRAST: &str = r"(() => {
 fn sabotaged(place: &Place) -> (Running, String) {
     let running = place.start(
         "shadow --source synthetic --rate 2000 --duration 1h --candidate in-process \
-         --sabotage corrupt=1% --candidate in-process --divergences /dev/full \
+         --sabotage corrupt=1% --divergences /dev/full \
          --observe 127.0.0.1:0",
         &[],
     );
