@@ -147,7 +147,7 @@ mod tests {
             (0..300).map(|n| subscription(n, 10, n)).collect(),
         );
         // The longest queues are elsewhere now, and one without a line has ended.
-        let then: Vec<_> = (0..299).map(|n| subscription(n, 11, 300 - n)).collect();
+        let then: Vec<_> = (0..299).map(|n| subscription(n, 10, 300 - n)).collect();
         let then = bounded(&mut rows, then);
         let names = |all: &[SubscriptionStats]| -> HashSet<String> {
             all.iter().map(|one| one.name.clone()).collect()
