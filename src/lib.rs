@@ -23,7 +23,8 @@
 //!
 //! `Config::load()` in place of `Config::default()` reads `eventbus.toml` and the environment; see
 //! [`Config`]. The features `crossbeam` (default), `busrt` and `tcp` are additive and only decide which
-//! phases can be opened. Everything of [`eventbus_trait`] is re-exported here.
+//! phases can be opened; `rollout` adds moving from one to the next ([`rollout`]), `observe` a page and
+//! metrics. Everything of [`eventbus_trait`] is re-exported here.
 
 #[cfg(all(windows, feature = "busrt"))]
 compile_error!(

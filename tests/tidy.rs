@@ -39,6 +39,7 @@ const IMPORTS: [(&str, &[&str]); 9] = [
             "crossbeam-backend",
             "busrt-backend",
             "shadow",
+            "eventbus",
         ],
     ),
     ("eventbus-cli", &["eventbus", "conformance"]),

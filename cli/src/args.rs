@@ -154,6 +154,22 @@ pub(crate) struct ShadowArgs {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) sample: Option<f64>,
 
+    /// First compare the primary with a second one of its kind for this long [default: 5s]: the verdict
+    /// then judges latency, and order across publishers, by what those two differ by
+    #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1,
+          default_missing_value = "5s")]
+    pub(crate) calibrate: Option<Duration>,
+
+    /// With --calibrate: how many times slower than the second primary the candidate may be, by the
+    /// median [default: 10]
+    #[arg(long, value_name = "TIMES", requires = "calibrate", value_parser = times)]
+    pub(crate) latency_limit: Option<f64>,
+
+    /// With --calibrate: how much more of the pairs of publishers the candidate may invert than the
+    /// second primary does: `0.05` or `5%` [default: 5%]
+    #[arg(long, value_name = "SHARE", requires = "calibrate", value_parser = share)]
+    pub(crate) inversion_limit: Option<f64>,
+
     /// Subscriptions that read the events
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -249,6 +265,13 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn times(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n >= 1.0 && n.is_finite() => Ok(n),
+        _ => Err("expected a number such as `10`, at least 1".to_owned()),
+    }
+}
+
 /// Where something is served in plain HTTP. At a shell a path may be relative.
 pub(crate) fn http_address(text: &str) -> Result<MetricsAddress, String> {
     let whole = match text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
@@ -305,17 +328,53 @@ impl ShadowArgs {
                     .to_owned(),
             ));
         }
-        match (&self.source, &self.record) {
-            (SourceKind::File(source), Some(record)) if same_file(source, record) => Err(
-                Failure::Flags("--record would overwrite the recording that is read".to_owned()),
-            ),
-            _ => Ok(()),
+        self.check_files()
+    }
+
+    /// Refuses a file that would be overwritten while it is read, or by another flag.
+    fn check_files(&self) -> Result<(), Failure> {
+        let source = match &self.source {
+            SourceKind::File(source) => Some(source),
+            _ => None,
+        };
+        let files = [
+            ("the recording that is read", source),
+            ("the file of --record", self.record.as_ref()),
+            ("the file of --divergences", self.divergences.as_ref()),
+            ("the file of --report", self.report.as_ref()),
+        ];
+        let flags = ["", "--record", "--divergences", "--report"];
+        for (at, (_, file)) in files.iter().enumerate() {
+            for (what, before) in &files[..at] {
+                if let (Some(file), Some(before)) = (file, before)
+                    && same_file(file, before)
+                {
+                    let flag = flags[at];
+                    return Err(Failure::Flags(format!("{flag} would overwrite {what}")));
+                }
+            }
         }
+        Ok(())
     }
 }
 
-fn same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// Whether both are one file, which need not be there yet. What is no file, as `/dev/null`, may take
+/// anything.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let no_file = |path: &Path| path.metadata().is_ok_and(|meta| !meta.is_file());
+    !no_file(a) && place(a) == place(b)
+}
+
+fn place(file: &Path) -> PathBuf {
+    let in_directory = || {
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(directory.join(file.file_name()?))
+    };
+    let whole = file.canonicalize().ok().or_else(in_directory);
+    whole.unwrap_or_else(|| file.to_owned())
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Connect(#[from] eventbus::ConnectError),
     #[error("the source stopped after a refusal: {0}")]
     Publish(#[from] eventbus::BatchRefused),
+    #[error("cannot calibrate: {0}")]
+    Calibrate(#[from] eventbus::shadow::CalibrationError),
     #[error("{0}")]
     Flags(String),
     #[error("cannot {action}: {reason}")]

@@ -4,16 +4,19 @@
 //! (how a bus is started, what it cannot do, what it does not hold yet) is said here, by the
 //! backend's author, and shown in the table.
 
+mod cutover;
 mod door;
 mod faults;
 mod refusal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
+pub use cutover::{Course, CutoverHarness, CutoverRig, Steps, Wreck};
 pub use door::{Answer, Caller, DoorHarness, DoorRig};
 pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
 pub use refusal::Refusal;
@@ -34,6 +37,8 @@ pub enum Capability {
     SeveralHandles,
     /// Two buses behind one, compared: [`Harness::shadow`].
     Shadow,
+    /// A bus that can be moved to another phase while it is in use: [`Harness::cutover`].
+    Cutover,
     /// A broker in another process and connections that can be hurt: [`Harness::faults`].
     Faults,
     /// Processes whose wall clock can be turned: [`FaultHarness::turns_clocks`].
@@ -57,6 +62,7 @@ impl Capability {
         match self {
             Self::SeveralHandles => "the phase has one handle only",
             Self::Shadow => "the phase doubles nothing",
+            Self::Cutover => "the phase is not moved to another",
             Self::Faults => "the phase has no connection that could fail",
             Self::Clock => {
                 "no process of the phase has a clock that can be turned: there is none, or the \
@@ -107,6 +113,7 @@ pub trait Harness: Send + Sync {
         match capability {
             Capability::SeveralHandles | Capability::Calls => true,
             Capability::Shadow => self.shadow().is_some(),
+            Capability::Cutover => self.cutover().is_some(),
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
@@ -126,8 +133,13 @@ pub trait Harness: Send + Sync {
         Vec::new()
     }
 
-    /// The phase as a doubling one, for the MIG clauses.
+    /// The phase as a doubling one, for MIG-001 and MIG-002.
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
+        None
+    }
+
+    /// The phase as one that is moved to another, for MIG-003 and MIG-004.
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
         None
     }
 
@@ -183,7 +195,51 @@ pub trait ShadowHarness: Send + Sync {
 #[async_trait]
 pub trait ShadowRig: Rig {
     /// Waits until every delivery has been classified, or for `patience` at most, and counts.
-    async fn compare(&self, patience: std::time::Duration) -> Comparison;
+    async fn compare(&self, patience: Duration) -> Comparison;
+
+    /// Takes the candidate away, while the bus is in use: waits as [`compare`](Self::compare) does,
+    /// and counts. Afterwards there is none until [`attach`](Self::attach).
+    async fn detach(&self, patience: Duration) -> Comparison;
+
+    /// Brings another candidate, with `wrap` around it, while the bus is in use. The comparison
+    /// begins anew.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    async fn attach(&self, wrap: Wrap, depth: Depth) -> Result<(), String>;
+
+    /// Makes the verdicts in a file of divergences again.
+    ///
+    /// # Errors
+    /// In words, why it cannot be read.
+    async fn replay(&self, file: &Path) -> Result<Replayed, String>;
+}
+
+/// How closely a shadow looks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Depth {
+    /// The share of the events of which the contents are compared.
+    pub sample: f64,
+    /// Where every divergence is written.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Depth {
+    fn default() -> Self {
+        Self {
+            sample: 1.0,
+            file: None,
+        }
+    }
+}
+
+/// What came of the divergences in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Those that came out as they were told.
+    pub reproduced: u64,
+    /// Those that did not.
+    pub otherwise: u64,
 }
 
 /// What a shadow counted. Each expected delivery is in exactly one of the classes from `matched` to
@@ -194,6 +250,8 @@ pub struct Comparison {
     pub expected: u64,
     /// Delivered by both, alike and in order.
     pub matched: u64,
+    /// Of these, those whose contents were left out by sampling.
+    pub unsampled: u64,
     /// Left out of the comparison on purpose.
     pub ignored: u64,
     /// Not delivered by one side.
@@ -212,6 +270,8 @@ pub struct Comparison {
     pub duplicate: u64,
     /// Deliveries of what nobody published.
     pub phantom: u64,
+    /// Neighbours of different publishers that were told the other way round, which is no divergence.
+    pub inverted: u64,
     /// Where the first divergences are: topic, and sequence of the publisher.
     pub places: Vec<(String, u64)>,
 }

@@ -17,6 +17,7 @@ mod door;
 mod event;
 mod faulty;
 mod layered;
+mod moved;
 pub mod pretend;
 mod prove;
 mod publisher;
@@ -36,7 +37,9 @@ pub use bus::MutantBus;
 pub use defect::{Defect, Layer, MUTANTS, Mutant, UNBREAKABLE, mutant_of};
 pub use prove::{Proof, Surprise, control, prove};
 
-use crate::harness::{Capability, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness, Waiver};
+use crate::harness::{
+    Capability, CutoverHarness, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness, Waiver,
+};
 use shared::{Leaks, Shared};
 
 /// A defect that strikes now and then touches one delivery in so many of each subscription.
@@ -125,6 +128,7 @@ impl Harness for MutantHarness {
     fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Shadow => self.shadow().is_some(),
+            Capability::Cutover => self.cutover().is_some(),
             Capability::Faults => self.faults().is_some(),
             Capability::Clock => self.faults().is_some_and(FaultHarness::turns_clocks),
             Capability::Door => self.door().is_some(),
@@ -139,6 +143,13 @@ impl Harness for MutantHarness {
         inner
             .filter(|_| self.layer == Layer::Shadow)
             .map(|_| self as &dyn ShadowHarness)
+    }
+
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
+        let inner = self.inner.cutover();
+        inner
+            .filter(|_| self.layer == Layer::Cutover)
+            .map(|_| self as &dyn CutoverHarness)
     }
 
     fn faults(&self) -> Option<&dyn FaultHarness> {

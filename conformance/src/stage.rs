@@ -13,6 +13,7 @@ mod author;
 mod context;
 mod door;
 mod faulty;
+mod movable;
 mod patience;
 mod reader;
 
@@ -33,6 +34,7 @@ pub use author::Author;
 pub use context::{Context, Shadowed};
 pub use door::AtDoor;
 pub use faulty::{Faulty, Lasts};
+pub use movable::{Movable, Wrecked};
 pub use patience::Patience;
 pub use reader::{Fence, Reader, is_fence};
 

@@ -144,6 +144,7 @@ broken_by! {
     eventbus_trait::SubscribeError: "subscribe",
     eventbus_trait::ConnectError: "connect",
     eventbus_trait::ShutdownError: "shutdown",
+    eventbus_trait::FlushError: "flush",
     eventbus_trait::ReceiptError: "confirming a receipt",
     eventbus_trait::TopicError: "making a topic",
     eventbus_trait::FilterError: "making a filter",

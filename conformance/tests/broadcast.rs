@@ -31,6 +31,10 @@ const BROKEN: &[(&str, &str)] = &[
         "DEL-010",
         "FAIL: confirmed with three subscriptions: have 5, want 3",
     ),
+    (
+        "DEL-011",
+        "FAIL: flush failed: backend `broadcast` cannot flush",
+    ),
     ("ORD-004", "INCONCLUSIVE: took 100000 events"),
     ("SUB-002", "INCONCLUSIVE: took 100000 events"),
     ("SUB-008", "INCONCLUSIVE: took 100000 events"),

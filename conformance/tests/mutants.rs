@@ -128,9 +128,9 @@ fn what_does_not_run_or_hangs_finds_nothing() {
 }
 
 /// Memory in crumbs that the threads which come next find free, held open by what is returned.
-fn crumbs_set_free() -> Vec<Box<[u8; 64]>> {
+fn crumbs_set_free() -> Vec<Vec<u8>> {
     let some = || {
-        let mut crumbs: Vec<Box<[u8; 64]>> = (0..500_000).map(|_| Box::new([1; 64])).collect();
+        let mut crumbs: Vec<Vec<u8>> = (0..500_000).map(|_| vec![1; 64]).collect();
         crumbs.pop().unwrap()
     };
     std::thread::scope(|scope| {

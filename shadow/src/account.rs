@@ -35,6 +35,13 @@ impl Account {
         *n == 1
     }
 
+    /// Counts a failure of a hook; whether it is the first.
+    pub(crate) fn count_hook(&mut self, hook: &str) -> bool {
+        let n = self.hook_errors.entry(hook.to_owned()).or_default();
+        *n += 1;
+        *n == 1
+    }
+
     /// Lists a divergence, or puts it in the place of what was said of the same delivery before.
     pub(crate) fn enter(
         &mut self,
@@ -77,5 +84,6 @@ pub(crate) fn located(sub: &Sub, key: &Key, finding: &Finding) -> Divergence {
         sequence: finding.sequence,
         displaced: finding.displaced,
         detail: finding.detail.clone(),
+        shown: finding.shown.clone(),
     }
 }

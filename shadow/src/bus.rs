@@ -93,7 +93,8 @@ impl ShadowBus {
         candidate: Arc<dyn EventBus>,
         options: ShadowOptions,
     ) -> Result<(), AttachError> {
-        self.family().attach(self.sender(), candidate, options)
+        let attached = self.family().attach(self.sender(), candidate, options);
+        attached.map(drop)
     }
 
     /// Takes the candidate away again: nothing more is doubled, what was doubled gets up to
@@ -104,7 +105,7 @@ impl ShadowBus {
     /// What the application has not read by then is unverified, as [`Reason::Detached`]. Publishers
     /// and subscribers notice nothing. Cancelled, it lets go of the candidate at once.
     pub async fn detach(&self, deadline: Duration) -> Option<Report> {
-        self.family().detach(deadline).await
+        self.family().detach(deadline, None).await
     }
 
     /// Whether there is a candidate.
@@ -133,7 +134,13 @@ impl ShadowBus {
     /// It can be asked at any time, also after `shutdown`.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.family().report()
+        self.report_with(usize::MAX)
+    }
+
+    /// The same with the first `most` divergences, so that those beyond are not even copied.
+    #[must_use]
+    pub fn report_with(&self, most: usize) -> Report {
+        self.family().report(most)
     }
 
     /// What the report leaves out, because it is for who looks on while the comparison goes on. It is
@@ -143,11 +150,11 @@ impl ShadowBus {
         self.family().glance()
     }
 
-    fn sender(&self) -> &Arc<Sender> {
+    pub(crate) fn sender(&self) -> &Arc<Sender> {
         &self.share.0
     }
 
-    fn family(&self) -> &Arc<Family> {
+    pub(crate) fn family(&self) -> &Arc<Family> {
         self.sender().family()
     }
 

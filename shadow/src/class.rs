@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::interleaving::Inversions;
+
 /// One of the two buses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,11 +83,17 @@ pub enum Reason {
     Shutdown,
     /// The candidate was detached before the application had read the event.
     Detached,
+    /// A side delivered more than what is due and remembered, of what cannot be told apart: events
+    /// that there was no room for on the primary, or no stream, or that an earlier candidate was
+    /// given. Each counts as one that was expected.
+    Unplaced,
+    /// The hook that compares payloads failed.
+    HookFailed,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Cancelled,
         Self::Lagged,
         Self::Unordered,
@@ -100,6 +108,8 @@ impl Reason {
         Self::Neither,
         Self::Shutdown,
         Self::Detached,
+        Self::Unplaced,
+        Self::HookFailed,
     ];
 
     /// Whether the application's own doing explains it: nothing was due to be compared. The other
@@ -135,6 +145,8 @@ impl fmt::Display for Reason {
             Self::Neither => "delivered by neither",
             Self::Shutdown => "shut down",
             Self::Detached => "detached before read",
+            Self::Unplaced => "delivered beyond what is due",
+            Self::HookFailed => "compare hook failed",
         })
     }
 }
@@ -173,6 +185,8 @@ pub(crate) struct Counts {
     /// Arrivals beyond the expected ones, which are in no class.
     pub(crate) duplicates: u64,
     pub(crate) phantoms: u64,
+    /// Pairs of deliveries, which are in no class either.
+    pub(crate) inversions: Inversions,
 }
 
 impl Counts {
@@ -217,7 +231,10 @@ impl Counts {
             unverified,
             duplicates,
             phantoms,
+            inversions,
         } = other;
+        self.inversions.pairs += inversions.pairs;
+        self.inversions.inverted += inversions.inverted;
         self.expected += expected;
         self.open += open;
         self.awaited += awaited;
@@ -263,6 +280,6 @@ mod tests {
             *counts.of(Class::Unverified(reason)) += at as u64 + 1;
         }
         assert_eq!(counts.by_reason().len(), Reason::ALL.len());
-        assert_eq!(counts.unverified(), (1..=14u64).sum::<u64>());
+        assert_eq!(counts.unverified(), (1..=16u64).sum::<u64>());
     }
 }

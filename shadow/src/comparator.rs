@@ -30,7 +30,7 @@ use crate::route::InFlight;
 use crate::streams::Key;
 use crate::sub::{Phase, Sub};
 use crate::track::{AROUND, Context, Finding, Nanos, Rules, Trace};
-use crate::unwatched::Unwatched;
+use crate::unwatched::{Strays, Unwatched};
 
 /// Most publishers that are told from strangers.
 const MAX_PUBLISHERS: usize = 1 << 20;
@@ -58,8 +58,9 @@ pub(crate) struct Comparator {
     publishers: RwLock<HashSet<PublisherId>>,
     pub(crate) published: Arc<AtomicU64>,
     foreign: AtomicU64,
-    /// What was published while there was no candidate.
-    pub(crate) unwatched: Arc<Unwatched>,
+    /// What the primary delivered that was published before.
+    earlier: AtomicU64,
+    pub(crate) strays: Strays,
     latency: [Mutex<Latency>; SHARDS],
     account: Mutex<Account>,
     displaced: Mutex<Displaced>,
@@ -96,17 +97,21 @@ impl Life {
 }
 
 impl Comparator {
+    /// `goes_on` is whether the divergence file is that of an earlier comparison.
     pub(crate) fn new(
         options: ShadowOptions,
         names: [String; 2],
-        unwatched: Arc<Unwatched>,
+        strays: Strays,
+        goes_on: bool,
     ) -> Arc<Self> {
         let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
-        let recorder = options.divergence_file.as_ref().map(Recorder::start);
+        let file = options.divergence_file.as_ref();
+        let recorder = file.map(|file| Recorder::start(file, goes_on));
         Arc::new(Self {
             queue: Queue::new(options.queue),
             options,
-            id: rand::random(),
+            // Never 0, which is nobody.
+            id: rand::random::<u64>() | 1,
             life: Life::default(),
             names,
             started: Instant::now(),
@@ -118,7 +123,8 @@ impl Comparator {
             publishers: RwLock::default(),
             published: Arc::default(),
             foreign: AtomicU64::new(0),
-            unwatched,
+            earlier: AtomicU64::new(0),
+            strays,
             latency: std::array::from_fn(|_| Mutex::new(Latency::new())),
             account: Mutex::default(),
             displaced: Mutex::default(),
@@ -269,17 +275,25 @@ impl Comparator {
         }
     }
 
+    pub(crate) fn earlier(&self) {
+        self.earlier.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn foreign(&self) {
         self.foreign.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says why nothing more is compared, now and in the report.
     pub(crate) fn disable(&self, why: String) {
-        let mut account = self.account.lock();
-        if account.disabled.is_none() {
-            error!(why, "shadow disabled");
-            account.disabled = Some(why);
+        {
+            let mut account = self.account.lock();
+            if account.disabled.is_some() {
+                return;
+            }
+            account.disabled = Some(why.clone());
         }
+        // Not under the lock, which publishers and subscribers take: a log may hang.
+        error!(why, "shadow disabled");
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
@@ -306,14 +320,18 @@ impl Comparator {
     /// Takes the answer of a hook, or `otherwise` if it panicked, which is counted.
     pub(crate) fn answer(&self, hook: &str, answer: Option<bool>, otherwise: bool) -> bool {
         answer.unwrap_or_else(|| {
-            let errors = &mut self.account.lock().hook_errors;
-            let n = errors.entry(hook.to_owned()).or_default();
-            *n += 1;
-            if *n == 1 {
-                warn!(hook, "a hook panicked, for the first time");
-            }
+            self.hook_failed(hook);
             otherwise
         })
+    }
+
+    /// Counts a panic or an error of a hook.
+    pub(crate) fn hook_failed(&self, hook: &str) {
+        let first = self.account.lock().count_hook(hook);
+        // Not under the lock, as above.
+        if first {
+            warn!(hook, "a hook failed, for the first time");
+        }
     }
 
     /// Writes a divergence to the file, if there is to be one.
@@ -324,15 +342,15 @@ impl Comparator {
         let Some(recorder) = &self.recorder else {
             return;
         };
+        let Some(trace) = finding.trace.take() else {
+            return recorder.drop_one();
+        };
         let Rules { grace, silence, .. } = self.rules();
         let Trace {
             gone_on_at,
             gone_on,
             around,
-        } = finding
-            .trace
-            .take()
-            .map_or_else(Trace::default, |trace| *trace);
+        } = *trace;
         recorder.offer(Record {
             format: FORMAT.to_owned(),
             divergence: located(sub, key, finding),
@@ -389,11 +407,17 @@ impl Comparator {
     }
 
     pub(crate) fn report(&self) -> Report {
+        self.report_with(usize::MAX)
+    }
+
+    /// The report with the first `most` divergences.
+    pub(crate) fn report_with(&self, most: usize) -> Report {
         self.sweep();
         // Before the counts, so that an injection counted here is among those found.
         let injected = self.options.sabotage.as_ref().map(|bus| bus.injected());
         let counts = self.counts();
         let latency = self.latency();
+        let [primary_latency, candidate_latency] = latency.quantiles();
         let account = self.account.lock();
         let [primary, candidate] = self.names.clone();
         let mut report = Report {
@@ -416,13 +440,19 @@ impl Comparator {
             phantoms: counts.phantoms,
             unverified_by_reason: counts.by_reason(),
             foreign: self.foreign.load(Ordering::Relaxed),
+            earlier: self.earlier.load(Ordering::Relaxed),
             candidate_errors: account.errors.clone(),
             hook_errors: account.hook_errors.clone(),
             disabled: account.disabled.clone(),
-            divergences: account.divergences.clone(),
+            divergences: account.divergences.iter().take(most).cloned().collect(),
             displaced: *self.displaced.lock(),
+            inversions: counts.inversions,
             divergence_file: self.recorder.as_ref().map(Recorder::said),
             latency: latency.summary(),
+            primary_latency,
+            candidate_latency,
+            lateness: latency.lateness(),
+            noise: None,
             queue_high_water: self.queue.high_water(),
             settled: match self.settled.load(Ordering::Relaxed) {
                 0 => None,
@@ -430,6 +460,8 @@ impl Comparator {
             },
             injected,
         };
+        let floor = self.options.noise_floor.as_ref();
+        report.noise = floor.map(|floor| floor.against(&report, &self.options));
         report.verdict = report.judge(self.options.unverified_limit);
         report
     }
@@ -437,11 +469,13 @@ impl Comparator {
     /// What the report leaves out.
     pub(crate) fn glance(&self) -> Glance {
         let [primary, candidate] = self.latency().sides();
+        let streams = self.subs().iter().map(|sub| sub.streams_kept()).sum();
         let account = self.account.lock();
         Glance {
             by_topic: account.places.counts(),
             newest: account.places.newest(),
             queued: self.queue.waiting(),
+            streams,
             primary,
             candidate,
         }

@@ -9,7 +9,9 @@
 //! Invariant: membership, attaching and detaching are one after the other, under one lock, which
 //! is taken before any other and never by a publish or a receive.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use crate::report::Report;
 use crate::seat::{Seat, View};
 use crate::sender::Sender;
 use crate::settle::{Until, settle};
-use crate::unwatched::Unwatched;
+use crate::unwatched::{Strays, Unwatched};
 
 /// Why no candidate was attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +58,8 @@ struct Members {
     senders: Vec<Weak<Sender>>,
     seats: Vec<Arc<Seat>>,
     comparison: Comparison,
+    /// The divergence files of the comparisons that there were.
+    files: BTreeSet<PathBuf>,
 }
 
 /// Where the comparison is in its life.
@@ -66,7 +70,26 @@ enum Comparison {
     On(Arc<Comparator>),
     /// Nothing is doubled any more; what was doubled is still being compared.
     Leaving(Arc<Comparator>),
-    Over(Box<(Report, Glance)>),
+    Over(Box<Said>),
+}
+
+/// The last word of a comparison.
+#[derive(Debug)]
+struct Said {
+    /// Which one it was.
+    comparison: u64,
+    report: Report,
+    glance: Glance,
+}
+
+impl Said {
+    fn by(comparator: &Comparator) -> Box<Self> {
+        Box::new(Self {
+            comparison: comparator.id,
+            report: comparator.report(),
+            glance: comparator.glance(),
+        })
+    }
 }
 
 impl Comparison {
@@ -81,6 +104,12 @@ impl Comparison {
 impl Members {
     fn senders(&self) -> impl Iterator<Item = Arc<Sender>> {
         self.senders.iter().filter_map(Weak::upgrade)
+    }
+
+    /// Notes where divergences are written; whether those of an earlier comparison were, too.
+    fn writes(&mut self, options: &ShadowOptions) -> bool {
+        let file = options.divergence_file.as_ref();
+        file.is_some_and(|file| !self.files.insert(file.path.clone()))
     }
 
     fn seats_of(&self, owner: PublisherId) -> impl Iterator<Item = &Arc<Seat>> {
@@ -108,13 +137,13 @@ impl Family {
         }
     }
 
-    pub(crate) fn report(&self) -> Report {
+    pub(crate) fn report(&self, most: usize) -> Report {
         // Not under the lock: it counts every stream.
         if let Some(comparator) = self.comparator() {
-            return comparator.report();
+            return comparator.report_with(most);
         }
         match &self.members.lock().comparison {
-            Comparison::Over(said) => said.0.clone(),
+            Comparison::Over(said) => said.report.clone().with_first(most),
             _ => Report::nothing(&self.primary),
         }
     }
@@ -124,7 +153,7 @@ impl Family {
             return comparator.glance();
         }
         match &self.members.lock().comparison {
-            Comparison::Over(said) => said.1.clone(),
+            Comparison::Over(said) => said.glance.clone(),
             _ => Glance::default(),
         }
     }
@@ -146,7 +175,7 @@ impl Family {
                 name: sender.name.clone(),
             });
         }
-        sender.attach(Some(Attached::new(sender, comparator, link)));
+        sender.attach(Attached::new(sender, comparator, link));
     }
 
     /// Begins a subscription, before it is made on the primary.
@@ -207,13 +236,14 @@ impl Family {
         }
     }
 
-    /// Puts `candidate` in the shadow; `by` gets it for its counterpart.
+    /// Puts `candidate` in the shadow; `by` gets it for its counterpart. Returns which comparison it
+    /// is.
     pub(crate) fn attach(
         &self,
         by: &Arc<Sender>,
         candidate: Arc<dyn EventBus>,
         options: ShadowOptions,
-    ) -> Result<(), AttachError> {
+    ) -> Result<u64, AttachError> {
         let mut members = self.members.lock();
         if by.is_closed() {
             return Err(AttachError::Closed);
@@ -225,7 +255,11 @@ impl Family {
         let name = name.unwrap_or_else(|_| "unknown".to_owned());
         info!(primary = self.primary, candidate = name, "shadow attached");
         let names = [self.primary.clone(), name];
-        let comparator = Comparator::new(options, names, Arc::clone(&self.unwatched));
+        let earlier = !matches!(members.comparison, Comparison::None);
+        self.unwatched.begin();
+        let strays = Strays::new(&self.unwatched, earlier);
+        let goes_on = members.writes(&options);
+        let comparator = Comparator::new(options, names, strays, goes_on);
         let first = Link::connected(candidate);
         let handles = counterparts(&members, &comparator, by, &first);
         for seat in members.seats.iter().filter(|seat| !seat.has_ended()) {
@@ -239,16 +273,17 @@ impl Family {
         candidate::spawn(&comparator, &first);
         // Last, so that everything stands before anything is doubled.
         for (sender, attached) in handles {
-            sender.attach(Some(attached));
+            sender.attach(attached);
         }
+        let comparison = comparator.id;
         members.comparison = Comparison::On(comparator);
-        Ok(())
+        Ok(comparison)
     }
 
     /// Stops doubling, waits at most for `deadline` until what was doubled is decided, and lets go
-    /// of the candidate.
-    pub(crate) async fn detach(&self, deadline: Duration) -> Option<Report> {
-        let leaving = self.leave()?;
+    /// of the candidate. `only` says of which comparison, if it matters.
+    pub(crate) async fn detach(&self, deadline: Duration, only: Option<u64>) -> Option<Report> {
+        let leaving = self.leave(only)?;
         let settled = settle(&leaving.comparator, deadline, Until::AllDecided).await;
         let comparator = Arc::clone(&leaving.comparator);
         drop(leaving);
@@ -256,23 +291,35 @@ impl Family {
         candidate::ended(&comparator, wait).await;
         // Also if its thread is blocked and left behind.
         comparator.candidate_gone(Reason::Shutdown);
-        let report = comparator.report();
+        let last = Said::by(&comparator);
+        let report = last.report.clone();
         info!(settled, verdict = %report.verdict, expected = report.expected,
               matched = report.matched, diverged = report.diverged(), "shadow detached");
         let mut members = self.members.lock();
-        if let Comparison::Over(said) = &mut members.comparison {
-            **said = (report.clone(), comparator.glance());
+        // Another candidate may have come, and gone, while this one's thread was waited for.
+        if let Comparison::Over(said) = &mut members.comparison
+            && said.comparison == comparator.id
+        {
+            *said = last;
         }
         Some(report)
     }
 
+    /// Stops doubling, and lets go of the candidate, without waiting for anything.
+    pub(crate) fn let_go(&self, only: u64) {
+        drop(self.leave(Some(only)));
+    }
+
     /// Stops doubling.
-    fn leave(&self) -> Option<Leaving<'_>> {
+    fn leave(&self, only: Option<u64>) -> Option<Leaving<'_>> {
         let mut members = self.members.lock();
         let comparator = Arc::clone(members.comparison.on()?);
+        if only.is_some_and(|only| only != comparator.id) {
+            return None;
+        }
         members.comparison = Comparison::Leaving(Arc::clone(&comparator));
         for sender in members.senders() {
-            sender.attach(None);
+            sender.detach();
         }
         Some(Leaving {
             family: self,
@@ -290,20 +337,23 @@ struct Leaving<'a> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let comparator = &self.comparator;
-        let mut members = self.family.members.lock();
-        comparator.pass_on(&self.family.unwatched);
-        for seat in &members.seats {
-            let of_this = |view: &View| Arc::ptr_eq(&view.comparator, comparator);
-            if let Some(view) = seat.view().filter(of_this) {
-                // What the application has not read is its own doing.
-                view.sub.close(comparator, Side::Primary, Reason::Detached);
-                seat.show(None);
+        {
+            let members = self.family.members.lock();
+            comparator.pass_on(&self.family.unwatched);
+            for seat in &members.seats {
+                let of_this = |view: &View| Arc::ptr_eq(&view.comparator, comparator);
+                if let Some(view) = seat.view().filter(of_this) {
+                    // What the application has not read is its own doing.
+                    view.sub.close(comparator, Side::Primary, Reason::Detached);
+                    seat.show(None);
+                }
             }
         }
         comparator.life.finish(&comparator.queue);
-        // Until the candidate's thread has ended, which may change the last word of it.
-        let said = (comparator.report(), comparator.glance());
-        members.comparison = Comparison::Over(Box::new(said));
+        // Until the candidate's thread has ended, which may change the last word of it. Not under the
+        // lock, which whoever subscribes waits for: it counts every stream.
+        let said = Said::by(comparator);
+        self.family.members.lock().comparison = Comparison::Over(said);
     }
 }
 

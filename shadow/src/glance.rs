@@ -30,6 +30,9 @@ pub struct Glance {
     pub newest: Vec<Divergence>,
     /// Events that wait for the candidate.
     pub queued: u64,
+    /// Streams that are remembered, of all subscriptions.
+    #[serde(default)]
+    pub streams: u64,
     /// How long the primary takes.
     pub primary: SideLatency,
     /// How long the candidate takes.
@@ -171,6 +174,7 @@ mod tests {
             sequence,
             displaced: None,
             detail: String::new(),
+            shown: None,
         }
     }
 

@@ -25,11 +25,44 @@ pub struct LatencyDifference {
     pub max_us: i64,
 }
 
+/// Quantiles of one side's latency in microseconds, exact to 1 %.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Half of them are below or at this.
+    pub p50_us: f64,
+    /// 99 in 100 are below or at this.
+    pub p99_us: f64,
+}
+
+/// The candidate's quantiles as multiples of the primary's.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ratio {
+    /// Of the medians.
+    pub p50: f64,
+    /// Of what 99 in 100 are below or at.
+    pub p99: f64,
+}
+
+/// Deliveries that the candidate made later than the primary, by a microsecond or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lateness {
+    /// How many.
+    pub deliveries: u64,
+    /// Half of them were later by this or less, in microseconds.
+    pub p50_us: u64,
+    /// 99 in 100 of them.
+    pub p99_us: u64,
+    /// The latest.
+    pub max_us: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Latency {
     slower: Histogram<u64>,
     faster: Histogram<u64>,
     sides: [Buckets; 2],
+    /// Of each side by itself, in nanoseconds.
+    exact: [Histogram<u64>; 2],
 }
 
 /// Candidate minus primary, in nanoseconds.
@@ -44,6 +77,7 @@ impl Latency {
             slower: histogram(),
             faster: histogram(),
             sides: [Buckets::default(); 2],
+            exact: [histogram(), histogram()],
         }
     }
 
@@ -51,6 +85,9 @@ impl Latency {
     pub(crate) fn record(&mut self, sides: [Nanos; 2]) {
         for (buckets, nanos) in self.sides.iter_mut().zip(sides) {
             buckets.record(nanos);
+        }
+        for (exact, nanos) in self.exact.iter_mut().zip(sides) {
+            exact.saturating_record(nanos.max(1));
         }
         let nanos = difference(sides);
         let micros = nanos.unsigned_abs() / 1000;
@@ -67,6 +104,39 @@ impl Latency {
         let _ = self.faster.add(&other.faster);
         for (sum, buckets) in self.sides.iter_mut().zip(&other.sides) {
             sum.add(buckets);
+        }
+        for (sum, exact) in self.exact.iter_mut().zip(&other.exact) {
+            let _ = sum.add(exact);
+        }
+    }
+
+    /// The primary's and the candidate's, in microseconds.
+    pub(crate) fn quantiles(&self) -> [Quantiles; 2] {
+        let micros = |of: &Histogram<u64>, q: f64| of.value_at_quantile(q) as f64 / 1000.0;
+        [&self.exact[0], &self.exact[1]].map(|of| Quantiles {
+            p50_us: micros(of, 0.5),
+            p99_us: micros(of, 0.99),
+        })
+    }
+
+    pub(crate) fn lateness(&self) -> Lateness {
+        let all = self.slower.len();
+        // What took as long on both sides is counted as slower by nothing.
+        let alike = self.slower.count_at(0);
+        let deliveries = all - alike;
+        if deliveries == 0 {
+            return Lateness::default();
+        }
+        let quantile = |quantile: f64| {
+            let rank = alike as f64 + deliveries as f64 * quantile;
+            let value = self.slower.value_at_quantile(rank / all as f64);
+            value.clamp(1, self.slower.max())
+        };
+        Lateness {
+            deliveries,
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            max_us: self.slower.max(),
         }
     }
 
@@ -144,6 +214,30 @@ mod tests {
         assert_eq!((all.p50_us, all.p99_us, all.max_us), (0, 49, 50));
         let faster = summary(-100..=-1);
         assert_eq!((faster.p50_us, faster.p99_us, faster.max_us), (-51, -2, -1));
+    }
+
+    #[test]
+    fn each_side_has_quantiles_and_the_candidate_its_lateness() {
+        let mut latency = Latency::new();
+        assert_eq!(latency.lateness(), Lateness::default());
+        assert_eq!(latency.quantiles(), [Quantiles::default(); 2]);
+        for micros in -50..=50 {
+            latency.record(sides(micros));
+        }
+        let lateness = latency.lateness();
+        assert_eq!((lateness.deliveries, lateness.p50_us), (50, 25));
+        assert_eq!((lateness.p99_us, lateness.max_us), (50, 50));
+        let mut latency = Latency::new();
+        for nanos in 1..=1000 {
+            latency.record([nanos, 100 * nanos]);
+        }
+        let [primary, candidate] = latency.quantiles();
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.02;
+        assert!(
+            near(primary.p50_us, 0.5) && near(primary.p99_us, 0.99),
+            "{primary:?}"
+        );
+        assert!(near(candidate.p50_us, 50.0) && near(candidate.p99_us, 99.0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use eventbus_trait::{Event, PublisherId};
 
 use crate::comparator::Comparator;
 use crate::streams::Stream;
-use crate::unwatched::Bound;
+use crate::unwatched::{Bound, Excuse};
 
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
@@ -22,39 +22,40 @@ struct KnownBound {
     publisher: PublisherId,
     epoch: u64,
     bound: Arc<Bound>,
-    below: u64,
+    shed_below: u64,
 }
 
 impl Latest {
-    /// Whether an event from the primary is of the same stream as the one before, was never expected,
-    /// and may have been published without a candidate or have found no room: there is nothing to do
-    /// about it. False also if that takes longer to find out.
-    pub(crate) fn is_nobodys(&mut self, comparator: &Comparator, event: &Event) -> bool {
-        let (Some(stream), Some(origin)) = (&self.stream, event.origin()) else {
-            return false;
-        };
+    /// The excuse of an event from the primary that is of the same stream as the one before, was never
+    /// expected, and may have been published without a candidate or have found no room: there is
+    /// nothing else to do about it. `None` also if that takes longer to find out.
+    pub(crate) fn excuse(&mut self, comparator: &Comparator, event: &Event) -> Option<Excuse> {
+        let (stream, origin) = (self.stream.as_ref()?, event.origin()?);
         if !stream.never_expected(origin.sequence) || !stream.key.is(origin, event.topic()) {
-            return false;
-        }
-        if comparator.queue.is_full() {
-            // What was published just now was turned away. How far that reaches is not asked: the
-            // publisher writes that down with each event.
-            return true;
+            return None;
         }
         let known = self.bound.as_mut();
         let known = known.filter(|b| b.publisher == origin.publisher && b.epoch == origin.epoch);
         if let Some(known) = known {
-            if origin.sequence >= known.below {
-                known.below = known.bound.below();
+            if origin.sequence < known.bound.before() {
+                return Some(Excuse::Earlier);
             }
-            return origin.sequence < known.below;
+            if comparator.queue.is_full() {
+                // What was published just now was turned away. How far that reaches is not asked:
+                // the publisher writes that down with each event.
+                return Some(Excuse::Unplaced);
+            }
+            if origin.sequence >= known.shed_below {
+                known.shed_below = known.bound.shed_below();
+            }
+            return (origin.sequence < known.shed_below).then_some(Excuse::Unplaced);
         }
-        self.bound = comparator.unwatched.find(origin).map(|bound| KnownBound {
+        self.bound = comparator.strays.bound(origin).map(|bound| KnownBound {
             publisher: origin.publisher,
             epoch: origin.epoch,
-            below: bound.below(),
+            shed_below: bound.shed_below(),
             bound,
         });
-        false
+        None
     }
 }

@@ -31,7 +31,7 @@
 //! matched, ignored, missing, late, reordered, differs, or unverified for a [`Reason`]. What a
 //! side delivers beyond that is a duplicate or a phantom. Order is compared within a stream: the
 //! events of one publisher and topic, for one subscription. How streams interleave is nobody's
-//! promise and not compared.
+//! promise: how often publishers come in another order is counted, as [`Inversions`].
 //!
 //! An event is *reordered* if it comes after a later one of its stream had come: one event held
 //! back is one divergence. It is *missing* once a later one has come instead and the grace time is
@@ -66,12 +66,14 @@ mod drain;
 mod family;
 mod glance;
 mod hooks;
+mod interleaving;
 mod lane;
 mod lanes;
 mod latency;
 mod latest;
 mod link;
 mod marker;
+mod noise;
 mod options;
 mod queue;
 mod record;
@@ -97,9 +99,11 @@ pub use bus::ShadowBus;
 pub use class::{Reason, Side};
 pub use family::AttachError;
 pub use glance::{Glance, LATENCY_BOUNDS_US, SideLatency, TopicCount};
-pub use hooks::{Ignore, Sample};
-pub use latency::LatencyDifference;
+pub use hooks::{Compare, Ignore, Redact, Sample};
+pub use interleaving::Inversions;
+pub use latency::{LatencyDifference, Lateness, Quantiles, Ratio};
+pub use noise::{CalibrationError, Noise, NoiseFloor};
 pub use options::{ShadowOptions, WhenFull};
 pub use record::{DivergenceFile, FileReport};
 pub use replay::{Otherwise, Replay, ReplayError, replay};
-pub use report::{Displaced, Divergence, DivergenceClass, Report, Verdict};
+pub use report::{Displaced, Divergence, DivergenceClass, Report, Shown, Verdict};

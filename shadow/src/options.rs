@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hooks::{Ignore, Sample};
+use crate::hooks::{Compare, Hooks, Ignore, Redact, Sample};
+use crate::noise::NoiseFloor;
 use crate::record::DivergenceFile;
 use crate::sabotage::SabotageBus;
 
@@ -55,6 +56,14 @@ pub struct ShadowOptions {
     /// Share of the expected deliveries that may be unverified for an unexplained reason in a
     /// verdict of match: 0.
     pub unverified_limit: f64,
+    /// What two primaries differ by, if that was measured: then latency and order across publishers
+    /// are part of the verdict, by the two limits that follow. Else they are told and not judged.
+    pub noise_floor: Option<NoiseFloor>,
+    /// How many times the noise floor's ratio the candidate's median latency may be of the
+    /// primary's: 10.
+    pub latency_limit: f64,
+    /// By how much the rate of inversions across publishers may be above the noise floor's: 0.05.
+    pub inversion_limit: f64,
     /// How long `shutdown` waits for the candidate, and then again for its thread: 1 s.
     pub shutdown_wait: Duration,
     /// Events that the comparison leaves alone; both sides get them.
@@ -62,11 +71,25 @@ pub struct ShadowOptions {
     /// Of which events the contents are compared: all. What is delivered, and in which order, is
     /// compared of every event.
     pub sample: Option<Sample>,
+    /// Which payloads are alike that differ in their bytes: none.
+    pub compare: Option<Compare>,
+    /// What is shown of events that diverged: nothing.
+    pub redact: Option<Redact>,
     /// Where every divergence is written, with the events around it: nowhere.
     pub divergence_file: Option<DivergenceFile>,
     /// The bus that misbehaves on purpose, if the candidate is one: the report then says how many
     /// divergences it injected.
     pub sabotage: Option<Arc<SabotageBus>>,
+}
+
+impl ShadowOptions {
+    /// What a comparison of contents asks.
+    pub(crate) fn hooks(&self) -> Hooks<'_> {
+        Hooks {
+            compare: self.compare.as_ref(),
+            redact: self.redact.as_ref(),
+        }
+    }
 }
 
 impl Default for ShadowOptions {
@@ -81,9 +104,14 @@ impl Default for ShadowOptions {
             candidate_capacity: 65_536,
             max_divergences: 100,
             unverified_limit: 0.0,
+            noise_floor: None,
+            latency_limit: 10.0,
+            inversion_limit: 0.05,
             shutdown_wait: Duration::from_secs(1),
             ignore: None,
             sample: None,
+            compare: None,
+            redact: None,
             divergence_file: None,
             sabotage: None,
         }

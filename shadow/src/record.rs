@@ -11,6 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use parking_lot::Mutex;
@@ -27,7 +28,8 @@ const QUEUE: usize = 1024;
 /// Where divergences are written, and how much of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DivergenceFile {
-    /// The file, which is made anew; only its owner can read it.
+    /// The file, and no link to one. The first comparison of a shadow makes it anew, those that follow
+    /// go on in it; only its owner can read it.
     pub path: PathBuf,
     /// Most bytes: 64 MiB. What comes after that is counted.
     pub max_bytes: u64,
@@ -109,20 +111,35 @@ pub(crate) struct Passage {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     queue: Mutex<Option<SyncSender<Record>>>,
-    said: Arc<Mutex<FileReport>>,
+    shared: Arc<Shared>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
+/// What those who find and the thread that writes know of each other.
+#[derive(Debug)]
+struct Shared {
+    said: Mutex<FileReport>,
+    /// Lines that wait for the disk.
+    waiting: AtomicUsize,
+    /// Whether the file takes no more lines.
+    over: AtomicBool,
+}
+
 impl Recorder {
-    pub(crate) fn start(file: &DivergenceFile) -> Self {
-        let said = Arc::new(Mutex::new(FileReport {
-            path: file.path.display().to_string(),
-            ..FileReport::default()
-        }));
+    /// Starts to write, behind what is there if an earlier comparison `goes_on`.
+    pub(crate) fn start(file: &DivergenceFile, goes_on: bool) -> Self {
+        let shared = Arc::new(Shared {
+            said: Mutex::new(FileReport {
+                path: file.path.display().to_string(),
+                ..FileReport::default()
+            }),
+            waiting: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        });
         let (sender, receiver) = sync_channel(QUEUE);
         let work = {
-            let (file, said) = (file.clone(), Arc::clone(&said));
-            move || write_all(&file, &receiver, &said)
+            let (file, shared) = (file.clone(), Arc::clone(&shared));
+            move || write_all(&file, goes_on, &receiver, &shared)
         };
         let thread = std::thread::Builder::new()
             .name("shadow-divergences".to_owned())
@@ -130,30 +147,45 @@ impl Recorder {
         let thread = match thread {
             Ok(thread) => Some(thread),
             Err(error) => {
-                failed(&said, &error);
+                shared.failed(&error);
                 None
             }
         };
         Self {
             queue: Mutex::new(Some(sender)),
-            said,
+            shared,
             thread: Mutex::new(thread),
         }
     }
 
+    /// How many lines would be taken now: there is no use in making more.
+    pub(crate) fn room(&self) -> usize {
+        if self.shared.over.load(Ordering::Relaxed) {
+            return 0;
+        }
+        QUEUE.saturating_sub(self.shared.waiting.load(Ordering::Relaxed))
+    }
+
     /// Hands a line over, or counts it as dropped.
     pub(crate) fn offer(&self, record: Record) {
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         let sent = match &*self.queue.lock() {
             Some(queue) => queue.try_send(record),
             None => Err(TrySendError::Disconnected(record)),
         };
         if sent.is_err() {
-            self.said.lock().dropped += 1;
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.drop_one();
         }
     }
 
+    /// Counts a line that was not even made, for want of room.
+    pub(crate) fn drop_one(&self) {
+        self.shared.said.lock().dropped += 1;
+    }
+
     pub(crate) fn said(&self) -> FileReport {
-        self.said.lock().clone()
+        self.shared.said.lock().clone()
     }
 
     /// Takes no more lines; the thread ends when it has written what it has.
@@ -168,10 +200,28 @@ impl Recorder {
     }
 }
 
-fn write_all(to: &DivergenceFile, lines: &Receiver<Record>, said: &Mutex<FileReport>) {
-    let mut file = open(&to.path).map_err(|error| failed(said, &error)).ok();
-    let mut size = 0;
+impl Shared {
+    /// Nothing more can be written.
+    fn failed(&self, error: &io::Error) {
+        self.over.store(true, Ordering::Relaxed);
+        let path = {
+            let mut said = self.said.lock();
+            if said.error.is_some() {
+                return;
+            }
+            said.error = Some(error.to_string());
+            said.path.clone()
+        };
+        // Not under the lock, which publishers and subscribers take: a log may hang.
+        warn!(path, %error, "divergences cannot be written");
+    }
+}
+
+fn write_all(to: &DivergenceFile, goes_on: bool, lines: &Receiver<Record>, shared: &Shared) {
+    let opened = open(&to.path, goes_on).map_err(|error| shared.failed(&error));
+    let (mut file, mut size) = opened.map_or((None, 0), |(file, size)| (Some(file), size));
     while let Ok(record) = lines.recv() {
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
         let line = serde_json::to_string(&record).map_err(io::Error::from);
         let written = line.and_then(|mut line| {
             line.push('\n');
@@ -184,11 +234,15 @@ fn write_all(to: &DivergenceFile, lines: &Receiver<Record>, said: &Mutex<FileRep
             Ok(true)
         });
         match written {
-            Ok(true) => said.lock().written += 1,
-            Ok(false) => said.lock().dropped += 1,
+            Ok(true) => shared.said.lock().written += 1,
+            Ok(false) => {
+                shared.over.store(true, Ordering::Relaxed);
+                shared.said.lock().dropped += 1;
+                file = None;
+            }
             Err(error) => {
-                failed(said, &error);
-                said.lock().dropped += 1;
+                shared.failed(&error);
+                shared.said.lock().dropped += 1;
                 // Half a line may be there: nothing that comes after it could be read.
                 file = None;
             }
@@ -196,18 +250,27 @@ fn write_all(to: &DivergenceFile, lines: &Receiver<Record>, said: &Mutex<FileRep
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens the file, and says how much is in it.
+fn open(path: &Path, goes_on: bool) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn failed(said: &Mutex<FileReport>, error: &io::Error) {
-    let mut said = said.lock();
-    if said.error.is_none() {
-        warn!(path = said.path, %error, "divergences cannot be written");
-        said.error = Some(error.to_string());
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NOFOLLOW.bits().cast_signed(),
+    );
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok((file, 0));
     }
+    // The mode above is that of a file that was not there.
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    if !goes_on {
+        file.set_len(0)?;
+    }
+    let size = file.metadata()?.len();
+    Ok((file, size))
 }

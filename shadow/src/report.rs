@@ -6,7 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::class::{Reason, Side};
-use crate::latency::LatencyDifference;
+use crate::interleaving::Inversions;
+use crate::latency::{LatencyDifference, Lateness, Quantiles, Ratio};
+use crate::noise::Noise;
 use crate::record::FileReport;
 
 /// What the comparison says as a whole.
@@ -18,8 +20,9 @@ pub enum Verdict {
     Match,
     /// At least one delivery diverged.
     Diverged,
-    /// Nothing diverged, but it cannot be said that all would match: nothing was compared, or an
-    /// error or unverified deliveries stand in the way.
+    /// Nothing diverged, but it cannot be said that all would match: nothing was compared, an error
+    /// or unverified deliveries stand in the way, or the candidate differs by more than
+    /// [`Noise`] allows.
     Inconclusive,
 }
 
@@ -63,6 +66,20 @@ pub struct Divergence {
     pub displaced: Option<u64>,
     /// What was seen, for people.
     pub detail: String,
+    /// What may be shown of it, if the options say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+}
+
+/// What may be shown of a delivery, by what [`Redact`](crate::Redact) has made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shown {
+    /// The primary's, if it delivered it and the comparison still has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// The candidate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
 }
 
 /// By how many later events those were overtaken that came late or out of order.
@@ -103,7 +120,8 @@ pub struct Report {
     pub published: u64,
     /// Subscriptions made, those that have ended included.
     pub subscribers: u64,
-    /// Deliveries due: each event once for each subscription that takes it.
+    /// Deliveries due: each event once for each subscription that takes it; and deliveries beyond
+    /// those that cannot be told from what may be due, which are [`Reason::Unplaced`].
     pub expected: u64,
     /// Both sides delivered it, alike and in order.
     pub matched: u64,
@@ -132,12 +150,16 @@ pub struct Report {
     pub unverified_by_reason: BTreeMap<Reason, u64>,
     /// Events that the primary delivered and that were not published through this shadow.
     pub foreign: u64,
+    /// Events that the primary delivered and that were published, by their sequence, before the
+    /// candidate was attached. They are not expected.
+    #[serde(default)]
+    pub earlier: u64,
     /// Errors and panics of the candidate by `operation/kind`.
     pub candidate_errors: BTreeMap<String, u64>,
     /// Why the shadow was disabled, if it was: nothing more is compared, and the application goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<String>,
-    /// Panics of hooks, by the hook's name.
+    /// Panics and errors of hooks, by the hook's name.
     #[serde(default)]
     pub hook_errors: BTreeMap<String, u64>,
     /// The first divergences; `max_divergences` of the options says how many at most.
@@ -145,11 +167,26 @@ pub struct Report {
     /// How far out of place events came, on either side.
     #[serde(default)]
     pub displaced: Displaced,
+    /// How often the events of different publishers came in another order.
+    #[serde(default)]
+    pub inversions: Inversions,
     /// What became of the divergence file, if there is to be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence_file: Option<FileReport>,
     /// Latency of the candidate minus latency of the primary.
     pub latency: LatencyDifference,
+    /// Latency of the primary.
+    #[serde(default)]
+    pub primary_latency: Quantiles,
+    /// Latency of the candidate, of the same deliveries.
+    #[serde(default)]
+    pub candidate_latency: Quantiles,
+    /// How often, and by how much, the candidate delivered later than the primary.
+    #[serde(default)]
+    pub lateness: Lateness,
+    /// The candidate against what two primaries differ by, if the options have that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Most events that ever waited for the candidate.
     pub queue_high_water: u64,
     /// Whether the last `settle` decided everything; absent if there was none.
@@ -183,17 +220,28 @@ impl Report {
             phantoms: 0,
             unverified_by_reason: BTreeMap::new(),
             foreign: 0,
+            earlier: 0,
             candidate_errors: BTreeMap::new(),
             disabled: None,
             hook_errors: BTreeMap::new(),
             divergences: Vec::new(),
             displaced: Displaced::default(),
+            inversions: Inversions::default(),
             divergence_file: None,
             latency: LatencyDifference::default(),
+            primary_latency: Quantiles::default(),
+            candidate_latency: Quantiles::default(),
+            lateness: Lateness::default(),
+            noise: None,
             queue_high_water: 0,
             settled: None,
             injected: None,
         }
+    }
+
+    pub(crate) fn with_first(mut self, most: usize) -> Self {
+        self.divergences.truncate(most);
+        self
     }
 
     /// All divergences counted: missing, late, reordered, differing, duplicate and phantom
@@ -201,6 +249,17 @@ impl Report {
     #[must_use]
     pub fn diverged(&self) -> u64 {
         self.missing + self.late + self.reordered + self.differs + self.duplicates + self.phantoms
+    }
+
+    /// The candidate's latency as a multiple of the primary's, quantile by quantile; `None` if nothing
+    /// was measured.
+    #[must_use]
+    pub fn latency_ratio(&self) -> Option<Ratio> {
+        let (a, b) = (self.primary_latency, self.candidate_latency);
+        (self.latency.samples > 0 && a.p50_us > 0.0).then(|| Ratio {
+            p50: b.p50_us / a.p50_us,
+            p99: b.p99_us / a.p99_us,
+        })
     }
 
     /// The verdict that the counts give, where `unverified_limit` is the share of deliveries, and
@@ -219,6 +278,10 @@ impl Report {
         let errors = self.candidate_errors.values().sum();
         if self.matched == 0
             || self.disabled.is_some()
+            || self
+                .noise
+                .as_ref()
+                .is_some_and(|noise| !noise.beyond.is_empty())
             || self.in_flight > 0
             || self.settled == Some(false)
             || over(unexplained, self.expected)

@@ -108,18 +108,17 @@ impl Sender {
         self.own.is_watched().then(|| self.attached.load())
     }
 
-    pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
-        let over = attached.is_none();
-        if over {
-            self.own.watch(false);
-        }
-        self.attached.store(attached);
-        if !over {
-            self.own.watch(true);
-        } else {
-            // They hold on to everything that was compared.
-            self.lanes.forget_routes();
-        }
+    pub(crate) fn attach(&self, attached: Arc<Attached>) {
+        let comparison = attached.comparator.id;
+        self.attached.store(Some(attached));
+        self.own.watch(comparison, &self.family.unwatched, self.id);
+    }
+
+    pub(crate) fn detach(&self) {
+        self.own.unwatch();
+        self.attached.store(None);
+        // They hold on to everything that was compared.
+        self.lanes.forget_routes();
     }
 
     pub(crate) fn lanes(&self) -> &Arc<Lanes> {
@@ -142,13 +141,13 @@ impl Sender {
         F: Future<Output = Result<Receipt, Refused>>,
     {
         let Some(attached) = self.attached() else {
-            let (event, alone) = self.stamp_alone(event);
+            let (event, alone) = self.stamp_alone(event, None);
             let result = publish(event).await;
             return result.map_err(|refused| self.unstamp(refused, &alone));
         };
         let Some(now) = Now::of(&attached, &event, true) else {
             let shed = Shed::new(self, &attached, lane, &event);
-            let (event, alone) = self.stamp_alone(event);
+            let (event, alone) = self.stamp_alone(event, Some(&attached));
             let shed = shed.stamped(&event);
             let result = publish(event).await;
             return shed.conclude(&alone, result);
@@ -229,7 +228,7 @@ impl Sender {
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let shed = Shed::new(self, attached, lane, &event);
-        let (event, alone) = self.stamp_alone(event);
+        let (event, alone) = self.stamp_alone(event, Some(attached));
         let shed = shed.stamped(&event);
         shed.conclude(&alone, publish(event))
     }
@@ -239,7 +238,7 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let (event, alone) = self.stamp_alone(event);
+        let (event, alone) = self.stamp_alone(event, None);
         publish(event).map_err(|refused| self.unstamp(refused, &alone))
     }
 
@@ -254,7 +253,7 @@ impl Sender {
     {
         let (events, stamps): (Vec<_>, Vec<_>) = events
             .into_iter()
-            .map(|event| self.stamp_alone(event))
+            .map(|event| self.stamp_alone(event, None))
             .unzip();
         publish(events).await.map_err(|refused| {
             // What comes back is the end of what was given.
@@ -268,17 +267,20 @@ impl Sender {
         })
     }
 
-    /// Stamps an event that nobody doubles; whatever side delivers it later, it is not compared.
-    fn stamp_alone(&self, event: Event) -> (Event, Alone) {
+    /// Stamps an event that nobody doubles, or that `shed_by` has no room for; whatever side delivers
+    /// it later, it is not compared.
+    fn stamp_alone(&self, event: Event, shed_by: Option<&Attached>) -> (Event, Alone) {
+        let shed_by = shed_by.map(|attached| attached.comparator.id);
+        let all = &self.family.unwatched;
         let before = event.origin().copied();
         let given = before.filter(|_| event.has_given_origin());
         let origin = given.unwrap_or_else(|| Origin {
             publisher: self.id,
             epoch: process_epoch(),
-            sequence: self.own.take_unwatched(&self.family.unwatched, self.id),
+            sequence: self.own.take_unwatched(all, self.id, shed_by),
         });
         if given.is_some() {
-            self.unwatched.pass(&self.family.unwatched, &origin);
+            self.unwatched.pass(all, &origin, shed_by, &self.own);
         }
         let alone = Alone {
             before: given.is_none().then_some(before),
@@ -356,6 +358,12 @@ impl Sender {
             sequence: self.own.take(),
         });
         let route = self.expect(attached, lane, &origin, event, (class, sampled));
+        if !self.own.is_watched_by(comparator.id) {
+            // The candidate was taken away since the publish began, and there may be another one,
+            // which does not get this. Until now, whoever took it away knows of the event.
+            let all = &self.family.unwatched;
+            self.unwatched.pass(all, &origin, None, &self.own);
+        }
         let flight = InFlight { origin, route };
         flights.push(flight.clone());
         drop(flights);

@@ -70,6 +70,8 @@ impl Stream {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     by_key: HashMap<Key, Arc<Stream>, RandomState>,
+    /// Whose the first stream was.
+    first: Option<(PublisherId, u64)>,
     gone: [Option<Reason>; 2],
     /// Counts of streams that were forgotten, and of what belongs to no stream.
     rest: Counts,
@@ -98,13 +100,20 @@ impl Streams {
         self.by_key.get(key)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Stream>> {
+    pub(crate) fn all(&self) -> impl ExactSizeIterator<Item = &Arc<Stream>> {
         self.by_key.values()
     }
 
     /// Whether there may be deliveries that no stream remembers.
     pub(crate) fn is_forgetful(&self) -> bool {
         self.forgetful
+    }
+
+    /// Whether `key` is of another publisher, or another life of it, than the first stream that there
+    /// was.
+    pub(crate) fn is_of_another(&mut self, key: &Key) -> bool {
+        let life = (key.publisher, key.epoch);
+        *self.first.get_or_insert(life) != life
     }
 
     /// The stream of `key`, made if there is none; `None` if there are `most` that are in use.
@@ -126,7 +135,11 @@ impl Streams {
                 return None;
             }
         }
-        let mut track = Track::new(rules);
+        let mut track = if self.forgetful {
+            Track::succeeding(rules)
+        } else {
+            Track::new(rules)
+        };
         for side in [Side::Primary, Side::Candidate] {
             if let Some(reason) = self.gone[side.at()] {
                 track.close(side, reason, now);

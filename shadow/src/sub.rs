@@ -13,13 +13,15 @@ use tracing::warn;
 
 use crate::class::{Class, Counts, Reason, Side};
 use crate::comparator::Comparator;
+use crate::interleaving::Interleaving;
 use crate::latest::Latest;
 use crate::link::Link;
+use crate::record::Recorder;
 use crate::report::{Divergence, DivergenceClass};
 use crate::streams::{Key, Stream, Streams};
 use crate::track::{Context, Delivered, Dropped, Expect, Finding, Nanos, Track};
 use crate::untracked::Tally;
-use crate::unwatched::Unwatched;
+use crate::unwatched::{Excuse, Unwatched};
 
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,9 @@ pub(crate) struct Sub {
     /// Since when the application has waited with nothing queued on the primary; 0: it does not.
     idle_since: AtomicU64,
     untracked: Tally,
+    /// What each side delivered that cannot be told from what is due and not tracked.
+    unplaced: [AtomicU64; 2],
+    interleaving: Interleaving,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
     /// Tells that the candidate's subscription stands, or never will.
@@ -69,6 +74,8 @@ impl Sub {
             heard_at: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             untracked: Tally::default(),
+            unplaced: Default::default(),
+            interleaving: Interleaving::default(),
             closing: Notify::new(),
             standing: Notify::new(),
         })
@@ -137,7 +144,11 @@ impl Sub {
         if let Some(stream) = self.streams.read().get(key) {
             return Some(Arc::clone(stream));
         }
-        self.streams.write().get_or_make(
+        let mut streams = self.streams.write();
+        if streams.is_of_another(key) {
+            self.interleaving.begin();
+        }
+        streams.get_or_make(
             key,
             link,
             comparator.rules(),
@@ -154,6 +165,29 @@ impl Sub {
     /// Counts deliveries that are not tracked.
     pub(crate) fn untracked(&self) -> &Tally {
         &self.untracked
+    }
+
+    /// Adds what is counted beside the streams.
+    fn add_rest(&self, counts: &mut Counts) {
+        counts.inversions = self.interleaving.counts();
+        let without_room = *counts.of(Class::Unverified(Reason::Streams));
+        let untracked = self.untracked.add_to(counts);
+        let due = [untracked + without_room, without_room];
+        for (came, due) in self.unplaced.iter().zip(due) {
+            let beyond = came.load(Ordering::Relaxed).saturating_sub(due);
+            counts.expected += beyond;
+            *counts.of(Class::Unverified(Reason::Unplaced)) += beyond;
+        }
+    }
+
+    /// Counts what came and is not told as a divergence.
+    fn excused(&self, comparator: &Comparator, side: Side, excuse: Excuse) {
+        match excuse {
+            Excuse::Earlier => comparator.earlier(),
+            Excuse::Unplaced => {
+                self.unplaced[side.at()].fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Expects a delivery that may come or not, of an event that is already on its way.
@@ -211,8 +245,11 @@ impl Sub {
         event: &'a Event,
         latest: &mut Latest,
     ) {
-        if side == Side::Primary && latest.is_nobodys(comparator, event) {
-            return self.not_idle();
+        if side == Side::Primary
+            && let Some(excuse) = latest.excuse(comparator, event)
+        {
+            self.not_idle();
+            return self.excused(comparator, side, excuse);
         }
         let now = comparator.now();
         let delivered = Delivered::new(event);
@@ -226,7 +263,7 @@ impl Sub {
             self.not_idle();
         }
         let Some(origin) = event.origin() else {
-            return self.stray(comparator, side, None, event.topic());
+            return self.stray(comparator, side, event);
         };
         let last = &mut latest.stream;
         if !last
@@ -237,7 +274,9 @@ impl Sub {
         }
         let arrive = |stream: &Stream| {
             self.on_track(comparator, stream, now, |track, cx| {
-                cx.unwatched = Some((&comparator.unwatched, origin));
+                cx.strays = Some(&comparator.strays);
+                cx.origin = Some(origin);
+                cx.interleaving = Some(&self.interleaving);
                 track.arrive(side, origin.sequence, &delivered, cx)
             })
         };
@@ -247,7 +286,7 @@ impl Sub {
         // The stream may have been forgotten and made anew.
         *last = self.find(&Key::of(origin, event.topic()));
         if !last.as_deref().is_some_and(arrive) {
-            self.stray(comparator, side, Some(origin), event.topic());
+            self.stray(comparator, side, event);
         }
     }
 
@@ -322,9 +361,14 @@ impl Sub {
         }
     }
 
+    /// How many streams are remembered.
+    pub(crate) fn streams_kept(&self) -> u64 {
+        self.streams.read().all().len() as u64
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = self.streams.read().counts();
-        self.untracked.add_to(&mut counts);
+        self.add_rest(&mut counts);
         counts
     }
 
@@ -333,7 +377,7 @@ impl Sub {
         self.close(comparator, Side::Primary, Reason::Unsubscribed);
         self.close(comparator, Side::Candidate, Reason::Unavailable);
         let mut counts = self.streams.write().retire();
-        self.untracked.add_to(&mut counts);
+        self.add_rest(&mut counts);
         counts
     }
 
@@ -346,6 +390,8 @@ impl Sub {
         act: impl FnOnce(&mut Track, &mut Context<'a>) -> T,
     ) -> T {
         let mut cx = self.context(now);
+        cx.hooks = comparator.options.hooks();
+        cx.traces = comparator.recorder.as_ref().map_or(0, Recorder::room);
         let mut track = stream.track.lock();
         let result = act(&mut track, &mut cx);
         for finding in &mut cx.findings {
@@ -354,6 +400,12 @@ impl Sub {
         // Under the lock, so that what is told later of a delivery is entered later.
         let told = comparator.tell(self, &stream.key, &mut cx);
         drop(track);
+        for hook in &cx.hooks_failed {
+            comparator.hook_failed(hook);
+        }
+        if let Some((excuse, side)) = cx.excuse {
+            self.excused(comparator, side, excuse);
+        }
         comparator.measure(self, &cx);
         log(&told);
         result
@@ -369,23 +421,23 @@ impl Sub {
 
     /// An event that no stream of this subscription is for.
     #[cold]
-    fn stray(&self, comparator: &Comparator, side: Side, origin: Option<&Origin>, topic: &Topic) {
-        let by_primary = side == Side::Primary;
-        if origin.is_some_and(|origin| comparator.unwatched.may_be(origin, by_primary)) {
-            return;
+    fn stray(&self, comparator: &Comparator, side: Side, event: &Event) {
+        let (origin, topic) = (event.origin(), event.topic());
+        let excuse = origin.and_then(|origin| comparator.strays.excuse(side, origin));
+        if excuse == Some(Excuse::Earlier) {
+            return self.excused(comparator, side, Excuse::Earlier);
         }
         let known = origin.is_some_and(|origin| comparator.knows(origin.publisher));
         if side == Side::Primary && !known {
-            comparator.foreign();
+            return comparator.foreign();
+        }
+        if known && self.phase() >= Phase::Ending {
             return;
         }
-        {
-            let mut streams = self.streams.write();
-            if known && (streams.is_forgetful() || self.phase() >= Phase::Ending) {
-                return;
-            }
-            streams.phantom();
+        if excuse.is_some() || (known && self.streams.read().is_forgetful()) {
+            return self.excused(comparator, side, Excuse::Unplaced);
         }
+        self.streams.write().phantom();
         let detail = if known {
             "the publisher did not publish this to this subscription"
         } else {
@@ -402,14 +454,20 @@ impl Sub {
             side,
             sequence: origin.map_or(0, |origin| origin.sequence),
             detail: detail.to_owned(),
-            trace: None,
+            trace: Some(Box::default()),
+            shown: None,
             displaced: None,
             was_missing: false,
         });
+        cx.hooks = comparator.options.hooks();
+        cx.show(side, event);
         let key = Key::of(origin.unwrap_or(&nobody), topic);
         let now = cx.now;
         for finding in &mut cx.findings {
             comparator.record(self, &key, finding, now);
+        }
+        for hook in &cx.hooks_failed {
+            comparator.hook_failed(hook);
         }
         log(&comparator.tell(self, &key, &mut cx));
     }
@@ -427,7 +485,12 @@ fn log(told: &[Divergence]) {
             sequence,
             displaced: _,
             detail,
+            shown,
         } = divergence;
-        warn!(%class, %side, subscription, publisher, epoch, topic, sequence, detail, "divergence");
+        let shown = shown.as_ref();
+        let primary = shown.and_then(|shown| shown.primary.as_deref());
+        let candidate = shown.and_then(|shown| shown.candidate.as_deref());
+        warn!(%class, %side, subscription, publisher, epoch, topic, sequence, detail, primary,
+              candidate, "divergence");
     }
 }

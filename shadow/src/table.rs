@@ -2,7 +2,9 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::report::Report;
+use crate::interleaving::Inversions;
+use crate::noise::Noise;
+use crate::report::{Divergence, Report};
 
 /// How many divergences the table shows; the report itself has more.
 const SHOWN: usize = 10;
@@ -54,11 +56,14 @@ impl Report {
         if self.foreign > 0 {
             count("foreign events", self.foreign);
         }
+        if self.earlier > 0 {
+            count("published before", self.earlier);
+        }
         for (kind, n) in &self.candidate_errors {
             count(&format!("candidate error {kind}"), *n);
         }
         for (hook, n) in &self.hook_errors {
-            count(&format!("panics of hook {hook}"), *n);
+            count(&format!("failures of hook {hook}"), *n);
         }
         if let Some(injected) = self.injected {
             count("divergences injected", injected);
@@ -70,6 +75,12 @@ impl Report {
             let mean = d.sum as f64 / d.events as f64;
             let text = format!("{mean:.1} / {}", d.max);
             row(&mut table, "overtaken by events, mean / max", text);
+        }
+        if self.inversions.pairs > 0 {
+            let Inversions { pairs, inverted } = self.inversions;
+            let percent = 100.0 * self.inversions.rate();
+            let text = format!("{inverted} of {pairs} ({percent:.2} %)");
+            row(&mut table, "publishers inverted", text);
         }
         if let Some(file) = &self.divergence_file {
             let text = format!("{} in {}", file.written, file.path);
@@ -87,6 +98,9 @@ impl Report {
             let l = &self.latency;
             let text = format!("{} / {} / {} us", l.p50_us, l.p99_us, l.max_us);
             row(&mut table, "candidate slower by p50 / p99 / max", text);
+        }
+        if let Some(noise) = &self.noise {
+            noise_rows(&mut table, noise);
         }
         table.to_string()
     }
@@ -110,7 +124,7 @@ impl Report {
                 d.topic.clone(),
                 d.publisher.chars().take(8).collect(),
                 d.sequence.to_string(),
-                d.detail.clone(),
+                detail(d),
             ]);
         }
         let hidden = self.diverged().saturating_sub(SHOWN as u64);
@@ -118,6 +132,47 @@ impl Report {
             return format!("{table}\nand {hidden} more");
         }
         table.to_string()
+    }
+}
+
+fn detail(divergence: &Divergence) -> String {
+    let mut text = divergence.detail.clone();
+    let shown = divergence.shown.as_ref();
+    for (side, shown) in [
+        ("primary", shown.and_then(|shown| shown.primary.as_ref())),
+        (
+            "candidate",
+            shown.and_then(|shown| shown.candidate.as_ref()),
+        ),
+    ] {
+        if let Some(shown) = shown {
+            text.push_str(&format!("\n{side}: {shown}"));
+        }
+    }
+    text
+}
+
+fn noise_rows(table: &mut Table, noise: &Noise) {
+    let floor = &noise.floor;
+    let name = format!("noise floor of two {}: latency p50 / p99", floor.backend);
+    let (l, ratio) = (&floor.latency, &floor.latency_ratio);
+    let text = format!("{} / {} us, {:.2} times", l.p50_us, l.p99_us, ratio.p50);
+    row(table, &name, text);
+    let l = &floor.lateness;
+    let text = format!("{} / {} us", l.p99_us, l.max_us);
+    row(table, "  later by p99 / max", text);
+    let text = format!("{:.2} %", 100.0 * floor.inversions.rate());
+    row(table, "  publishers inverted", text);
+    if let Some(times) = noise.latency {
+        let text = format!("{times:.2} times");
+        row(table, "median latency by the noise floor", text);
+    }
+    if let Some(rate) = noise.inversions {
+        let text = format!("{:.2} %", 100.0 * rate);
+        row(table, "inverted beyond the noise floor", text);
+    }
+    for what in &noise.beyond {
+        row(table, "beyond the noise floor", what.clone());
     }
 }
 

@@ -55,11 +55,15 @@ impl Tally {
         }
     }
 
-    pub(crate) fn add_to(&self, counts: &mut Counts) {
+    /// Adds all of them; returns how many there are.
+    pub(crate) fn add_to(&self, counts: &mut Counts) -> u64 {
+        let mut all = 0;
         for (n, why) in self.0.iter().zip(ALL) {
             let n = n.load(Ordering::Relaxed);
-            counts.expected += n;
             *counts.of(why.class()) += n;
+            all += n;
         }
+        counts.expected += all;
+        all
     }
 }

@@ -146,3 +146,54 @@ async fn a_full_disk_is_told_and_disturbs_nobody() {
         assert!(report.table().contains(error), "{}", report.table());
     }
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_there_becomes_its_owners_alone() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let place = Place::new("owner");
+    let (path, link) = (place.file("drop"), place.file("link"));
+    fs::write(&path, "what was there\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let report = sabotaged(Sabotage::Drop, DivergenceFile::new(&path)).await;
+    assert_eq!(replayed(&path).reproduced, report.missing, "made anew");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let before = fs::read(&path).unwrap();
+    symlink(&path, &link).unwrap();
+    let report = sabotaged(Sabotage::Drop, DivergenceFile::new(&link)).await;
+    let said = report.divergence_file.as_ref().unwrap();
+    assert!(said.written == 0 && said.error.is_some(), "{said:?}");
+    assert_eq!(fs::read(&path).unwrap(), before, "a link is not followed");
+}
+
+#[tokio::test]
+async fn the_next_comparison_goes_on_in_the_file() {
+    let place = Place::new("again");
+    let path = place.file("drop");
+    let grace = Duration::from_millis(50);
+    let options = ShadowOptions {
+        grace,
+        divergence_file: Some(DivergenceFile::new(&path)),
+        ..whole()
+    };
+    let bus = ShadowBus::alone(crossbeam(), options);
+    let mut events = subscribe(&*bus, "#").await;
+    let mut missing = 0;
+    for seed in [5, 6] {
+        let candidate = SabotageBus::with_grace(crossbeam(), Sabotage::Drop, 0.02, seed, grace);
+        bus.attach(candidate).unwrap();
+        for n in 0..EVENTS {
+            bus.publish(Event::new("t.a", n.to_string().into_bytes()).unwrap())
+                .await
+                .unwrap();
+        }
+        take(&mut events, EVENTS as usize).await;
+        let report = within(bus.detach(WATCHDOG)).await.unwrap();
+        assert!(report.missing > 0);
+        missing += report.missing;
+    }
+    assert_eq!(replayed(&path).reproduced, missing);
+}

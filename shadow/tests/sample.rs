@@ -6,9 +6,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use common::{crossbeam, numbered, settled, shadow, subscribe, take, whole};
+use common::{WATCHDOG, crossbeam, numbered, settled, shadow, subscribe, take, whole};
 use eventbus_trait::{Event, EventBus, Origin, PublisherId};
 use shadow::sabotage::{Sabotage, SabotageBus};
 use shadow::{Ignore, Report, Sample, ShadowBus, ShadowOptions, Verdict};
@@ -112,5 +114,51 @@ async fn a_hook_that_panics_is_told_and_changes_nothing() {
     let told = [("ignore", 5), ("sample", 5)].map(|(hook, n)| (hook.to_owned(), n));
     assert_eq!(report.hook_errors, told.into());
     assert_eq!(report.verdict, Verdict::Match);
-    assert!(report.table().contains("panics of hook ignore"));
+    assert!(report.table().contains("failures of hook ignore"));
+}
+
+/// Where log lines go that looks at the bus for each.
+struct Looking(Arc<ShadowBus>, Arc<AtomicU64>);
+
+impl tracing::Subscriber for Looking {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        let (bus, (told, looked)) = (Arc::clone(&self.0), sync_channel(1));
+        // Not this thread, which a lock that it holds would block for good.
+        std::thread::spawn(move || drop(told.send(bus.report())));
+        let report = looked.recv_timeout(WATCHDOG).expect("a lock is held");
+        let panics: u64 = report.hook_errors.values().sum();
+        self.1.fetch_add(panics, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A log that hangs, hangs who writes to it, and nobody else.
+#[tokio::test]
+async fn what_is_logged_of_a_hook_is_logged_under_no_lock() {
+    let options = ShadowOptions {
+        ignore: Some(Ignore::when(|_| panic!("a hook"))),
+        ..whole()
+    };
+    let (bus, looked) = (shadow(options), Arc::new(AtomicU64::new(0)));
+    let sink = Looking(Arc::clone(&bus), Arc::clone(&looked));
+    {
+        let _sink = tracing::subscriber::set_default(sink);
+        bus.try_publish(numbered("t.a", 0)).unwrap();
+    }
+    assert_eq!(looked.load(Ordering::Relaxed), 1);
 }

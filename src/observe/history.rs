@@ -66,6 +66,8 @@ pub(super) struct Keeper {
 #[derive(Debug, Default)]
 struct Totals {
     published: u64,
+    /// Events published since the comparison began.
+    doubled: u64,
     diverged: u64,
     primary: Vec<u64>,
     candidate: Vec<u64>,
@@ -80,11 +82,13 @@ impl Keeper {
         let buckets =
             |side: Option<&SideLatency>| side.map(|s| s.buckets.clone()).unwrap_or_default();
         let totals = Totals {
-            published: match (shadow, stats) {
-                (Some(shadow), _) => shadow.report.published,
-                (None, Some(stats)) => stats.published,
+            // A shadow comes and goes, and so does what it has counted.
+            published: match (stats, shadow) {
+                (Some(stats), _) => stats.published,
+                (None, Some(shadow)) => shadow.report.published,
                 (None, None) => 0,
             },
+            doubled: shadow.map_or(0, |shadow| shadow.report.published),
             diverged: shadow.map_or(0, |shadow| shadow.report.diverged()),
             primary: buckets(shadow.map(|shadow| &shadow.glance.primary)),
             candidate: buckets(shadow.map(|shadow| &shadow.glance.candidate)),
@@ -93,8 +97,7 @@ impl Keeper {
         let point = Point {
             at_ms: seen.at_ms,
             published: grown(before.published, totals.published),
-            // What was missing may come and be late instead, which is no divergence more.
-            diverged: totals.diverged.saturating_sub(before.diverged),
+            diverged: totals.diverged_since(before),
             queued: stats.map_or(0, |s| s.subscriptions.iter().map(|s| s.queued).sum()),
             candidate_queued: shadow.map_or(0, |shadow| shadow.glance.queued),
             primary: all_grown(&before.primary, &totals.primary),
@@ -141,6 +144,17 @@ impl Keeper {
         }
         self.points = halved;
         self.coarse *= 2;
+    }
+}
+
+impl Totals {
+    /// What was missing may come and be late instead, which is no divergence more; but all of another
+    /// comparison's are.
+    fn diverged_since(&self, before: &Self) -> u64 {
+        match self.doubled < before.doubled {
+            true => self.diverged,
+            false => self.diverged.saturating_sub(before.diverged),
+        }
     }
 }
 
@@ -215,6 +229,46 @@ mod tests {
             assert_eq!(sum, ticks * 10, "{ticks}");
             assert_eq!(history.points.back().unwrap().at_ms, ticks * TICK_MS);
         }
+    }
+
+    /// One comparison ends and another begins, with nothing in between that anybody looked at.
+    #[cfg(feature = "crossbeam")]
+    #[test]
+    fn a_shadow_that_comes_and_goes_makes_nothing_jump() {
+        use crate::observe::Shadowed;
+        use shadow::{Glance, ShadowBus, ShadowOptions};
+
+        let bus = crossbeam_backend::CrossbeamBus::new(eventbus_trait::Limits::default());
+        let mut keeper = Keeper::default();
+        let mut report = ShadowBus::alone(bus, ShadowOptions::default()).report();
+        for (published, shadow) in [
+            (100, None),
+            (200, Some((100, 7))),
+            (300, Some((40, 5))),
+            (400, None),
+        ] {
+            let shadow = shadow.map(|(doubled, missing)| {
+                (report.published, report.missing) = (doubled, missing);
+                Shadowed {
+                    report: report.clone(),
+                    glance: Glance::default(),
+                }
+            });
+            let stats = Stats {
+                published,
+                ..Stats::default()
+            };
+            keeper.note(&Observed {
+                stats: Some(stats),
+                shadow,
+                ..Observed::default()
+            });
+        }
+        let told = keeper.told();
+        let published: Vec<u64> = told.points.iter().map(|p| p.published).collect();
+        let diverged: Vec<u64> = told.points.iter().map(|p| p.diverged).collect();
+        assert_eq!(published, [100; 4]);
+        assert_eq!(diverged, [0, 7, 5, 0]);
     }
 
     #[test]

@@ -5,9 +5,7 @@
 //! and not by the framework.
 
 use std::convert::Infallible;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +25,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::server::Local;
+#[cfg(unix)]
+use super::socket::OwnedSocket;
 use crate::config::MetricsAddress;
 
 /// Connections at a time; more wait to be accepted.
@@ -41,7 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Listening {
     listener: Listener,
     address: MetricsAddress,
-    socket: Option<OwnedPath>,
+    #[cfg(unix)]
+    socket: Option<OwnedSocket>,
 }
 
 #[derive(Debug)]
@@ -55,16 +57,6 @@ enum Listener {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-#[derive(Debug)]
-struct OwnedPath(PathBuf);
-
-impl Drop for OwnedPath {
-    fn drop(&mut self) {
-        // It may be gone already, with its directory.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 impl Listening {
     pub(super) async fn at(address: &MetricsAddress) -> io::Result<Self> {
         match address {
@@ -77,14 +69,23 @@ impl Listening {
                 Ok(Self {
                     listener: Listener::Tcp(listener),
                     address,
+                    #[cfg(unix)]
                     socket: None,
                 })
             }
-            MetricsAddress::Unix(path) => Ok(Self {
-                listener: unix(path)?,
-                address: address.clone(),
-                socket: Some(OwnedPath(path.clone())),
-            }),
+            #[cfg(unix)]
+            MetricsAddress::Unix(path) => {
+                let (listener, socket) = OwnedSocket::bind(path)?;
+                Ok(Self {
+                    listener: Listener::Unix(listener),
+                    address: address.clone(),
+                    socket: Some(socket),
+                })
+            }
+            #[cfg(not(unix))]
+            MetricsAddress::Unix(_) => {
+                Err(io::Error::other("there are no UNIX sockets on this system"))
+            }
         }
     }
 
@@ -93,23 +94,19 @@ impl Listening {
         &self.address
     }
 
-    /// Whether only this machine reaches it, by a port as any browser on it does.
-    pub(super) fn is_loopback(&self) -> bool {
-        matches!(&self.address, MetricsAddress::Tcp(at) if at.ip().is_loopback())
-    }
-
     /// Answers until it is dropped, with all that it has begun.
     pub(super) async fn serve(self, router: Router) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        #[cfg(unix)]
         let _socket = self.socket;
         let mut answering = JoinSet::new();
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             while answering.try_join_next().is_some() {}
             match self.listener.accept().await {
-                Ok(stream) => {
+                Ok((stream, local)) => {
                     let router = router.clone();
                     answering.spawn(async move {
-                        answer(stream, router).await;
+                        answer(stream, local, router).await;
                         drop(place);
                     });
                 }
@@ -124,46 +121,27 @@ impl Listening {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    /// The next connection, and whether it came to the loopback address: a listener at all addresses is
+    /// at that one too.
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Option<Local>)> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let stream = listener.accept().await?.0;
+                let at = stream.local_addr()?.ip().to_canonical();
+                (Box::new(stream), at.is_loopback().then_some(Local))
+            }
             #[cfg(unix)]
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener) => (Box::new(listener.accept().await?.0), None),
         })
     }
 }
 
-/// Takes over what a dead process has left, and nothing else. A directory that is not there yet is
-/// made for this user alone, as the broker makes its own.
-#[cfg(unix)]
-fn unix(path: &Path) -> io::Result<Listener> {
-    use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-    use std::os::unix::net::UnixStream;
-
-    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory)?;
-    }
-    let left = path.symlink_metadata();
-    if left.is_ok_and(|meta| meta.file_type().is_socket()) {
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::other("another process listens there"));
-        }
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Listener::Unix(listener))
-}
-
-#[cfg(not(unix))]
-fn unix(_: &Path) -> io::Result<Listener> {
-    Err(io::Error::other("there are no UNIX sockets on this system"))
-}
-
-async fn answer(stream: Box<dyn Stream>, router: Router) {
+async fn answer(stream: Box<dyn Stream>, local: Option<Local>, router: Router) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let router = router.clone();
         async move {
             use hyper::service::Service as _;

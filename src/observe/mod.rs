@@ -37,7 +37,10 @@ mod metrics;
 mod observed;
 mod observer;
 mod page;
+mod rows;
 mod server;
+#[cfg(unix)]
+mod socket;
 #[cfg(all(test, feature = "crossbeam"))]
 mod tests;
 mod text;
@@ -77,7 +80,7 @@ impl Server {
 
     /// Serves until the future is dropped, and has the observer look once a second.
     pub async fn serve(self, observer: Observer) {
-        let router = server::router(observer.clone(), self.0.is_loopback());
+        let router = server::router(observer.clone());
         tokio::select! {
             () = self.0.serve(router) => {}
             () = observer.keep_looking() => {}

@@ -19,8 +19,6 @@ use crate::rollout::status::Status;
 pub const SCHEMA: u32 = 1;
 /// Most divergences of a report's list that are kept; [`Glance`] has the newest.
 const MOST_FIRST: usize = 20;
-/// Most subscriptions, and most topic families.
-const MOST_ROWS: usize = 200;
 
 /// What there is to see of a process at one moment. A part that it does not have is absent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -130,12 +128,32 @@ impl Shadowed {
     /// A look at a shadow.
     #[must_use]
     pub fn of(shadow: &ShadowBus) -> Self {
-        let mut report = shadow.report();
-        report.divergences.truncate(MOST_FIRST);
         Self {
-            report,
+            report: shadow.report_with(MOST_FIRST),
             glance: shadow.glance(),
         }
+    }
+
+    /// What keeps the comparison from being whole, in one sentence each.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let r = &self.report;
+        let mut troubles = Vec::new();
+        if let Some(why) = &r.disabled {
+            troubles.push(format!("shadow disabled: {why}"));
+        }
+        for (hook, n) in &r.hook_errors {
+            troubles.push(format!("hook {hook} failed: {n}"));
+        }
+        if let Some(file) = r
+            .divergence_file
+            .as_ref()
+            .filter(|file| file.dropped > 0 || file.error.is_some())
+        {
+            let why = file.error.as_deref().unwrap_or("no room");
+            let (n, path) = (file.dropped, &file.path);
+            troubles.push(format!("divergences not written to {path}: {n}, {why}"));
+        }
+        troubles
     }
 }
 
@@ -187,73 +205,4 @@ pub(super) fn add(sum: &mut Stats, more: Stats) {
     sum.subscriptions.extend(more.subscriptions);
     sum.calls += more.calls;
     sum.services.extend(more.services);
-}
-
-/// Keeps the subscriptions that have most in their queues, and puts the rest together under `(others)`;
-/// with topic families likewise. So nothing is lost from the sums.
-pub(super) fn bound(stats: &mut Stats) {
-    const OTHERS: &str = "(others)";
-    stats.subscriptions.sort_by(|a, b| {
-        let by_queue = b.queued.cmp(&a.queued);
-        by_queue.then_with(|| a.name.cmp(&b.name))
-    });
-    if stats.subscriptions.len() > MOST_ROWS {
-        let rest = stats.subscriptions.split_off(MOST_ROWS - 1);
-        let mut others = eventbus_trait::SubscriptionStats {
-            name: OTHERS.to_owned(),
-            ..Default::default()
-        };
-        for one in rest {
-            others.matched += one.matched;
-            others.delivered += one.delivered;
-            others.filtered += one.filtered;
-            others.dropped += one.dropped;
-            others.queued += one.queued;
-        }
-        stats.subscriptions.push(others);
-    }
-    stats.services.truncate(MOST_ROWS);
-    while stats.families.len() > MOST_ROWS {
-        let Some((_, last)) = stats.families.pop_last() else {
-            break;
-        };
-        let others = stats.families.entry(OTHERS.to_owned()).or_default();
-        others.published += last.published;
-        others.deliveries += last.deliveries;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use eventbus_trait::{FamilyStats, SubscriptionStats};
-
-    #[test]
-    fn many_rows_are_put_together_and_nothing_is_lost() {
-        let mut stats = Stats::default();
-        for n in 0..1_000_u64 {
-            stats.subscriptions.push(SubscriptionStats {
-                name: format!("s{n:04}"),
-                queued: n,
-                ..Default::default()
-            });
-            let family = FamilyStats {
-                published: 1,
-                deliveries: 2,
-            };
-            stats.families.insert(format!("f{n:04}"), family);
-        }
-        let mut sum = Stats::default();
-        add(&mut sum, stats);
-        bound(&mut sum);
-        assert_eq!(sum.subscriptions.len(), MOST_ROWS);
-        assert_eq!(sum.subscriptions[0].name, "s0999");
-        let queued: u64 = sum.subscriptions.iter().map(|s| s.queued).sum();
-        assert_eq!(queued, 999 * 500);
-        assert_eq!(sum.families.len(), MOST_ROWS);
-        assert_eq!(
-            sum.families.values().map(|f| f.published).sum::<u64>(),
-            1_000
-        );
-    }
 }

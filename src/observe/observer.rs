@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::history::{Keeper, TICK_MS};
 use super::observed::{self, Brokered, Health, Observed, SCHEMA, Shadowed};
+use super::rows::Rows;
 use crate::rollout::status::Status;
 
 /// What was seen so short a time ago is not looked at again: many who ask cost as much as one.
@@ -38,6 +39,8 @@ struct Inner {
     since: Instant,
     sources: Mutex<Sources>,
     seen: Mutex<Seen>,
+    /// Held while somebody looks on behalf of all who ask.
+    looking: Mutex<()>,
 }
 
 #[derive(Default, Clone)]
@@ -54,7 +57,10 @@ struct Sources {
 #[derive(Default)]
 struct Seen {
     keeper: Keeper,
+    rows: Rows,
     last: Option<(Instant, Arc<Observed>)>,
+    /// How often where to look has changed.
+    changes: u64,
 }
 
 impl std::fmt::Debug for Observer {
@@ -72,6 +78,7 @@ impl Observer {
             since: Instant::now(),
             sources: Mutex::default(),
             seen: Mutex::default(),
+            looking: Mutex::default(),
         }))
     }
 
@@ -79,7 +86,7 @@ impl Observer {
     pub fn watch_bus(&self, bus: &Arc<dyn EventBus>) {
         let bus = Arc::downgrade(bus);
         let look = move || bus.upgrade().map(|bus| (bus.stats(), state(&*bus)));
-        self.0.sources.lock().buses.push(Arc::new(look));
+        self.change(|sources| sources.buses.push(Arc::new(look)));
     }
 
     /// Looks at a shadow and its comparison.
@@ -93,17 +100,17 @@ impl Observer {
         &self,
         look: impl Fn() -> Option<Option<Shadowed>> + Send + Sync + 'static,
     ) {
-        self.0.sources.lock().shadow = Some(Arc::new(look));
+        self.change(|sources| sources.shadow = Some(Arc::new(look)));
     }
 
     /// Looks at a rollout; `look` must not wait.
     pub fn watch_rollout(&self, look: impl Fn() -> Option<Status> + Send + Sync + 'static) {
-        self.0.sources.lock().rollout = Some(Arc::new(look));
+        self.change(|sources| sources.rollout = Some(Arc::new(look)));
     }
 
     /// Looks at a broker; `look` must not wait.
     pub fn watch_broker(&self, look: impl Fn() -> Option<Brokered> + Send + Sync + 'static) {
-        self.0.sources.lock().broker = Some(Arc::new(look));
+        self.change(|sources| sources.broker = Some(Arc::new(look)));
     }
 
     /// Asks the application whether all is well, too. What it says is wrong, in one sentence, makes
@@ -114,18 +121,27 @@ impl Observer {
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) {
         let check: Check = Arc::new(check);
-        self.0.sources.lock().checks.push((name.into(), check));
+        self.change(|sources| sources.checks.push((name.into(), check)));
     }
 
     /// From now on the process takes nothing new, and `/healthz` says so.
     pub fn drain(&self) {
-        self.0.sources.lock().draining = true;
+        self.change(|sources| sources.draining = true);
     }
 
     /// Has nothing to look at any more, and no history.
     pub fn forget(&self) {
-        *self.0.sources.lock() = Sources::default();
-        *self.0.seen.lock() = Seen::default();
+        self.change(|sources| *sources = Sources::default());
+        let mut seen = self.0.seen.lock();
+        (seen.keeper, seen.rows) = Default::default();
+    }
+
+    /// Changes where to look; what was seen before is not told any more.
+    fn change(&self, change: impl FnOnce(&mut Sources)) {
+        change(&mut self.0.sources.lock());
+        let mut seen = self.0.seen.lock();
+        seen.changes += 1;
+        seen.last = None;
     }
 
     /// Looks now. What is far in the past comes with it, what was seen since the last second is not
@@ -148,16 +164,28 @@ impl Observer {
         now
     }
 
-    /// What was seen at most a moment ago.
+    /// What was seen at most a moment ago. However many ask, one looks.
     pub(super) fn latest(&self) -> Arc<Observed> {
-        if let Some((at, last)) = &self.0.seen.lock().last
-            && at.elapsed() < FRESH
-        {
-            return Arc::clone(last);
+        if let Some(last) = self.fresh() {
+            return last;
         }
+        let _looking = self.0.looking.lock();
+        if let Some(last) = self.fresh() {
+            return last;
+        }
+        let changes = self.0.seen.lock().changes;
         let now = Arc::new(self.look());
-        self.0.seen.lock().last = Some((Instant::now(), Arc::clone(&now)));
+        let mut seen = self.0.seen.lock();
+        if seen.changes == changes {
+            seen.last = Some((Instant::now(), Arc::clone(&now)));
+        }
         now
+    }
+
+    fn fresh(&self) -> Option<Arc<Observed>> {
+        let seen = self.0.seen.lock();
+        let (at, last) = seen.last.as_ref()?;
+        (at.elapsed() < FRESH).then(|| Arc::clone(last))
     }
 
     /// Notes what it sees once a second, until the future is dropped. [`Server::serve`](super::Server::serve)
@@ -185,7 +213,7 @@ impl Observer {
             }
         }
         if let Some(stats) = &mut stats {
-            observed::bound(stats);
+            self.0.seen.lock().rows.bound(stats);
         }
         let shadow = sources
             .shadow

@@ -37,11 +37,15 @@ struct Healthz<'a> {
     uptime_seconds: u64,
 }
 
-/// All paths that there are.
+/// That a connection came to the loopback address, as any browser on this machine makes one.
 ///
-/// With `local`, names that only DNS knows are refused: a page elsewhere could have its own name
-/// resolve to the loopback address, and then read what is here as if it were its own.
-pub(super) fn router(observer: Observer, local: bool) -> Router {
+/// Names that only DNS knows are refused there: a page elsewhere could have its own name resolve to the
+/// loopback address, and then read what is here as if it were its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local;
+
+/// All paths that there are.
+pub(super) fn router(observer: Observer) -> Router {
     Router::new()
         .route("/", get(live))
         .route("/observed.json", get(observed))
@@ -50,7 +54,7 @@ pub(super) fn router(observer: Observer, local: bool) -> Router {
         .fallback(nothing)
         .method_not_allowed_fallback(only_get)
         .with_state(observer)
-        .layer(from_fn(move |request, next| guard(local, request, next)))
+        .layer(from_fn(guard))
 }
 
 async fn live(State(observer): State<Observer>) -> Response {
@@ -71,11 +75,11 @@ async fn observed(State(observer): State<Observer>) -> Response {
 }
 
 async fn metrics(State(observer): State<Observer>) -> impl IntoResponse {
-    typed(METRICS, metrics::text(&observer.look()))
+    typed(METRICS, metrics::text(&observer.latest()))
 }
 
 async fn healthz(State(observer): State<Observer>) -> Response {
-    let seen = observer.look();
+    let seen = observer.latest();
     let document = Healthz {
         status: &seen.health.status,
         reasons: &seen.health.reasons,
@@ -108,7 +112,8 @@ fn typed(kind: &'static str, body: String) -> impl IntoResponse {
     ([(CONTENT_TYPE, HeaderValue::from_static(kind))], body)
 }
 
-async fn guard(local: bool, request: Request, next: Next) -> Response {
+async fn guard(request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Local>().is_some();
     let host = request.headers().get(HOST).map(|host| host.to_str());
     let mut response = match host {
         Some(Ok(host)) if local && !is_ours(host) => {

@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use eventbus_trait::{Event, EventBus, Subscribe};
 use serde_json::{Value, json};
 use shadow::sabotage::{Sabotage, SabotageBus};
-use shadow::{ShadowBus, ShadowOptions, WhenFull};
+use shadow::{FileReport, ShadowBus, ShadowOptions, WhenFull};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -322,9 +323,17 @@ async fn health_says_what_stands_against_it() {
     assert_eq!((status, &body["status"]), (200, &json!("ok")));
     assert!(body["uptime_seconds"].is_u64() && body.get("reasons").is_none());
     drop(bus);
-    let (status, body) = health().await;
-    let gone = json!(["the bus is gone"]);
-    assert_eq!((status, &body["reasons"]), (503, &gone));
+    // It may have been seen a moment ago.
+    let unwell = async {
+        loop {
+            let (status, body) = health().await;
+            if status == 503 {
+                break body;
+            }
+        }
+    };
+    let body = tokio::time::timeout(Duration::from_secs(60), unwell).await;
+    assert_eq!(body.unwrap()["reasons"], json!(["the bus is gone"]));
     observer.forget();
     assert_eq!(health().await.0, 200);
     observer.check("disk", || Err("no room".to_owned()));
@@ -400,6 +409,67 @@ async fn each_path_has_its_answer_and_nothing_can_be_changed() {
     // The name of a page elsewhere that was made to resolve to this address.
     for path in ["/", "/observed.json", "/metrics", "/healthz"] {
         assert_eq!(asked("GET", path, "evil.example").await.0, 421, "{path}");
+    }
+}
+
+/// A listener at all addresses is at the loopback address, too.
+#[tokio::test]
+async fn a_foreign_name_is_refused_wherever_it_listens() {
+    let server = Server::bind(&"0.0.0.0:0".parse().unwrap()).await.unwrap();
+    let address = server.address().to_string().replace("0.0.0.0", "127.0.0.1");
+    let serving = tokio::spawn(server.serve(Observer::new("t")));
+    let asked = async |host: &str| {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        ask(&address, &request).await.0
+    };
+    assert_eq!(
+        (asked("evil.example").await, asked(&address).await),
+        (421, 200)
+    );
+    serving.abort();
+}
+
+#[tokio::test]
+async fn many_who_ask_cost_as_much_as_one() {
+    let observer = Observer::new("t");
+    let looks = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&looks);
+    observer.check("count", move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let served = serve(&observer).await;
+    let began = Instant::now();
+    for _ in 0..50 {
+        for path in ["/", "/metrics", "/healthz", "/observed.json"] {
+            assert_eq!(get(&served.address, path).await.0, 200, "{path}");
+        }
+    }
+    // Five a second for those who ask, and one for the history.
+    let due = 2 + began.elapsed().as_millis() * 6 / 1_000;
+    let looked = u128::from(looks.load(Ordering::Relaxed));
+    assert!(looked <= due, "{looked} looks, {due} due");
+}
+
+#[tokio::test]
+async fn what_keeps_a_comparison_from_being_whole_is_said_everywhere() {
+    let (mut seen, _alive) = everything().await;
+    assert!(metrics::text(&seen).contains("\neventbus_shadow_disabled 0\n"));
+    let report = &mut seen.shadow.as_mut().unwrap().report;
+    report.disabled = Some("it panicked".to_owned());
+    report.hook_errors = [("ignore".to_owned(), 3)].into();
+    let mut file = FileReport::default();
+    (file.path, file.dropped) = ("found.jsonl".to_owned(), 7);
+    file.error = Some("No space left".to_owned());
+    report.divergence_file = Some(file);
+    assert!(metrics::text(&seen).contains("\neventbus_shadow_disabled 1\n"));
+    let text = super::plain(&seen);
+    for said in [
+        "shadow disabled: it panicked",
+        "hook ignore failed: 3",
+        "divergences not written to found.jsonl: 7, No space left",
+    ] {
+        assert!(text.contains(&format!("\n  {said}\n")), "{said} in {text}");
     }
 }
 

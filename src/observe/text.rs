@@ -90,6 +90,9 @@ fn of_shadow(shadow: &Shadowed, line: &mut impl FnMut(String)) {
         "comparison   {} with {}: {}",
         r.candidate, r.primary, r.verdict
     ));
+    for trouble in shadow.troubles() {
+        line(format!("  {trouble}"));
+    }
     line(format!(
         "  {} events, {} of {} deliveries matched",
         r.published, r.matched, r.expected

@@ -22,7 +22,9 @@ use super::phased::fabric::Fabric;
 use super::plan;
 use super::shadowing::Shadowing;
 use super::stage::Stage;
-use super::status::{Activity, CutoverStatus, HistoryEntry, Mode, Status, Step, Verdict, What};
+use super::status::{
+    Activity, CutoverStatus, HistoryEntry, Mode, StageRef, Status, Step, Verdict, What,
+};
 
 /// Entries of the history that are kept.
 const HISTORY: usize = 100;
@@ -87,7 +89,12 @@ impl Conductor {
 
     async fn obey(&mut self, ask: Ask) -> Result<HistoryEntry, RolloutError> {
         match ask {
-            Ask::Move { direction, force } => {
+            Ask::Move {
+                direction,
+                force,
+                from,
+            } => {
+                self.check_here(from)?;
                 let reason = if force && direction == Direction::Advance {
                     "told to, whatever the gates say"
                 } else {
@@ -110,6 +117,15 @@ impl Conductor {
                 self.measure();
                 Ok(entry)
             }
+        }
+    }
+
+    /// Who has seen another stage than this means another move.
+    fn check_here(&self, from: Option<StageRef>) -> Result<(), RolloutError> {
+        let here = self.stages[self.at].name();
+        match from {
+            Some(from) if !from.is(self.at, &here) => Err(RolloutError::Elsewhere { here, from }),
+            _ => Ok(()),
         }
     }
 
@@ -305,7 +321,7 @@ impl Conductor {
         let mut delay_us = 0;
         if from.candidate.is_some() {
             self.shadowing.detach(&to.phase).await;
-            self.arrive(self.plain(from));
+            self.arrive(self.plain(from)).await;
         }
         if from.phase != to.phase {
             let cut_over = self.cut_over(&to).await;
@@ -313,11 +329,11 @@ impl Conductor {
                 self.shadowing.forget_kept().await;
             }
             delay_us = cut_over?.delay_us;
-            self.arrive(self.plain(&to));
+            self.arrive(self.plain(&to)).await;
         }
         if to.candidate.is_some() {
             self.attach(&to).await?;
-            self.arrive(at);
+            self.arrive(at).await;
         }
         Ok(Outcome {
             took: begun.elapsed(),
@@ -337,11 +353,11 @@ impl Conductor {
     }
 
     /// Notes that a stage holds.
-    fn arrive(&mut self, at: usize) {
+    async fn arrive(&mut self, at: usize) {
         self.at = at;
         self.show_stage();
         let stage = self.stages[at].name();
-        if let Err(error) = self.journal.write(&Record::Stage { stage }) {
+        if let Err(error) = self.journal.write(Record::Stage { stage }).await {
             // The phase is in it; a restart begins without the shadow, or with one that was ended.
             error!(%error, "the journal does not know the stage");
         }
@@ -353,7 +369,7 @@ impl Conductor {
         if let Err(error) = self.attach(&here).await {
             warn!(%error, "the shadow is not restored");
             self.shared.status.lock().last_error = Some(error.to_string());
-            self.arrive(self.plain(&here));
+            self.arrive(self.plain(&here)).await;
         }
     }
 

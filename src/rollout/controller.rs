@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::plan;
-use super::status::{HistoryEntry, Plan, Status};
+use super::status::{HistoryEntry, Plan, StageRef, Status};
 
 /// Orders that may wait.
 const ORDERS: usize = 16;
@@ -49,10 +49,14 @@ pub(crate) struct Order {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// A move; with `force` also against the gates.
-    Move { direction: Direction, force: bool },
+    /// A move; with `force` also against the gates, with `from` only out of that stage.
+    Move {
+        direction: Direction,
+        force: bool,
+        from: Option<StageRef>,
+    },
     /// To do nothing by itself.
     Pause,
     /// To go on doing so.
@@ -70,6 +74,16 @@ pub enum RolloutError {
         stage: String,
         /// Which way.
         direction: Direction,
+    },
+    /// The order was given for a stage that does not hold.
+    #[error(
+        "the rollout is in stage `{here}` and not in {from} any more, so nothing was done; ask for its status and order again"
+    )]
+    Elsewhere {
+        /// The stage now.
+        here: String,
+        /// The stage that the order was given for.
+        from: StageRef,
     },
     /// The gates do not allow it.
     #[error("the gates do not allow it: {}", objections.join("; "))]
@@ -140,8 +154,7 @@ impl Controller {
     /// # Errors
     /// [`RolloutError`] says why the stage is as it was.
     pub async fn advance(&self, force: bool) -> Result<HistoryEntry, RolloutError> {
-        let direction = Direction::Advance;
-        self.ask(Ask::Move { direction, force }).await
+        self.go(Direction::Advance, force, None).await
     }
 
     /// Moves to the stage before and returns once it is there. No gate keeps it from that. Dropping
@@ -150,8 +163,36 @@ impl Controller {
     /// # Errors
     /// [`RolloutError`] says why the stage is as it was.
     pub async fn back(&self) -> Result<HistoryEntry, RolloutError> {
-        let (direction, force) = (Direction::Back, true);
-        self.ask(Ask::Move { direction, force }).await
+        self.go(Direction::Back, true, None).await
+    }
+
+    /// As [`advance`](Self::advance) and [`back`](Self::back), but out of the stage `from` alone: an
+    /// order that comes twice, or late, moves nothing. No gate keeps it from going back.
+    ///
+    /// # Errors
+    /// [`RolloutError::Elsewhere`] if another stage holds when it is its turn.
+    pub async fn go_from(
+        &self,
+        from: StageRef,
+        direction: Direction,
+        force: bool,
+    ) -> Result<HistoryEntry, RolloutError> {
+        self.go(direction, force || direction == Direction::Back, Some(from))
+            .await
+    }
+
+    async fn go(
+        &self,
+        direction: Direction,
+        force: bool,
+        from: Option<StageRef>,
+    ) -> Result<HistoryEntry, RolloutError> {
+        let order = Ask::Move {
+            direction,
+            force,
+            from,
+        };
+        self.ask(order).await
     }
 
     /// Has the rollout do nothing by itself from now on. Orders are still carried out.

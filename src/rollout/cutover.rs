@@ -75,7 +75,7 @@ impl Cutover<'_> {
             from: from.to_string(),
             to: self.to.to_string(),
         };
-        self.write(Step::Begin, &begin)?;
+        self.write(Step::Begin, begin).await?;
         let fabric = Arc::clone(self.fabric);
         let mut new = New::default();
         let mut step = Step::Open;
@@ -101,7 +101,7 @@ impl Cutover<'_> {
                     number: self.number,
                     to: self.to.to_string(),
                 };
-                self.write(Step::Commit, &commit)
+                self.write(Step::Commit, commit).await
             }
             Err(reason) => Err(GivenUp { step, reason }),
         };
@@ -112,9 +112,10 @@ impl Cutover<'_> {
         let old = self.switch(new);
         self.leave(old).await;
         self.step(Step::Done);
-        if let Err(error) = self.journal.write(&Record::Done {
+        let done = Record::Done {
             number: self.number,
-        }) {
+        };
+        if let Err(error) = self.journal.write(done).await {
             // The commit says the same.
             warn!(%error, "the journal does not know that the cutover is done");
         }
@@ -129,8 +130,8 @@ impl Cutover<'_> {
         (self.on_step)(step);
     }
 
-    fn write(&mut self, step: Step, record: &Record) -> Result<(), GivenUp> {
-        self.journal.write(record).map_err(|error| GivenUp {
+    async fn write(&mut self, step: Step, record: Record) -> Result<(), GivenUp> {
+        self.journal.write(record).await.map_err(|error| GivenUp {
             step,
             reason: error.to_string(),
         })
@@ -252,7 +253,7 @@ impl Cutover<'_> {
         }
         let everybody = async {
             for (handle, _) in &new.handles {
-                handle.lane.emptied().await;
+                handle.emptied().await;
             }
         };
         tokio::select! {
@@ -348,7 +349,7 @@ impl Cutover<'_> {
             number: self.number,
             reason: why.reason.clone(),
         };
-        if let Err(error) = self.journal.write(&record) {
+        if let Err(error) = self.journal.write(record).await {
             // A journal without a commit says the same.
             warn!(%error, "the journal does not know that the cutover was given up");
         }

@@ -11,9 +11,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
 
 /// What a journal says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,18 +81,51 @@ pub enum JournalError {
     },
 }
 
-/// An open journal.
+/// An open journal. A disk may take its time, so it is written where nobody's events wait for it.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    path: PathBuf,
+    writer: Arc<Mutex<Writer>>,
+}
+
+impl Journal {
+    /// Opens the journal, or begins one, and says how things stand.
+    pub(crate) async fn open(path: &Path) -> Result<(Self, Standing), JournalError> {
+        let place = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Writer::open(&place)).await;
+        let (writer, standing) = opened.map_err(|reason| ended(path, &reason))??;
+        let journal = Self {
+            path: path.to_owned(),
+            writer: Arc::new(Mutex::new(writer)),
+        };
+        Ok((journal, standing))
+    }
+
+    /// Writes a record; when this returns it is on disk. If it fails, the record is not there. If it
+    /// is dropped before, it may be.
+    pub(crate) async fn write(&mut self, record: Record) -> Result<(), JournalError> {
+        let writer = Arc::clone(&self.writer);
+        let written = tokio::task::spawn_blocking(move || writer.lock().write(&record)).await;
+        written.map_err(|reason| ended(&self.path, &reason))?
+    }
+}
+
+/// The thread that was to write is not there any more.
+fn ended(path: &Path, reason: &JoinError) -> JournalError {
+    failed(path, &io::Error::other(reason.to_string()))
+}
+
+/// The end of a journal's file.
+#[derive(Debug)]
+struct Writer {
     path: PathBuf,
     file: File,
     /// Where the next record goes.
     end: u64,
 }
 
-impl Journal {
-    /// Opens the journal, or begins one, and says how things stand.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Standing), JournalError> {
+impl Writer {
+    fn open(path: &Path) -> Result<(Self, Standing), JournalError> {
         let io = |reason: io::Error| failed(path, &reason);
         let is_new = !path.exists();
         let options = OpenOptions::new()
@@ -120,16 +156,15 @@ impl Journal {
         if is_new {
             sync_directory(path).map_err(io)?;
         }
-        let journal = Self {
+        let writer = Self {
             path: path.to_owned(),
             file,
             end: end as u64,
         };
-        Ok((journal, standing(&records)))
+        Ok((writer, standing(&records)))
     }
 
-    /// Writes a record; when this returns it is on disk. If it fails, the record is not there.
-    pub(crate) fn write(&mut self, record: &Record) -> Result<(), JournalError> {
+    fn write(&mut self, record: &Record) -> Result<(), JournalError> {
         let io = |reason: io::Error| failed(&self.path, &reason);
         let line = line(record).map_err(io)?;
         let written = self
@@ -243,6 +278,9 @@ fn standing(records: &[Record]) -> Standing {
 
 #[cfg(test)]
 mod tests {
+    /// Far beyond what any write takes.
+    const WATCHDOG: std::time::Duration = std::time::Duration::from_secs(20);
+
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -269,7 +307,7 @@ mod tests {
 
     fn written(directory: &Path) -> PathBuf {
         let path = directory.join("journal");
-        let (mut journal, standing) = Journal::open(&path).unwrap();
+        let (mut journal, standing) = Writer::open(&path).unwrap();
         assert_eq!(standing, Standing::default());
         for record in records() {
             journal.write(&record).unwrap();
@@ -289,7 +327,7 @@ mod tests {
         for cut in 0..=whole.len() {
             let path = directory.path().join(format!("cut-{cut}"));
             fs::write(&path, &whole[..cut]).unwrap();
-            let (mut journal, standing) = Journal::open(&path).unwrap();
+            let (mut journal, standing) = Writer::open(&path).unwrap();
             let phase = if cut >= committed {
                 Some("in-process")
             } else {
@@ -299,7 +337,7 @@ mod tests {
             // And it can be written on.
             journal.write(&Record::Done { number: 9 }).unwrap();
             drop(journal);
-            let (_, after) = Journal::open(&path).unwrap();
+            let (_, after) = Writer::open(&path).unwrap();
             assert_eq!(after.phase, standing.phase);
         }
     }
@@ -313,7 +351,7 @@ mod tests {
         let mut bent = whole;
         bent[second] ^= 1;
         fs::write(&path, bent).unwrap();
-        let error = Journal::open(&path).unwrap_err();
+        let error = Writer::open(&path).unwrap_err();
         assert!(
             matches!(error, JournalError::Damaged { line: 2, .. }),
             "{error}"
@@ -346,8 +384,34 @@ mod tests {
     fn a_journal_has_one_writer() {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path());
-        let (_open, _) = Journal::open(&path).unwrap();
-        let error = Journal::open(&path).unwrap_err();
+        let (_open, _) = Writer::open(&path).unwrap();
+        let error = Writer::open(&path).unwrap_err();
         assert!(matches!(error, JournalError::InUse { .. }), "{error}");
+    }
+
+    /// In one thread: a disk that takes its time keeps no other task from going on.
+    #[tokio::test]
+    async fn nobody_waits_for_the_disk_but_who_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).await.unwrap();
+        let disk = Arc::clone(&journal.writer);
+        let (busy, is_busy) = std::sync::mpsc::sync_channel(0);
+        let (done, is_done) = std::sync::mpsc::sync_channel::<()>(0);
+        let slow = std::thread::spawn(move || {
+            let _disk = disk.lock();
+            busy.send(()).unwrap();
+            // A writer in this thread would wait for it until the watchdog lets it go on.
+            is_done.recv_timeout(WATCHDOG)
+        });
+        is_busy.recv().unwrap();
+        let record = Record::Done { number: 1 };
+        let writing = tokio::spawn(async move { journal.write(record).await });
+        tokio::task::yield_now().await;
+        assert!(!writing.is_finished());
+        done.send(()).unwrap();
+        assert_eq!(slow.join().unwrap(), Ok(()));
+        writing.await.unwrap().unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("done"));
     }
 }

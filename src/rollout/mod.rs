@@ -38,8 +38,8 @@ pub use controller::{Controller, Direction, RolloutError};
 #[cfg(feature = "rollout")]
 pub use journal::JournalError;
 #[cfg(feature = "rollout")]
-pub use opening::{open, open_watched};
+pub use opening::{Trial, open, open_trial};
 pub use options::{Gates, Hooks, Rollout};
 #[cfg(feature = "rollout")]
 pub use phased::PhasedBus;
-pub use status::{Activity, HistoryEntry, Mode, Plan, Status, Step, Verdict, What};
+pub use status::{Activity, HistoryEntry, Mode, Plan, StageRef, Status, Step, Verdict, What};

@@ -1,9 +1,11 @@
 //! Opening a rollout: where the journal says, with everything that belongs to it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use eventbus_trait::EventBus;
+use shadow::ShadowBus;
 
 use super::admin::Server;
 use super::conductor::{Conductor, OnStep, first_status};
@@ -22,12 +24,52 @@ use crate::phase::Phase;
 use crate::rollout::Step;
 
 /// Opens the phases of a rollout.
-#[derive(Debug)]
 pub(crate) struct Opening {
     config: Config,
     /// Whether phases are compared.
     compares: bool,
+    /// What is put around candidates.
+    around: Option<Around>,
     pub(crate) shadows: Shadows,
+}
+
+/// What stands around a candidate, given that itself.
+type Around = Arc<dyn Fn(Arc<dyn EventBus>) -> Arc<dyn EventBus> + Send + Sync>;
+
+/// What a trial of a rollout adds to it: by default nothing.
+#[derive(Clone, Default)]
+pub struct Trial {
+    on_step: Option<OnStep>,
+    around: Option<Around>,
+}
+
+impl Trial {
+    /// Tells `on_step` before each step of a cutover; it may take its time.
+    #[must_use]
+    pub fn on_step(mut self, on_step: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        self.on_step = Some(Arc::new(on_step));
+        self
+    }
+
+    /// Puts `around` around each candidate that is compared: [sabotage](shadow::sabotage), say, to
+    /// see that its gate finds it.
+    #[must_use]
+    pub fn around_candidates(
+        mut self,
+        around: impl Fn(Arc<dyn EventBus>) -> Arc<dyn EventBus> + Send + Sync + 'static,
+    ) -> Self {
+        self.around = Some(Arc::new(around));
+        self
+    }
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial")
+            .field("on_step", &self.on_step.is_some())
+            .field("around_candidates", &self.around.is_some())
+            .finish()
+    }
 }
 
 impl Opening {
@@ -41,7 +83,11 @@ impl Opening {
     pub(crate) async fn candidate(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError> {
         let mut beside = self.config.clone();
         beside.limits.rate = None;
-        open_plain(&beside, phase).await
+        let candidate = open_plain(&beside, phase).await?;
+        Ok(match &self.around {
+            Some(around) => around(candidate),
+            None => candidate,
+        })
     }
 }
 
@@ -57,6 +103,10 @@ impl Opener for Arc<Opening> {
         }
         Ok(bus)
     }
+
+    fn attached(&self, phase: &Phase) -> Option<Arc<ShadowBus>> {
+        self.shadows.attached(&phase.to_string())
+    }
 }
 
 /// Opens the bus of a rollout in the phase that its journal says, or else in the first. Call it
@@ -66,27 +116,20 @@ impl Opener for Arc<Opening> {
 /// [`OpenError::Rollout`] if there is no rollout in `config`, or its journal cannot be used; else as
 /// [`open`](crate::open).
 pub async fn open(config: &Config) -> Result<Arc<PhasedBus>, OpenError> {
-    opened(config, None).await
+    open_trial(config, Trial::default()).await
 }
 
-/// As [`open`], with somebody who is told before each step of a cutover, and may take his time: for
-/// tests, which end the process there.
+/// As [`open`], with what a trial adds.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_watched(
-    config: &Config,
-    on_step: impl Fn(Step) + Send + Sync + 'static,
-) -> Result<Arc<PhasedBus>, OpenError> {
-    opened(config, Some(Arc::new(on_step))).await
-}
-
-async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBus>, OpenError> {
+pub async fn open_trial(config: &Config, trial: Trial) -> Result<Arc<PhasedBus>, OpenError> {
+    let Trial { on_step, around } = trial;
     let Some(rollout) = &config.rollout else {
         return Err(failed("there is no `rollout` in the configuration"));
     };
     let observed = Attaching::begin(config).await?;
-    let (mut journal, standing) = Journal::open(&rollout.journal).map_err(failed)?;
+    let (mut journal, standing) = Journal::open(&rollout.journal).await.map_err(failed)?;
     let stages = Stage::all(rollout);
     let at = place(
         &stages,
@@ -108,6 +151,7 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
     let opening = Arc::new(Opening {
         config: config.clone(),
         compares: rollout.shadow,
+        around,
         shadows: Shadows::default(),
     });
     let looked_at = Arc::downgrade(&opening);
@@ -116,7 +160,7 @@ async fn opened(config: &Config, on_step: Option<OnStep>) -> Result<Arc<PhasedBu
         stage: stage.name(),
         phase: stage.phase.to_string(),
     };
-    journal.write(&start).map_err(failed)?;
+    journal.write(start).await.map_err(failed)?;
     let limits = config.limits.clone();
     let fabric = Fabric::new(Box::new(Arc::clone(&opening)), stage.phase.clone(), limits);
     let fabric = Arc::new(fabric);

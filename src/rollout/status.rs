@@ -59,6 +59,37 @@ pub struct StageStatus {
     pub candidate: Option<String>,
 }
 
+/// A stage as somebody names it who gives orders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StageRef {
+    /// Its place in [`Status::stages`], from 0.
+    Index(usize),
+    /// Its name there.
+    Name(String),
+}
+
+#[cfg(feature = "rollout")]
+impl StageRef {
+    /// Whether the stage at `index` is called so.
+    pub(crate) fn is(&self, index: usize, name: &str) -> bool {
+        match self {
+            Self::Index(this) => *this == index,
+            Self::Name(this) => this == name,
+        }
+    }
+}
+
+impl fmt::Display for StageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // As people count.
+            Self::Index(index) => write!(f, "number {}", index + 1),
+            Self::Name(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
 /// Who decides that a rollout goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,13 +1,17 @@
 //! Who moves a rollout, and who keeps it from moving.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus::rollout::admin::{self, AdminError, Answer, Request};
 use eventbus::rollout::{
-    self, Activity, Controller, Direction, Mode, RolloutError, Status, Step, Verdict, What,
+    self, Activity, Controller, Direction, Mode, RolloutError, StageRef, Status, Step, Trial,
+    Verdict, What,
 };
 use eventbus::{BrokerMode, Config, Event, EventBus, Phase, PublishError, Subscribe};
 
@@ -266,7 +270,7 @@ fn somebody_can_give_a_cutover_up_until_its_commit() {
                 let _ = wait.lock().recv();
             }
         };
-        let bus = rollout::open_watched(&scene.config(rollout), watch)
+        let bus = rollout::open_trial(&scene.config(rollout), Trial::default().on_step(watch))
             .await
             .unwrap();
         let controller = bus.controller().clone();
@@ -307,7 +311,9 @@ fn who_was_held_up_and_finds_no_room_has_the_event_back() {
                 let _ = wait.lock().recv();
             }
         };
-        let bus = rollout::open_watched(&config, watch).await.unwrap();
+        let bus = rollout::open_trial(&config, Trial::default().on_step(watch))
+            .await
+            .unwrap();
         let subscribe = Subscribe::to("a").unwrap().capacity(1);
         let mut events = bus.subscribe(subscribe).await.unwrap();
         let controller = bus.controller().clone();
@@ -381,6 +387,90 @@ fn ask(path: &Path, request: Request) -> Answer {
 }
 
 #[test]
+fn an_order_that_comes_twice_moves_once() {
+    run(async {
+        let scene = Scene::new();
+        let rollout = scene.rollout(&["crossbeam", "in-process", "unix"]);
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let controller = bus.controller();
+        let forward = |from| controller.go_from(from, Direction::Advance, true);
+        let seen = || StageRef::Index(0);
+        // Both are waiting when the first is carried out.
+        let (first, second) = tokio::join!(forward(seen()), forward(seen()));
+        assert_eq!(first.unwrap().to, "in-process");
+        let refused = second.unwrap_err();
+        let told = "the rollout is in stage `in-process` and not in number 1 any more, so nothing \
+                    was done; ask for its status and order again";
+        assert_eq!(refused.to_string(), told);
+        let by_name = StageRef::Name("crossbeam".to_owned());
+        let late = controller.go_from(by_name, Direction::Back, true).await;
+        assert!(
+            matches!(late, Err(RolloutError::Elsewhere { .. })),
+            "{late:?}"
+        );
+        assert_eq!(controller.status().stage, 1);
+        let here = StageRef::Name("in-process".to_owned());
+        let back = controller.go_from(here, Direction::Back, false).await;
+        assert_eq!(back.unwrap().to, "crossbeam");
+        bus.shutdown().await.unwrap();
+    });
+}
+
+/// What the process of [`a_stranger_is_told_nothing`] is told.
+const STRANGER: &str = "EVENTBUS_TEST_ROLLOUT_STRANGER";
+/// A user that nobody is.
+const NOBODY: u32 = 65_534;
+
+/// The life of a process that listens where a rollout should; no test of its own.
+#[test]
+fn stranger() {
+    let Some(path) = std::env::var_os(STRANGER) else {
+        return;
+    };
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    println!("ready");
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    println!("said {said:?}");
+}
+
+#[test]
+fn a_stranger_is_told_nothing() {
+    // Only root can have a process of another user.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let everybodys = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(scene.directory.path(), everybodys).unwrap();
+    let path = scene.path("admin.sock");
+    // What it runs must be where it may read.
+    let program = scene.path("stranger");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut child = Command::new(&program)
+        .args(["control::stranger", "--exact", "--nocapture"])
+        .env(STRANGER, &path)
+        .uid(NOBODY)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until = |word: &str| {
+        let line = lines.find(|line| line.as_ref().unwrap().contains(word));
+        line.unwrap().unwrap()
+    };
+    until("ready");
+    let asked = admin::ask(&path, Request::Status, PATIENCE);
+    assert!(
+        matches!(&asked, Err(AdminError::Stranger { uid: NOBODY, .. })),
+        "{asked:?}"
+    );
+    assert_eq!(until("said"), "said \"\"");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn an_operator_finds_it_at_its_socket() {
     run(async {
         let scene = Scene::new();
@@ -408,8 +498,17 @@ fn an_operator_finds_it_at_its_socket() {
                 panic!("no plan");
             };
             assert_eq!(plan.steps.len(), Step::ALL.len());
-            assert!(matches!(ask(&place, Request::Back), Answer::Refused(_)));
-            let done = ask(&place, Request::Advance { force: true });
+            assert!(matches!(
+                ask(&place, Request::Back { from: None }),
+                Answer::Refused(_)
+            ));
+            let done = ask(
+                &place,
+                Request::Advance {
+                    force: true,
+                    from: None,
+                },
+            );
             assert!(matches!(&done, Answer::Done(entry) if entry.what == What::Advanced));
             assert!(matches!(ask(&place, Request::Abort), Answer::Refused(_)));
         });

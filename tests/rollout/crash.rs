@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use eventbus::rollout::{self, Direction, Rollout, Step};
+use eventbus::rollout::{self, Direction, Rollout, Step, Trial};
 use eventbus::{BrokerMode, Config, Event, EventBus, Phase, Subscribe, Subscription, broker};
 use tokio::task::JoinHandle;
 
@@ -62,7 +62,7 @@ fn child() {
                 }
             }
         };
-        let bus = rollout::open_watched(&config(&directory), watch)
+        let bus = rollout::open_trial(&config(&directory), Trial::default().on_step(watch))
             .await
             .unwrap();
         let controller = bus.controller().clone();

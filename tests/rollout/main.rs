@@ -9,6 +9,7 @@
 mod calls;
 mod control;
 mod crash;
+mod doors;
 mod load;
 mod pairs;
 mod scene;

@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// An authority, and one certificate for a program that is broker and client.
-    fn certificates(&self) -> Tls {
+    pub(crate) fn certificates(&self) -> Tls {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();

@@ -1,10 +1,11 @@
 //! A rollout through its shadows: compared before it is moved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use eventbus::rollout::{self, Activity, Controller, Mode, Status, Verdict, What};
-use eventbus::{Event, EventBus};
+use eventbus::{Event, EventBus, Subscribe, Topic};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::load::Load;
 use super::scene::{Scene, run};
@@ -125,6 +126,53 @@ fn a_restart_goes_on_with_the_shadow_that_there_was() {
         let status = until(bus.controller(), compared).await;
         assert_eq!((status.stage, &*status.phase), (1, "crossbeam"));
         load.end().await;
+        bus.shutdown().await.unwrap();
+    });
+}
+
+static ENCODED: AtomicU64 = AtomicU64::new(0);
+
+/// Counts how often it is encoded.
+#[derive(Deserialize)]
+struct Counted;
+
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ENCODED.fetch_add(1, Ordering::SeqCst);
+        serializer.serialize_unit()
+    }
+}
+
+#[test]
+fn a_value_is_encoded_where_it_leaves_the_process_or_is_compared_and_only_once() {
+    const EVENTS: u64 = 5;
+    run(async {
+        let scene = Scene::new();
+        let mut rollout = scene.rollout(&["crossbeam", "in-process"]);
+        rollout.shadow = true;
+        let bus = rollout::open(&scene.config(rollout)).await.unwrap();
+        let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        let publisher = bus.publisher(Topic::new("a").unwrap());
+        let mut due = 0;
+        for (stage, each) in [("crossbeam", 0), ("shadow(", 1), ("in-process", 1)] {
+            let status = bus.controller().status();
+            let name = &status.stages[status.stage].name;
+            assert!(name.starts_with(stage), "{name}");
+            for n in 0..EVENTS {
+                let event = Event::typed("a", Counted).unwrap();
+                match n % 2 {
+                    0 => drop(bus.publish(event).await.unwrap()),
+                    _ => drop(publisher.publish(event).await.unwrap()),
+                }
+                events.recv().await.unwrap();
+            }
+            due += EVENTS * each;
+            // A comparison that ends has had everything.
+            if status.stage < 2 {
+                bus.controller().advance(true).await.unwrap();
+            }
+            assert_eq!(ENCODED.load(Ordering::SeqCst), due, "{stage}");
+        }
         bus.shutdown().await.unwrap();
     });
 }

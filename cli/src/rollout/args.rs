@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use eventbus::rollout::StageRef;
 
 use crate::args::duration;
 
@@ -72,6 +73,19 @@ pub(crate) struct MoveArgs {
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// Only out of this stage, by its number or name [default: the one that holds when asked]
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    pub(crate) from: Option<StageRef>,
+}
+
+/// A stage as `status` shows it: counted from 1.
+fn stage(text: &str) -> Result<StageRef, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("stages are counted from 1".to_owned()),
+        Ok(number) => Ok(StageRef::Index(number - 1)),
+        Err(_) => Ok(StageRef::Name(text.to_owned())),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +118,10 @@ pub(crate) struct SoakArgs {
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) subscribers: u32,
+
+    /// Compare each phase with the next one before it is left; a divergence stops the soak
+    #[arg(long)]
+    pub(crate) shadow: bool,
 
     /// Bytes in each payload
     #[arg(long, value_name = "BYTES", default_value_t = 100,

@@ -1,7 +1,7 @@
 //! `eventbus rollout soak`: a loaded bus moved through all phases and back, every event counted.
 //!
 //! The rollout is automatic on the way up; on the way down it is told to go back, because nothing is
-//! wrong. Publishers number their events, so what a subscriber has had is one number a stream
+//! wrong. With shadows, each phase is compared with the next one on the way up and on the way down. Publishers number their events, so what a subscriber has had is one number a stream
 //! (`conformance::check::stream`), in memory that does not grow.
 
 use std::io::Write as _;
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use ::conformance::check::stream::{StreamCheck, StreamId, Tally};
 use bytes::Bytes;
-use eventbus::rollout::{self, Activity, Controller, Mode, Rollout, What};
+use eventbus::rollout::status::StageStatus;
+use eventbus::rollout::{self, Activity, Controller, Mode, PhasedBus, Rollout, Status, What};
 use eventbus::{BrokerMode, Config, EventBus, Phase, PublishError, Subscribe, Subscription, Topic};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -43,10 +44,22 @@ struct Report {
     events_per_second: f64,
     rounds: u32,
     cutovers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
     longest_publish_delay_us: u64,
     longest_publish_us: u64,
     deadline_us: u64,
     subscribers: Vec<Subscriber>,
+}
+
+/// What the shadows of a soak have found, as far as each was looked at last.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Compared {
+    shadows: u64,
+    matched: u64,
+    divergences: u64,
+    /// More than the candidate could take, or not decided when its shadow ended.
+    unverified: u64,
 }
 
 /// What one subscriber had.
@@ -76,7 +89,7 @@ pub(super) fn run(args: &SoakArgs) -> Result<u8, Failure> {
 
 async fn soak(args: &SoakArgs) -> Result<u8, Failure> {
     let directory = private_directory()?;
-    let config = configuration(&directory)?;
+    let config = configuration(&directory, args.shadow)?;
     let bus = rollout::open(&config).await?;
     let controller = bus.controller().clone();
     let all: Arc<dyn EventBus> = bus.clone();
@@ -94,7 +107,9 @@ async fn soak(args: &SoakArgs) -> Result<u8, Failure> {
         writing.push(tokio::spawn(write(handle, number, args.payload, stop)));
     }
     let begun = Instant::now();
-    let moved = rounds(&controller, args, begun).await;
+    let mut looking = Looking::new(&bus);
+    let moved = rounds(&controller, args, begun, &mut looking).await;
+    let compared = looking.end();
     let seconds = begun.elapsed().as_secs_f64();
     stop.store(true, Ordering::Relaxed);
     let sent = joined(writing)
@@ -110,6 +125,11 @@ async fn soak(args: &SoakArgs) -> Result<u8, Failure> {
     let checks = joined(reading).await?;
     let mut report = judged(args, &sent, checks, seconds);
     report.cutovers = status.cutovers;
+    report.compared = args.shadow.then_some(compared);
+    if args.shadow && (compared.matched == 0 || compared.divergences > 0) {
+        let told = format!("the shadows found {compared:?}");
+        report.reasons.push(told);
+    }
     report.longest_publish_delay_us = status.longest_publish_delay_us;
     match moved {
         Ok(rounds) => report.rounds = rounds,
@@ -130,7 +150,7 @@ fn to_everything() -> Result<Subscribe, Failure> {
 }
 
 /// All phases, at places of this run's own.
-fn configuration(directory: &TempDir) -> Result<Config, Failure> {
+fn configuration(directory: &TempDir, shadow: bool) -> Result<Config, Failure> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|reason| Failure::io("find a free port", reason))?;
@@ -143,7 +163,10 @@ fn configuration(directory: &TempDir) -> Result<Config, Failure> {
     ];
     let mut rollout = Rollout::new(phases, place("journal"));
     rollout.mode = Mode::Automatic;
-    rollout.shadow = false;
+    rollout.shadow = shadow;
+    // How fast a candidate is under full load is not what is counted here, nor how much it takes.
+    rollout.gates.latency_ratio = f64::MAX;
+    rollout.gates.throughput_ratio = 0.0;
     rollout.hold = DEADLINE;
     rollout.gates.min_events = 1_000;
     rollout.gates.min_time = STAY;
@@ -159,7 +182,12 @@ fn configuration(directory: &TempDir) -> Result<Config, Failure> {
 }
 
 /// Up by itself and down when told to, until it was enough; how many rounds.
-async fn rounds(controller: &Controller, args: &SoakArgs, begun: Instant) -> Result<u32, String> {
+async fn rounds(
+    controller: &Controller,
+    args: &SoakArgs,
+    begun: Instant,
+    looking: &mut Looking<'_>,
+) -> Result<u32, String> {
     let mut rounds = 0;
     while rounds < args.rounds || begun.elapsed() < args.duration {
         controller
@@ -186,9 +214,8 @@ async fn rounds(controller: &Controller, args: &SoakArgs, begun: Instant) -> Res
                     .last_error
                     .unwrap_or("a move was given up".to_owned()));
             }
-            tokio::time::timeout(LOOK, std::future::pending::<()>())
-                .await
-                .ok();
+            looking.look(&status);
+            pass(LOOK).await;
         }
         controller
             .pause()
@@ -200,13 +227,66 @@ async fn rounds(controller: &Controller, args: &SoakArgs, begun: Instant) -> Res
                 .pause()
                 .await
                 .map_err(|error| error.to_string())?;
-            tokio::time::timeout(STAY, std::future::pending::<()>())
-                .await
-                .ok();
+            pass(STAY).await;
+            looking.look(&controller.status());
         }
         rounds += 1;
     }
     Ok(rounds)
+}
+
+async fn pass(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+/// Looks at the shadow of each stage until it ends.
+struct Looking<'a> {
+    bus: &'a PhasedBus,
+    stage: usize,
+    now: Compared,
+    before: Compared,
+}
+
+impl<'a> Looking<'a> {
+    fn new(bus: &'a PhasedBus) -> Self {
+        let (stage, now, before) = (0, Compared::default(), Compared::default());
+        Self {
+            bus,
+            stage,
+            now,
+            before,
+        }
+    }
+
+    fn look(&mut self, status: &Status) {
+        let stage = status.stage;
+        if stage != self.stage {
+            self.before = self.end();
+            (self.stage, self.now) = (stage, Compared::default());
+        }
+        // The next one's begins a moment before its stage does.
+        let compares = |stage: &StageStatus| stage.candidate.is_some();
+        if status.stages.get(stage).is_some_and(compares)
+            && let Some(report) = self.bus.comparison()
+        {
+            self.now = Compared {
+                shadows: 1,
+                matched: report.matched,
+                divergences: report.diverged(),
+                unverified: report.unverified,
+            };
+        }
+    }
+
+    fn end(&self) -> Compared {
+        let (before, now) = (self.before, self.now);
+        Compared {
+            shadows: before.shadows + now.shadows,
+            matched: before.matched + now.matched,
+            divergences: before.divergences + now.divergences,
+            unverified: before.unverified + now.unverified,
+        }
+    }
 }
 
 async fn joined<T>(tasks: Vec<JoinHandle<T>>) -> Result<Vec<T>, Failure> {
@@ -357,6 +437,7 @@ fn judged(args: &SoakArgs, sent: &[Sent], checks: Vec<StreamCheck>, seconds: f64
         },
         rounds: 0,
         cutovers: 0,
+        compared: None,
         longest_publish_delay_us: 0,
         longest_publish_us: micros(longest),
         deadline_us: micros(DEADLINE),
@@ -413,6 +494,19 @@ fn words(report: &Report) -> String {
         text,
         "rollout          {rounds} times up and down, {cutovers} cutovers"
     );
+    if let Some(compared) = report.compared {
+        let Compared {
+            shadows,
+            matched,
+            divergences,
+            unverified,
+        } = compared;
+        let _ = writeln!(
+            text,
+            "compared         {matched} deliveries matched in {shadows} shadows, {divergences} \
+             divergences, {unverified} not compared"
+        );
+    }
     let held = Duration::from_micros(report.longest_publish_delay_us);
     let longest = Duration::from_micros(report.longest_publish_us);
     let _ = writeln!(text, "held up          {held:?} at most, by a cutover");

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use eventbus::observe::Observer;
 use eventbus::shadow::sabotage::SabotageBus;
-use eventbus::shadow::{DivergenceFile, Report, Sample, ShadowBus, ShadowOptions, WhenFull};
+use eventbus::shadow::{
+    DivergenceFile, NoiseFloor, Report, Sample, ShadowBus, ShadowOptions, WhenFull,
+};
 use eventbus::{Config, Event, EventBus, Phase};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::endpoint::{Endpoint, Opened};
-use super::feed::Feed;
+use super::feed::{Bounds, Feed};
 use super::output::{Run, SabotageCount};
 use super::progress::Progress;
 use super::readers::Readers;
@@ -35,6 +37,16 @@ pub(crate) struct Comparison<'a> {
     pub(crate) observer: &'a Observer,
     pub(crate) primary: &'a Endpoint,
     pub(crate) candidate: &'a Endpoint,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a comparison is for.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// Judging a candidate, by what two primaries differ by if that is known.
+    Judge(Option<NoiseFloor>),
+    /// Finding out what two primaries differ by, for so long.
+    Calibrate(Duration),
 }
 
 impl Comparison<'_> {
@@ -48,7 +60,8 @@ impl Comparison<'_> {
         }
         let primary = self.primary.open(self.config).await?;
         let candidate = self.candidate.open(self.config).await?;
-        let saboteur = self.args.sabotage.map(|sabotage| {
+        let sabotage = self.args.sabotage.filter(|_| self.calibrates().is_none());
+        let saboteur = sabotage.map(|sabotage| {
             let inner = Arc::clone(&candidate.bus);
             SabotageBus::new(inner, sabotage.kind, sabotage.rate, self.args.seed)
         });
@@ -59,7 +72,7 @@ impl Comparison<'_> {
         let shadow = ShadowBus::new(
             Arc::clone(&primary.bus),
             side,
-            options(saboteur.as_ref(), self.args),
+            self.options(saboteur.as_ref()),
         );
         let run = self.drive(&shadow, saboteur.as_deref()).await;
         close([primary, candidate]).await;
@@ -71,8 +84,16 @@ impl Comparison<'_> {
         shadow: &Arc<ShadowBus>,
         saboteur: Option<&SabotageBus>,
     ) -> Result<Run, Failure> {
-        let recorder = self.args.record.as_deref().map(Recorder::create);
-        let bounds = self.source.bounds(self.args);
+        let record = self.args.record.as_deref();
+        let record = record.filter(|_| self.calibrates().is_none());
+        let recorder = record.map(Recorder::create);
+        let bounds = match self.calibrates() {
+            None => self.source.bounds(self.args),
+            time => Bounds {
+                events: None,
+                duration: time,
+            },
+        };
         let watch = Watch::new()?;
         let feed = Arc::new(Feed::new(bounds, recorder.transpose()?));
         tokio::select! {
@@ -91,11 +112,17 @@ impl Comparison<'_> {
         // A handle of their own, so that events really cross what lies between two handles.
         let reading = bus.connect(None).await?;
         self.observer.forget();
-        self.observer.watch_shadow(shadow);
+        if self.calibrates().is_none() {
+            self.observer.watch_shadow(shadow);
+        }
         self.observer.watch_bus(&bus);
         self.observer.watch_bus(&reading);
         let readers = Readers::subscribe(&reading, self.source, self.args.subscribers).await?;
-        let progress = Progress::follow(feed, format!("{} and {}", self.primary, self.candidate));
+        let what = match self.purpose {
+            Purpose::Judge(_) => format!("{} and {}", self.primary, self.candidate),
+            Purpose::Calibrate(_) => format!("calibration: two {}", self.primary),
+        };
+        let progress = Progress::follow(feed, what);
         info!(primary = %self.primary, candidate = %self.candidate, "source begins");
         self.source.run(&bus, feed).await?;
         feed.finish()?;
@@ -131,6 +158,40 @@ impl Comparison<'_> {
     }
 }
 
+impl Comparison<'_> {
+    /// For how long, if it is no comparison of its own.
+    fn calibrates(&self) -> Option<Duration> {
+        match self.purpose {
+            Purpose::Judge(_) => None,
+            Purpose::Calibrate(time) => Some(time),
+        }
+    }
+
+    /// Never faster than the candidate, so that everything is compared; and as many divergences by
+    /// place as somebody could want to look at.
+    fn options(&self, sabotage: Option<&Arc<SabotageBus>>) -> ShadowOptions {
+        let args = self.args;
+        let by_bytes = |event: &Event| event.bytes().ok();
+        let whole = ShadowOptions {
+            when_full: WhenFull::Wait,
+            max_divergences: 10_000,
+            sample: args.sample.map(|share| Sample::by(share, by_bytes)),
+            ..ShadowOptions::default()
+        };
+        let Purpose::Judge(noise_floor) = &self.purpose else {
+            return whole;
+        };
+        ShadowOptions {
+            sabotage: sabotage.map(Arc::clone),
+            divergence_file: args.divergences.as_ref().map(DivergenceFile::new),
+            noise_floor: noise_floor.clone(),
+            latency_limit: args.latency_limit.unwrap_or(whole.latency_limit),
+            inversion_limit: args.inversion_limit.unwrap_or(whole.inversion_limit),
+            ..whole
+        }
+    }
+}
+
 /// The report once everything is decided. What is still open at the deadline is told as in flight,
 /// and the verdict says so.
 async fn settled_report(shadow: &ShadowBus) -> Report {
@@ -143,20 +204,6 @@ async fn settled_report(shadow: &ShadowBus) -> Report {
     tokio::time::sleep_until(Instant::now() + AFTERTHOUGHT).await;
     let _ = shadow.settle(SETTLE).await;
     shadow.report()
-}
-
-/// Never faster than the candidate, so that everything is compared; and as many divergences by
-/// place as somebody could want to look at.
-fn options(sabotage: Option<&Arc<SabotageBus>>, args: &ShadowArgs) -> ShadowOptions {
-    let by_bytes = |event: &Event| event.bytes().ok();
-    ShadowOptions {
-        when_full: WhenFull::Wait,
-        max_divergences: 10_000,
-        sabotage: sabotage.map(Arc::clone),
-        sample: args.sample.map(|share| Sample::by(share, by_bytes)),
-        divergence_file: args.divergences.as_ref().map(DivergenceFile::new),
-        ..ShadowOptions::default()
-    }
 }
 
 /// Closes both ends; the private directory goes with its end.

@@ -67,6 +67,15 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
+    /// Another end of the same kind, which shares nothing with this one.
+    pub(crate) fn alike(&self) -> Self {
+        match self {
+            Self::Phase(Phase::Unix(_)) => Self::PrivateUnix,
+            Self::Phase(Phase::Tcp { .. }) => Self::PrivateTcp,
+            other => other.clone(),
+        }
+    }
+
     /// Opens this end with the limits and timeouts of `config`.
     pub(crate) async fn open(&self, config: &Config) -> Result<Opened, Failure> {
         let mut limits = config.limits.clone();
@@ -135,5 +144,13 @@ mod tests {
         );
         assert_eq!("shadow".parse::<Endpoint>(), Err(PhaseError::Shadow));
         assert_eq!(Endpoint::PrivateUnix.to_string(), "unix");
+        for (end, alike) in [
+            ("unix:///run/x/bus.sock", "unix"),
+            ("tcp://host:1", "tcp"),
+            ("in-process", "in-process"),
+            ("tcp", "tcp"),
+        ] {
+            assert_eq!(end.parse::<Endpoint>().unwrap().alike().to_string(), alike);
+        }
     }
 }

@@ -17,12 +17,12 @@ mod replay;
 mod source;
 mod watch;
 
-use eventbus::shadow::Verdict;
+use eventbus::shadow::{NoiseFloor, Verdict};
 use eventbus::{Config, Phase};
 
 use crate::args::{ShadowArgs, ShadowCommand};
 use crate::failure::Failure;
-use comparison::Comparison;
+use comparison::{Comparison, Purpose};
 use endpoint::Endpoint;
 use observing::Observing;
 use output::Document;
@@ -40,15 +40,25 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
     let observing = Observing::begin(&args, &mut config).await?;
     let mut document = Document::new(&source);
     let mut failed = None;
+    let alike = primary.alike();
+    let of = |purpose, primary, candidate| Comparison {
+        args: &args,
+        config: &config,
+        source: &source,
+        observer: &observing.observer,
+        primary,
+        candidate,
+        purpose,
+    };
+    let noise_floor = match args.calibrate {
+        None => None,
+        Some(time) => {
+            let run = of(Purpose::Calibrate(time), &alike, &alike).run().await?;
+            Some(NoiseFloor::of(&run.report)?)
+        }
+    };
     for candidate in &candidates {
-        let comparison = Comparison {
-            args: &args,
-            config: &config,
-            source: &source,
-            observer: &observing.observer,
-            primary: &primary,
-            candidate,
-        };
+        let comparison = of(Purpose::Judge(noise_floor.clone()), &primary, candidate);
         let run = match comparison.run().await {
             Ok(run) => run,
             Err(failure) => {

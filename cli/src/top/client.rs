@@ -19,8 +19,35 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Far more than what there is to see takes.
 const MOST_BYTES: usize = 16 << 20;
 
+/// What there is to see there as a document, in which no character controls a terminal.
+pub(super) async fn document(target: &Target) -> Result<String, String> {
+    written_again(&fetch(target).await?)
+}
+
+/// Whoever listens there may answer anything: only what can be read is passed on.
+fn written_again(text: &str) -> Result<String, String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(said)?;
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        if controls(c) {
+            // Only in a string can it be.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// Whether it would control a terminal, or reorder what is beside it.
+fn controls(c: char) -> bool {
+    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || reorders
+}
+
 /// What the program answers, as it is.
-pub(super) async fn fetch(target: &Target) -> Result<String, String> {
+async fn fetch(target: &Target) -> Result<String, String> {
     let asked = async {
         match target {
             Target::Tcp(at) => ask(TcpStream::connect(at).await.map_err(said)?, at).await,
@@ -91,5 +118,17 @@ mod tests {
         let other = read(r#"{"schema":2}"#).unwrap_err();
         assert_eq!(other, "it speaks version 2, this program 1");
         assert!(read("<html>").is_err());
+    }
+
+    #[test]
+    fn what_would_control_a_terminal_is_escaped() {
+        let told = "{ \"title\": \"a\\u001b[31m\u{9b}2J\u{202e}\" }\n\u{1b}";
+        assert!(
+            written_again(told).is_err(),
+            "what comes behind is no document"
+        );
+        let title = r#"{"title":"a\u001b[31m\u009b2J\u202e"}"#;
+        let again = written_again(told.trim_end_matches('\u{1b}')).unwrap();
+        assert_eq!(again, format!("{title}\n"));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &TopArgs) -> Result<u8, Failure> {
     let target = &args.at;
     let failed = |reason: String| Failure::io(format!("ask `{target}`"), reason);
     if args.json {
-        let text = client::fetch(target).await.map_err(failed)?;
+        let text = client::document(target).await.map_err(failed)?;
         print(&text)?;
         return Ok(0);
     }

@@ -1,12 +1,15 @@
 //! The page in a real browser: live during a sabotaged comparison, and frozen as its report.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus::observe::{Observed, frozen};
-use eventbus::rollout::{Activity, Mode, Rollout};
+use eventbus::rollout::{self, Activity, Mode, PhasedBus, Rollout, Trial};
+use eventbus::shadow::sabotage::{Sabotage, SabotageBus};
 use eventbus::{Config, Event, EventBus as _, Phase, Subscribe};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::chromium::Browser;
 use crate::program::{Place, Running};
@@ -33,7 +36,8 @@ const CONTRAST: &str = r"(() => {
 fn sabotaged(place: &Place) -> (Running, String) {
     let running = place.start(
         "shadow --source synthetic --rate 2000 --duration 1h --candidate in-process \
-         --sabotage corrupt=1% --observe 127.0.0.1:0",
+         --sabotage corrupt=1% --divergences /dev/full \
+         --observe 127.0.0.1:0",
         &[],
     );
     let line = running.await_line("to be seen at ");
@@ -66,6 +70,13 @@ fn the_divergence_is_on_the_page_while_the_comparison_runs() {
     let news = browser.text("document.querySelector('[role=status][aria-live]').textContent");
     assert_eq!(news, "in-process against crossbeam: diverged (differs)");
     assert!(browser.text("document.title").contains('\u{2717}'));
+    browser.until("document.querySelector('#comparison-0 > p.fail.mark') !== null");
+    let trouble = browser.text("document.querySelector('#comparison-0 > p.fail.mark').textContent");
+    let unwritten = trouble.strip_prefix("divergences not written to /dev/full: ");
+    assert!(
+        unwritten.is_some_and(|rest| rest.contains("No space left on device")),
+        "{trouble}"
+    );
 
     // It goes on by itself, and shows both sides over time.
     let compared =
@@ -237,59 +248,178 @@ fn a_browser_takes_nothing_that_was_seen_for_markup_and_shows_a_failed_gate() {
     browser.is_content();
 }
 
-/// A rollout whose gate wants a socket to be as fast as a channel halts before it, and the page says so.
+/// A rollout in use, and the page that shows it.
+struct Rolling {
+    runtime: tokio::runtime::Runtime,
+    bus: Arc<PhasedBus>,
+    load: JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl Rolling {
+    /// By itself, as soon as the gates let it.
+    fn start(mut rollout: Rollout, trial: Trial) -> Self {
+        rollout.mode = Mode::Automatic;
+        rollout.gates.min_time = Duration::ZERO;
+        rollout.gates.min_events = 100;
+        rollout.gates.interval = Duration::from_millis(100);
+        let mut config = Config::default().rollout(rollout).name("collector");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        config.observe.listen = Some(address.to_string().parse().unwrap());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let bus = runtime
+            .block_on(rollout::open_trial(&config, trial))
+            .unwrap();
+        let used = Arc::clone(&bus);
+        let load = runtime.spawn(async move {
+            let subscribe = Subscribe::to("events.#").unwrap().named("dashboard");
+            let mut events = used.subscribe(subscribe).await.unwrap();
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            loop {
+                ticks.tick().await;
+                let event = Event::json("events.process.new", &1).unwrap();
+                used.publish(event).await.unwrap();
+                events.recv().await.unwrap();
+            }
+        });
+        Self {
+            runtime,
+            bus,
+            load,
+            address,
+        }
+    }
+
+    fn shown(&self) -> Browser {
+        let mut browser = Browser::start(900);
+        browser.open(&format!("http://{}/", self.address));
+        browser
+    }
+
+    fn end(self) {
+        assert_eq!(self.bus.controller().status().activity, Activity::Halted);
+        assert!(!self.load.is_finished(), "the application was touched");
+        self.load.abort();
+        self.runtime.block_on(self.bus.shutdown()).unwrap();
+    }
+}
+
+/// The gates of the page that have come to this verdict.
+fn gates(browser: &mut Browser, verdict: &str) -> String {
+    let rows =
+        "[...document.querySelectorAll('#rollout-0 tbody tr')].map((row) => row.textContent)";
+    browser.text(&format!(
+        "{rows}.filter((row) => row.endsWith('{verdict}')).join()"
+    ))
+}
+
+/// A rollout whose gate wants a socket to be a thousand times as fast as a channel halts before it, and the page says so.
 #[test]
 fn a_gate_that_fails_is_on_the_page_with_the_stage_that_it_holds() {
     let place = Place::new();
     let socket = format!("unix://{}", place.path().join("run/bus.sock").display());
     let phases = vec![Phase::Crossbeam, socket.parse().unwrap()];
     let mut rollout = Rollout::new(phases, place.path().join("journal"));
-    rollout.mode = Mode::Automatic;
-    rollout.gates.min_time = Duration::ZERO;
-    rollout.gates.min_events = 100;
     rollout.gates.latency_ratio = 0.001;
-    rollout.gates.interval = Duration::from_millis(100);
-    let mut config = Config::default().rollout(rollout).name("collector");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
-    config.observe.listen = Some(address.to_string().parse().unwrap());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bus = runtime.block_on(eventbus::rollout::open(&config)).unwrap();
-    let load = runtime.spawn({
-        let bus = Arc::clone(&bus);
-        async move {
-            let subscribe = Subscribe::to("events.#").unwrap().named("dashboard");
-            let mut events = bus.subscribe(subscribe).await.unwrap();
-            let mut ticks = tokio::time::interval(Duration::from_millis(1));
-            loop {
-                ticks.tick().await;
-                bus.publish(Event::json("events.process.new", &1).unwrap())
-                    .await
-                    .unwrap();
-                events.recv().await.unwrap();
-            }
-        }
-    });
-    let mut browser = Browser::start(900);
-    browser.open(&format!("http://{address}/"));
+    let rolling = Rolling::start(rollout, Trial::default());
+    let mut browser = rolling.shown();
     browser.until("document.getElementById('news').textContent.includes('stage 2 of 3, halted')");
     let stage = browser.text("document.querySelector('[aria-current=step]').textContent");
     assert!(stage.starts_with("shadow(crossbeam, unix:"), "{stage}");
-    let gates =
-        "[...document.querySelectorAll('#rollout-0 tbody tr')].map((row) => row.textContent)";
-    let failed = browser.text(&format!(
-        "{gates}.filter((row) => row.endsWith('fail')).join()"
-    ));
+    let failed = gates(&mut browser, "fail");
     assert!(failed.starts_with("latency"), "{failed}");
-    let passed = browser.text(&format!(
-        "{gates}.filter((row) => row.endsWith('pass')).join()"
-    ));
+    let passed = gates(&mut browser, "pass");
     assert!(passed.contains("divergences"), "{passed}");
-    assert_eq!(bus.controller().status().activity, Activity::Halted);
     browser.until("document.querySelectorAll('#latency-0 svg rect').length > 4");
     browser.picture("halted.png");
     browser.is_content();
-    load.abort();
-    runtime.block_on(bus.shutdown()).unwrap();
+    rolling.end();
+}
+
+/// A rollout through the migration whose first candidate alters one event in fifty.
+fn sabotaged_rollout(place: &Place, fall_back: bool) -> Rolling {
+    let socket = format!("unix://{}", place.path().join("run/bus.sock").display());
+    let phases = vec![Phase::Crossbeam, Phase::InProcess, socket.parse().unwrap()];
+    let mut rollout = Rollout::new(phases, place.path().join("journal"));
+    rollout.fall_back = fall_back;
+    // How fast it is is not what is looked at here.
+    rollout.gates.latency_ratio = 1e9;
+    rollout.gates.throughput_ratio = 0.0;
+    let sabotage =
+        |bus| SabotageBus::new(bus, Sabotage::Corrupt, 0.02, 7) as Arc<dyn eventbus::EventBus>;
+    Rolling::start(rollout, Trial::default().around_candidates(sabotage))
+}
+
+const WHY: &str = "document.querySelector('#rollout-0 p.fail.mark').textContent";
+
+#[test]
+fn a_rollout_stops_where_its_candidate_is_sabotaged_and_the_page_says_why() {
+    let place = Place::new();
+    let rolling = sabotaged_rollout(&place, false);
+    let mut browser = rolling.shown();
+    browser.until("document.getElementById('news').textContent.includes('stage 2 of 5, halted')");
+    let stage = browser.text("document.querySelector('[aria-current=step]').textContent");
+    assert_eq!(stage, "shadow(crossbeam, in-process)");
+    let failed = gates(&mut browser, "fail");
+    assert!(
+        failed.starts_with("divergencesat most 0") && failed.contains(" differing"),
+        "{failed}"
+    );
+    let why = browser.text(WHY);
+    assert!(
+        why.starts_with("divergences: ") && why.ends_with("wanted at most 0"),
+        "{why}"
+    );
+    let found = browser.text("document.querySelector('#newest-0 li h4').textContent");
+    let sequence = found.strip_prefix("differs on the candidate: events.process.new number ");
+    assert!(
+        sequence.is_some_and(|n| n.parse::<u64>().is_ok()),
+        "{found}"
+    );
+    let place_of_it = browser.text("document.querySelector('#newest-0 dl').textContent");
+    assert!(place_of_it.contains("dashboard"), "{place_of_it}");
+    let news = browser.text("document.getElementById('news').textContent");
+    assert!(
+        news.contains("in-process against crossbeam: diverged (differs)"),
+        "{news}"
+    );
+    assert!(browser.text("document.title").contains('\u{2717}'));
+    browser.picture("stopped.png");
+    browser.is_content();
+    rolling.end();
+}
+
+#[test]
+fn a_rollout_that_may_goes_back_from_a_sabotaged_candidate_and_the_page_says_so() {
+    let place = Place::new();
+    let rolling = sabotaged_rollout(&place, true);
+    let mut browser = rolling.shown();
+    browser.until("document.getElementById('news').textContent.includes('stage 1 of 5, halted')");
+    let stage = browser.text("document.querySelector('[aria-current=step]').textContent");
+    assert_eq!(stage, "crossbeam");
+    let why = browser.text(WHY);
+    assert!(why.starts_with("divergences: "), "{why}");
+    browser.eval("document.querySelector('#history-0').open = true");
+    let happened = browser.text("document.querySelector('#history-0 tbody').innerText");
+    let told: Vec<&str> = happened.lines().collect();
+    let newest = |n: usize| told.iter().filter(|line| !line.is_empty()).nth(n).unwrap();
+    assert!(
+        newest(0).contains("halted") && newest(0).contains(&why),
+        "{happened}"
+    );
+    let back = "shadow(crossbeam, in-process) \u{2192} crossbeam";
+    assert!(
+        newest(1).contains("went back") && newest(1).contains(back),
+        "{happened}"
+    );
+    assert!(newest(1).contains(&why), "{happened}");
+    assert_eq!(
+        browser.eval("document.querySelector('#newest-0')"),
+        Value::Null
+    );
+    browser.picture("went-back.png");
+    browser.is_content();
+    rolling.end();
 }

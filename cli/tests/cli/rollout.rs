@@ -2,6 +2,7 @@
 
 use eventbus::rollout::{self, Rollout};
 use eventbus::{Config, Phase};
+use serde_json::Value;
 
 use crate::program::Place;
 
@@ -53,7 +54,17 @@ fn an_operator_moves_a_bus_of_another_process() {
         (code, status["with"]["phase"].as_str()),
         (Some(0), Some("in-process"))
     );
-    for word in ["pause", "resume", "back"] {
+    // The same order once more, of somebody who has not seen what came of it.
+    for from in ["1", "crossbeam"] {
+        let late = place.run(&format!("rollout advance --force --from {from} {at}"));
+        assert_eq!(late.code, Some(1), "{late:?}");
+        assert!(
+            late.stdout
+                .starts_with("no: the rollout is in stage `in-process` and not in "),
+            "{late:?}"
+        );
+    }
+    for word in ["pause", "resume", "back --from 2"] {
         let done = place.run(&format!("rollout {word} {at}"));
         assert_eq!(done.code, Some(0), "{done:?}");
     }
@@ -85,7 +96,21 @@ fn without_a_socket_it_says_how_to_name_one() {
 
 #[test]
 fn a_short_soak_counts_every_event_through_all_phases() {
-    let (report, code) = Place::new().json("rollout soak --duration 1s --rounds 1 --json");
+    passes("");
+}
+
+#[test]
+fn a_short_soak_through_shadows_compares_and_counts_every_event() {
+    let compared = &passes("--shadow")["compared"];
+    // Up and down again.
+    assert_eq!(compared["shadows"], 6, "{compared}");
+    assert!(compared["matched"].as_u64() > Some(3_000), "{compared}");
+    assert_eq!(compared["divergences"], 0, "{compared}");
+}
+
+fn passes(how: &str) -> Value {
+    let words = format!("rollout soak --duration 1s --rounds 1 --json {how}");
+    let (report, code) = Place::new().json(&words);
     assert_eq!(
         (code, report["verdict"].as_str()),
         (Some(0), Some("pass")),
@@ -98,4 +123,5 @@ fn a_short_soak_counts_every_event_through_all_phases() {
         assert_eq!(subscriber["received"].as_u64(), Some(events), "{report}");
     }
     assert!(report["longest_publish_us"].as_u64() < report["deadline_us"].as_u64());
+    report
 }

@@ -101,6 +101,33 @@ fn restarts_and_sampling_hide_nothing_and_the_file_says_the_same() {
 }
 
 #[test]
+fn what_two_primaries_differ_by_is_told_and_judged_by() {
+    let place = Place::new();
+    let calibrated = |candidate: &str, limits: &str| {
+        place.json(&format!(
+            "shadow --source synthetic --rate 5000 --events 5000 --publishers 3 --subscribers 1 \
+             --candidate {candidate} --calibrate 1s {limits} --json"
+        ))
+    };
+    let lenient = "--latency-limit 1000000 --inversion-limit 100%";
+    let (document, code) = calibrated("in-process", lenient);
+    assert_eq!(code, Some(0), "{document:#}");
+    all_matched(&document["runs"][0], 5_000, 1);
+    let noise = &document["runs"][0]["report"]["noise"];
+    assert_eq!(text(noise, "/floor/backend"), "crossbeam");
+    assert!(number(noise, "/floor/samples") > 1_000, "{noise:#}");
+    assert!(number(noise, "/floor/inversions/pairs") > 0, "{noise:#}");
+    assert_eq!(noise["beyond"].as_array().unwrap().len(), 0, "{noise:#}");
+    let (document, code) = calibrated("unix", "--latency-limit 1 --inversion-limit 100%");
+    assert_eq!(code, Some(2), "{document:#}");
+    assert_eq!(text(&document, "/verdict"), "inconclusive");
+    let beyond = text(&document, "/runs/0/report/noise/beyond/0");
+    assert!(beyond.contains("times the noise floor"), "{beyond}");
+    let alone = place.run("shadow --latency-limit 2");
+    assert_eq!(alone.code, Some(2));
+}
+
+#[test]
 fn each_sabotage_is_found_counted_and_located() {
     let place = Place::new();
     for (kind, counter, class) in KINDS {

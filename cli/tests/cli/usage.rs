@@ -62,6 +62,18 @@ fn a_bad_flag_is_one_sentence_and_a_2() {
             "--record would overwrite the recording that is read",
         ),
         (
+            "shadow --source x.jsonl --divergences ./x.jsonl --candidate crossbeam",
+            "--divergences would overwrite the recording that is read",
+        ),
+        (
+            "shadow --source x.jsonl --report x.jsonl --candidate crossbeam",
+            "--report would overwrite the recording that is read",
+        ),
+        (
+            "shadow --record a.jsonl --divergences ./a.jsonl --candidate crossbeam",
+            "--divergences would overwrite the file of --record",
+        ),
+        (
             "shadow --source absent.jsonl --candidate crossbeam",
             "cannot read `absent.jsonl`: No such file or directory (os error 2)",
         ),

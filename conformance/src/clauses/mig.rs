@@ -1,8 +1,11 @@
-//! MIG: what a shadow owes to the application, and to whoever reads its report; and what any phase
-//! owes to an application that is to move.
+//! MIG: what a shadow owes to the application, and to whoever reads its report; what a move from one
+//! phase to another owes to both; and what any phase owes to an application that is to move.
 
+mod coming;
+mod cutover;
 mod errors;
 
+pub(super) use cutover::{mig_003_a_cutover_is_not_noticed, mig_004_a_crash_leaves_one_phase};
 pub(super) use errors::mig_005_errors_are_the_same;
 
 use std::sync::{Arc, OnceLock};
@@ -11,12 +14,14 @@ use eventbus_trait::{EventBus, Topic};
 
 use crate::check::{self, Within};
 use crate::harness::{Comparison, Wrap};
+use crate::history::History;
 use crate::mutants::{Defect, MutantBus};
 use crate::stage::{Context, Shadowed};
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
 /// MIG-001: under shadow the application gets the primary's events, order and errors, whatever
-/// the candidate does: lose, repeat, invent, corrupt, refuse, panic, or never answer.
+/// the candidate does: lose, repeat, invent, corrupt, refuse, panic, or never answer; and also while
+/// candidates come and go.
 pub(crate) async fn mig_001_the_primary_alone(context: Context) -> Checked {
     let bad_candidates = [
         Defect::None,
@@ -38,7 +43,7 @@ pub(crate) async fn mig_001_the_primary_alone(context: Context) -> Checked {
             .await
             .map_err(|unmet| about(defect, &unmet))?;
     }
-    Ok(())
+    coming::candidates_come_and_go(&context).await
 }
 
 fn about(defect: Defect, unmet: &Unmet) -> Unmet {
@@ -70,16 +75,22 @@ async fn sees_the_primary(shadow: &Shadowed) -> Checked {
     ensure!(refused, "an event over the primary's limit was taken");
     stage.drain(&mut readers, &[author]).await?;
     let history = stage.history();
-    check::lost(&history).verdict()?;
-    check::duplicates(&history).verdict()?;
-    check::phantoms(&history).verdict()?;
-    check::corrupted(&history).verdict()?;
-    check::refused(&history).verdict()?;
-    check::nonmonotonic(&history, Within::Author).verdict()
+    sees_all(&history)?;
+    check::refused(&history).verdict()
+}
+
+/// Everything once, in order, unaltered, and nothing else.
+fn sees_all(history: &History) -> Checked {
+    check::lost(history).verdict()?;
+    check::duplicates(history).verdict()?;
+    check::phantoms(history).verdict()?;
+    check::corrupted(history).verdict()?;
+    check::nonmonotonic(history, Within::Author).verdict()
 }
 
 /// MIG-002: what the candidate does wrong is found, each in its class and as often as it was
-/// done, and nothing else is; what was delivered alike is matched.
+/// done, and nothing else is; what was delivered alike is matched. So it is from when a candidate
+/// came, with a sample of contents, and in the file of divergences.
 pub(crate) async fn mig_002_divergences_are_classified(context: Context) -> Checked {
     let classes: [(Defect, Class); 6] = [
         (Defect::None, |_| 0),
@@ -110,7 +121,10 @@ pub(crate) async fn mig_002_divergences_are_classified(context: Context) -> Chec
             return Err(Unmet::unexercised(format_args!("{defect:?} never struck")));
         }
     }
-    Ok(())
+    coming::a_candidate_is_judged_from_when_it_came(&context).await?;
+    coming::a_sample_is_of_contents_alone(&context).await?;
+    coming::a_file_says_the_same_again(&context).await?;
+    coming::publishers_in_another_order_are_measured(&context).await
 }
 
 /// The first divergences are located, at places of their own, on the topic that was published to.
@@ -156,6 +170,12 @@ async fn shadow(
     context: &Context,
     defect: Defect,
 ) -> Checked<(Shadowed, Arc<OnceLock<Arc<MutantBus>>>)> {
+    let (wrap, candidate) = wrapped(defect);
+    Ok((context.shadow_stage(wrap).await?, candidate))
+}
+
+/// What puts a defect around a candidate, and where that is then to be found.
+fn wrapped(defect: Defect) -> (Wrap, Arc<OnceLock<Arc<MutantBus>>>) {
     let candidate = Arc::new(OnceLock::new());
     let place = Arc::clone(&candidate);
     let wrap: Wrap = Box::new(move |inner| {
@@ -163,5 +183,5 @@ async fn shadow(
         let _ = place.set(Arc::clone(&mutant));
         mutant as Arc<dyn EventBus>
     });
-    Ok((context.shadow_stage(wrap).await?, candidate))
+    (wrap, candidate)
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
-    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, PublishError, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    SubscriptionCounters, Topic, TryPublishError,
+    BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, FlushError, PublishError,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, SubscriptionCounters, Topic, TryPublishError,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -141,6 +141,14 @@ impl Core {
             Defect::Hangs => std::future::pending().await,
             // Unwinds without the message that a panic would print.
             Defect::Panics => std::panic::resume_unwind(Box::new("a mutant's own panic")),
+            Defect::RefusesInCutover if self.shared.strikes_a_publish() => {
+                let (subscription, waited) = ("(cutover)".to_owned(), Duration::ZERO);
+                let reason = PublishError::Backpressure {
+                    subscription,
+                    waited,
+                };
+                return Err(Refused::new(event, reason));
+            }
             _ => {}
         }
         let _turn = match self.defect() {
@@ -151,11 +159,7 @@ impl Core {
             Defect::QueuesControl => Some(self.under_way.read().await),
             _ => None,
         };
-        let repeat = (self.defect() == Defect::RepeatsCancelled).then(|| event.clone());
-        let repeat = Repeat {
-            shared: &self.shared,
-            event: repeat.filter(|event| mark_of(event).is_some()),
-        };
+        let repeat = self.shared.repeat(&event);
         let result = self.publish_to_its_end(event).await;
         repeat.forget();
         match result {
@@ -365,27 +369,6 @@ impl Core {
     }
 }
 
-/// Has an event delivered twice when its publish is dropped before it was told to forget it.
-struct Repeat<'a> {
-    shared: &'a Shared,
-    event: Option<Event>,
-}
-
-impl Repeat<'_> {
-    fn forget(mut self) {
-        self.event = None;
-    }
-}
-
-impl Drop for Repeat<'_> {
-    fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            self.shared.smuggle(event.clone(), To::All);
-            self.shared.smuggle(event, To::All);
-        }
-    }
-}
-
 #[async_trait]
 impl EventBus for MutantBus {
     fn backend(&self) -> &str {
@@ -430,6 +413,15 @@ impl EventBus for MutantBus {
                 self.inner.publish_batch(events).await
             }
         }
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        let closed = self.core.closed.load(Ordering::SeqCst);
+        if self.core.defect() == Defect::FlushesTooSoon && !closed {
+            self.core.shared.arm();
+            return Ok(());
+        }
+        self.inner.flush(deadline).await
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {

@@ -18,6 +18,8 @@ pub enum Layer {
     Door,
     /// In the comparison of two buses: [`Harness::shadow`](crate::Harness::shadow).
     Shadow,
+    /// In the move to another phase: [`Harness::cutover`](crate::Harness::cutover).
+    Cutover,
 }
 
 /// A mutant: a phase with one defect.
@@ -51,13 +53,19 @@ impl Mutant {
     pub fn concerns(&self, clause: &Clause) -> bool {
         let outside = match self.layer {
             Layer::Bus => {
-                let others = [Capability::Clock, Capability::Door, Capability::Shadow];
+                let others = [
+                    Capability::Clock,
+                    Capability::Cutover,
+                    Capability::Door,
+                    Capability::Shadow,
+                ];
                 return !others.iter().any(|other| clause.needs.contains(other));
             }
             Layer::Faults if clause.needs.contains(&Capability::Clock) => Capability::Clock,
             Layer::Faults => Capability::Faults,
             Layer::Door => Capability::Door,
             Layer::Shadow => Capability::Shadow,
+            Layer::Cutover => Capability::Cutover,
         };
         clause.needs.contains(&outside) || GO_FURTHER.contains(&(clause.id, outside))
     }
@@ -153,7 +161,9 @@ Bus {
         also ["DEL-008" "FLW-002" "FLW-006"];
     Overstates "Receipts count one subscription too many." "DEL-010"
         also ["SUB-002"];
-    ConfirmsTooSoon "Receipts are confirmed before the event is queued." "DEL-010";
+    ConfirmsTooSoon "Receipts are confirmed before the event is queued." "DEL-010"
+        also ["DEL-011"];
+    FlushesTooSoon "A flush returns before what it is for is queued." "DEL-011";
     ReordersTopic "One delivery in forty changes places with the next of its author on its topic." "ORD-001"
         also ["DEL-005" "DEL-009" "DEL-010" "ORD-002" "ORD-003" "ORD-005" "SUB-007"
             "SUB-009" "FLW-002" "FLW-005" "LIF-003" "FLT-001" "FLT-002" "FLT-003"
@@ -290,9 +300,14 @@ Door {
 Shadow {
     ShowsCandidate "The application sees the candidate." "MIG-001"
         also ["MIG-002"];
-    SpreadsPanics "A panic of the candidate reaches the application." "MIG-001";
-    SpreadsSlowness "The application waits for the candidate." "MIG-001";
-    SpreadsRefusals "What the candidate refuses is refused to the application." "MIG-001";
+    SpreadsPanics "A panic of the candidate reaches the application." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    SpreadsSlowness "The application waits for the candidate." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    SpreadsRefusals "What the candidate refuses is refused to the application." "MIG-001"
+        may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
+    StumblesOverCandidates "The first event after a candidate came is refused to the application." "MIG-001"
+        also ["MIG-002"];
     BlindToMissing "Events that one side lacks are taken for matched." "MIG-002";
     BlindToDuplicates "Copies delivered again are not seen." "MIG-002";
     BlindToDifferences "Events that differ are taken for matched." "MIG-002";
@@ -302,6 +317,24 @@ Shadow {
     Cries "A divergence is reported where there is none." "MIG-002";
     LosesCount "An expected delivery is in no class." "MIG-002";
     Mislocates "Divergences are located on another topic." "MIG-002";
+    ComparesTheEarlier "What was published before a candidate came is missing on it." "MIG-002";
+    CountsTheSample "Only what is in the sample is counted." "MIG-002";
+    CriesAtPublishers "Publishers in another order are taken for a divergence." "MIG-002";
+    ReplaysOtherwise "A divergence comes out of its file as another one." "MIG-002";
+}
+Cutover {
+    StaysPut "A bus is said to have moved, and has not." "MIG-003";
+    LosesInCutover "Each subscription loses an event when the bus is moved." "MIG-003";
+    RepeatsInCutover "Each subscription has an event twice when the bus is moved." "MIG-003";
+    ReordersInCutover "Two events change places when the bus is moved." "MIG-003";
+    EndsInCutover "Subscriptions end when the bus is moved." "MIG-003";
+    RefusesInCutover "An event is refused when the bus is moved." "MIG-003";
+    RenamesInCutover "A publisher is somebody else once the bus was moved." "MIG-003";
+    RecountsInCutover "A publisher counts anew once the bus was moved." "MIG-003";
+    ForgetsCommits "After a crash the bus starts in the phase that it had left." "MIG-004";
+    CommitsTooSoon "After a crash the bus starts in the phase that it was to move to." "MIG-004";
+    Wavers "After a crash each start finds the other phase." "MIG-004";
+    WakesDeaf "After a crash the bus publishes in one phase and subscribes in the other." "MIG-004";
 }
 }
 

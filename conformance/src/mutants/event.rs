@@ -1,5 +1,7 @@
 //! Events that are not what was published.
 
+use std::sync::LazyLock;
+
 use eventbus_trait::{Event, Origin, Payload, PublisherId};
 
 use crate::history::{Mark, mark_of, payload};
@@ -45,6 +47,31 @@ pub(super) fn invented(event: &Event, sequence: u64) -> Event {
         epoch: 1,
         sequence,
     })
+}
+
+/// As if another publisher had published it.
+pub(super) fn renamed(event: &Event) -> Event {
+    static OTHER: LazyLock<PublisherId> = LazyLock::new(PublisherId::random);
+    let other = |origin: &Origin| Origin {
+        publisher: *OTHER,
+        ..*origin
+    };
+    event.origin().map_or_else(
+        || event.clone(),
+        |origin| event.clone().given_origin(other(origin)),
+    )
+}
+
+/// As if its publisher had begun to count anew.
+pub(super) fn recounted(event: &Event) -> Event {
+    let anew = |origin: &Origin| Origin {
+        sequence: origin.sequence % 32,
+        ..*origin
+    };
+    event.origin().map_or_else(
+        || event.clone(),
+        |origin| event.clone().given_origin(anew(origin)),
+    )
 }
 
 /// An event with another payload.

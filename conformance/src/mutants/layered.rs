@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
-    BatchRefused, BusState, ConnectError, Event, EventBus, PublishError, PublishTopic, Publisher,
-    PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
-    Topic, TryPublishError,
+    BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, PublishError, PublishTopic,
+    Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
+    Subscription, Topic, TryPublishError,
 };
 use tokio::sync::watch;
 
@@ -105,6 +106,10 @@ impl<L: Layered> EventBus for LayeredBus<L> {
             }
         }
         self.0.inner().publish_batch(events).await
+    }
+
+    async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        self.0.inner().flush(deadline).await
     }
 
     fn publisher(&self, topic: Topic) -> Publisher {

@@ -1,7 +1,8 @@
 //! A shadow with a defect: the candidate reaches the application, or the comparison is wrong.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 
 use super::layered::{Layered, layered};
 use super::{Defect, MutantHarness};
-use crate::harness::{Comparison, Rig, ShadowHarness, ShadowRig, Wrap};
+use crate::harness::{Comparison, Depth, Replayed, Rig, ShadowHarness, ShadowRig, Wrap};
 
 #[async_trait]
 impl ShadowHarness for MutantHarness {
@@ -23,7 +24,7 @@ impl ShadowHarness for MutantHarness {
         if defect == Defect::ShowsCandidate {
             let inner = shadow.start_shadow(limits, Box::new(|bus| bus)).await?;
             let bus = wrap(inner.bus());
-            return Ok(Box::new(MutantShadowRig { inner, bus, defect }));
+            return Ok(MutantShadowRig::boxed(inner, bus, defect));
         }
         let place = Arc::new(OnceLock::new());
         let candidate = Arc::clone(&place);
@@ -44,7 +45,7 @@ impl ShadowHarness for MutantHarness {
             }),
             _ => inner.bus(),
         };
-        Ok(Box::new(MutantShadowRig { inner, bus, defect }))
+        Ok(MutantShadowRig::boxed(inner, bus, defect))
     }
 }
 
@@ -52,6 +53,33 @@ struct MutantShadowRig {
     inner: Box<dyn ShadowRig>,
     bus: Arc<dyn EventBus>,
     defect: Defect,
+    /// How many events the application published before the last candidate came.
+    earlier: AtomicU64,
+    stumbles: Arc<AtomicBool>,
+}
+
+impl MutantShadowRig {
+    fn boxed(
+        inner: Box<dyn ShadowRig>,
+        bus: Arc<dyn EventBus>,
+        defect: Defect,
+    ) -> Box<dyn ShadowRig> {
+        let stumbles = Arc::<AtomicBool>::default();
+        let bus = match defect {
+            Defect::StumblesOverCandidates => layered(Stumbling {
+                inner: bus,
+                stumbles: Arc::clone(&stumbles),
+            }),
+            _ => bus,
+        };
+        Box::new(Self {
+            inner,
+            bus,
+            defect,
+            earlier: AtomicU64::new(0),
+            stumbles,
+        })
+    }
 }
 
 #[async_trait]
@@ -88,6 +116,10 @@ impl ShadowRig for MutantShadowRig {
                 seen.matched = seen.matched.saturating_sub(1);
                 seen.missing += 1;
             }
+            Defect::CriesAtPublishers => {
+                seen.matched = seen.matched.saturating_sub(seen.inverted);
+                seen.reordered += seen.inverted;
+            }
             Defect::LosesCount => seen.matched = seen.matched.saturating_sub(1),
             Defect::Mislocates => {
                 for (topic, _) in &mut seen.places {
@@ -97,6 +129,61 @@ impl ShadowRig for MutantShadowRig {
             _ => {}
         }
         seen
+    }
+
+    async fn detach(&self, patience: Duration) -> Comparison {
+        let mut seen = self.inner.detach(patience).await;
+        match self.defect {
+            Defect::ComparesTheEarlier => {
+                let earlier = self.earlier.load(Ordering::Relaxed);
+                seen.expected += earlier;
+                seen.missing += earlier;
+            }
+            Defect::CountsTheSample => {
+                let out = std::mem::take(&mut seen.unsampled);
+                seen.matched -= out;
+                seen.expected -= out;
+            }
+            _ => {}
+        }
+        seen
+    }
+
+    async fn attach(&self, wrap: Wrap, depth: Depth) -> Result<(), String> {
+        let published = self.bus.stats().published;
+        self.earlier.store(published, Ordering::Relaxed);
+        self.inner.attach(wrap, depth).await?;
+        self.stumbles.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn replay(&self, file: &Path) -> Result<Replayed, String> {
+        let mut seen = self.inner.replay(file).await?;
+        if self.defect == Defect::ReplaysOtherwise && seen.reproduced > 0 {
+            seen.reproduced -= 1;
+            seen.otherwise += 1;
+        }
+        Ok(seen)
+    }
+}
+
+/// What the application has instead of the shadow's bus: it loses its footing when a candidate comes.
+struct Stumbling {
+    inner: Arc<dyn EventBus>,
+    stumbles: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Layered for Stumbling {
+    fn inner(&self) -> &Arc<dyn EventBus> {
+        &self.inner
+    }
+
+    fn before_try_publish(&self, _: &Event) -> Result<(), PublishError> {
+        if self.stumbles.swap(false, Ordering::Relaxed) {
+            return Err(PublishError::Closed);
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use eventbus_trait::{Event, EventBus, Limits, PublisherId};
 use parking_lot::Mutex;
 
 use super::Defect;
+use crate::history::mark_of;
 
 /// What the wrappers of one bus share.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     count_smuggled: AtomicUsize,
     /// How often something has happened that sets the defect off.
     arms: AtomicU64,
+    /// How often a publish was struck by it.
+    struck: AtomicU64,
     /// The handle that is hurt.
     hurt: OnceLock<PublisherId>,
     publish_deadline: OnceLock<Duration>,
@@ -85,6 +88,7 @@ impl Shared {
             smuggled: Mutex::default(),
             count_smuggled: AtomicUsize::new(0),
             arms: AtomicU64::new(0),
+            struck: AtomicU64::new(0),
             hurt: OnceLock::new(),
             publish_deadline: OnceLock::new(),
             handles: Mutex::default(),
@@ -152,6 +156,20 @@ impl Shared {
         self.arms.load(Ordering::SeqCst)
     }
 
+    /// Has an event whose publish is cancelled happen twice, with [`Defect::RepeatsCancelled`].
+    pub(super) fn repeat(&self, event: &Event) -> Repeat<'_> {
+        let due = self.defect == Defect::RepeatsCancelled && mark_of(event).is_some();
+        Repeat {
+            shared: self,
+            event: due.then(|| event.clone()),
+        }
+    }
+
+    /// Whether a publish is struck now: once each time that the defect was set off.
+    pub(super) fn strikes_a_publish(&self) -> bool {
+        self.struck.fetch_max(self.arms(), Ordering::SeqCst) < self.arms()
+    }
+
     /// Says how long a publish may wait, if that is not the default.
     pub(super) fn limits(&self, limits: &Limits) {
         let _ = self.publish_deadline.set(limits.publish_deadline);
@@ -196,6 +214,27 @@ impl Shared {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Has an event delivered twice when its publish is dropped before it was told to forget it.
+pub(super) struct Repeat<'a> {
+    shared: &'a Shared,
+    event: Option<Event>,
+}
+
+impl Repeat<'_> {
+    pub(super) fn forget(mut self) {
+        self.event = None;
+    }
+}
+
+impl Drop for Repeat<'_> {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            self.shared.smuggle(event.clone(), To::All);
+            self.shared.smuggle(event, To::All);
         }
     }
 }

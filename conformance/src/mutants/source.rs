@@ -16,7 +16,9 @@ use eventbus_trait::{
 use futures_util::task::noop_waker_ref;
 
 use super::bus::Core;
-use super::event::{author_of, bare, invented, longer, publisher_of, until_nul};
+use super::event::{
+    author_of, bare, invented, longer, publisher_of, recounted, renamed, until_nul,
+};
 use super::{Defect, EVERY, FIRST};
 use crate::history::mark_of;
 use crate::stage::is_fence;
@@ -197,8 +199,19 @@ impl MutantSource {
             D::ForgetsSubscriptions if self.core.is_hurt() && self.is_armed() => {
                 return self.core.shared.injected();
             }
-            D::HarmsNeighbours | D::SpillsGarbage if self.is_armed() => {
+            D::HarmsNeighbours | D::SpillsGarbage | D::LosesInCutover if self.is_armed() => {
                 return self.core.shared.injected();
+            }
+            D::RepeatsInCutover if self.is_armed() => return self.strike(event),
+            D::ReordersInCutover if self.held.is_some() || self.is_armed() => {
+                return self.swap(event);
+            }
+            D::EndsInCutover if self.is_armed() => return self.bury(),
+            D::RenamesInCutover if self.core.shared.arms() > 0 => {
+                return self.ready.push_back(Item::Event(renamed(&event)));
+            }
+            D::RecountsInCutover if self.core.shared.arms() > 0 => {
+                return self.ready.push_back(Item::Event(recounted(&event)));
             }
             D::CopiesPerFilter => {
                 let taking = self.filters.iter().filter(|f| f.matches(event.topic()));
@@ -237,7 +250,9 @@ impl MutantSource {
     fn strike(&mut self, event: Event) {
         self.core.shared.injected();
         match self.defect() {
-            Defect::Duplicates | Defect::RepeatsAfterReset => self.both(event.clone(), event),
+            Defect::Duplicates | Defect::RepeatsAfterReset | Defect::RepeatsInCutover => {
+                self.both(event.clone(), event)
+            }
             Defect::Corrupts | Defect::CorruptsTorn => {
                 self.ready.push_back(Item::Event(longer(&event)));
             }
@@ -324,7 +339,12 @@ impl MutantSource {
 
     /// Whether something has just come that is to be there only when it is asked for again.
     fn comes_late(&mut self) -> bool {
-        if self.defect() != Defect::ConfirmsTooSoon || self.late || !self.ready.is_empty() {
+        let too_soon = match self.defect() {
+            Defect::ConfirmsTooSoon => true,
+            Defect::FlushesTooSoon => self.is_armed(),
+            _ => false,
+        };
+        if !too_soon || self.late || !self.ready.is_empty() {
             self.late = false;
             return false;
         }

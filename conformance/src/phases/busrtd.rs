@@ -54,7 +54,7 @@ impl Harness for Busrtd {
     /// Its door is the socket of a stock broker: what it does not keep there is waived.
     fn has(&self, capability: Capability) -> bool {
         match capability {
-            Capability::Shadow => false,
+            Capability::Shadow | Capability::Cutover => false,
             Capability::Clock => faulty::Kind::Busrtd.turns_clocks(),
             Capability::Proc => cfg!(target_os = "linux"),
             _ => true,

@@ -145,12 +145,16 @@ pub(crate) fn beside(place: &Place, directory: &TempDir, name: &str) -> Place {
     }
 }
 
-/// If this process is one that a phase has started, as a broker or as a peer: its whole life.
+/// If this process is one that a phase has started, as a broker, as a peer or to be killed over a
+/// move: its whole life.
 ///
 /// `main` of a program that runs clauses on [`phases`](super::phases) calls it before it does
 /// anything else, and ends with what it returns.
 #[must_use]
 pub fn life_as_a_child() -> Option<ExitCode> {
+    if let Some(ended) = super::moved::life_and_death() {
+        return Some(ended);
+    }
     let (part, door) = (std::env::var(PART).ok()?, std::env::var(DOOR).ok()?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

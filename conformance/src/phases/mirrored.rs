@@ -1,13 +1,20 @@
-//! Shadows as phases: each phase for the application, the one after it in the migration beside it.
+//! Shadows as phases: each phase for the application, the one after it in the migration beside it;
+//! and the same two as what a bus is moved between.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Comparison, Harness, Rig, ShadowHarness, ShadowRig, Waiver, Wrap};
+use crate::{
+    Comparison, CutoverHarness, Depth, Harness, Replayed, Rig, ShadowHarness, ShadowRig, Waiver,
+    Wrap,
+};
 use async_trait::async_trait;
-use eventbus_trait::{EventBus, Limits};
-use shadow::{Reason, Report, ShadowBus, ShadowOptions, Verdict};
+use eventbus_trait::{Event, EventBus, Limits};
+use parking_lot::Mutex;
+use shadow::{DivergenceFile, Reason, Report, Sample, ShadowBus, ShadowOptions, Verdict};
 
 use super::{Crossbeam, InProcess, Tcp, Unix};
 
@@ -45,11 +52,13 @@ impl Shadow {
             rate: None,
             ..limits
         };
-        let candidate = candidate.start(limits).await?;
+        let candidate = candidate.start(limits.clone()).await?;
         let beside = wrap(candidate.bus());
         Ok(Mirrored {
             bus: ShadowBus::new(primary.bus(), beside, ShadowOptions::default()),
-            sides: [primary, candidate],
+            sides: Mutex::new(vec![primary, candidate]),
+            kind: self,
+            limits,
         })
     }
 }
@@ -83,6 +92,10 @@ impl Harness for Shadow {
         Some(self)
     }
 
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
+        Some(self)
+    }
+
     fn waivers(&self) -> Vec<Waiver> {
         vec![Waiver {
             id: "FLW-006",
@@ -101,7 +114,11 @@ impl ShadowHarness for Shadow {
 
 struct Mirrored {
     bus: Arc<ShadowBus>,
-    sides: [Box<dyn Rig>; 2],
+    /// The primary, and every candidate that there was.
+    sides: Mutex<Vec<Box<dyn Rig>>>,
+    kind: Shadow,
+    /// The candidates'.
+    limits: Limits,
 }
 
 impl Mirrored {
@@ -118,7 +135,8 @@ impl Rig for Mirrored {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        self.sides.iter().flat_map(|side| side.paths()).collect()
+        let sides = self.sides.lock();
+        sides.iter().flat_map(|side| side.paths()).collect()
     }
 
     async fn judge(&self) -> Result<(), String> {
@@ -145,25 +163,55 @@ impl Rig for Mirrored {
 #[async_trait]
 impl ShadowRig for Mirrored {
     async fn compare(&self, patience: Duration) -> Comparison {
-        let report = self.settled(patience).await;
-        let places = report
-            .divergences
-            .iter()
-            .map(|d| (d.topic.clone(), d.sequence))
-            .collect();
-        Comparison {
-            expected: report.expected,
-            matched: report.matched,
-            ignored: report.ignored,
-            missing: report.missing,
-            late: report.late,
-            reordered: report.reordered,
-            differs: report.differs,
-            unverified: report.unverified,
-            in_flight: report.in_flight,
-            duplicate: report.duplicates,
-            phantom: report.phantoms,
-            places,
-        }
+        counted(&self.settled(patience).await)
+    }
+
+    async fn detach(&self, patience: Duration) -> Comparison {
+        let report = self.bus.detach(patience).await;
+        counted(&report.unwrap_or_else(|| self.bus.report()))
+    }
+
+    async fn attach(&self, wrap: Wrap, depth: Depth) -> Result<(), String> {
+        let (_, candidate) = self.kind.sides();
+        let candidate = candidate.start(self.limits.clone()).await?;
+        let beside = wrap(candidate.bus());
+        self.sides.lock().push(candidate);
+        let by_bytes = |event: &Event| event.bytes().ok();
+        let options = ShadowOptions {
+            sample: Some(Sample::by(depth.sample, by_bytes)),
+            divergence_file: depth.file.map(DivergenceFile::new),
+            ..ShadowOptions::default()
+        };
+        let attached = self.bus.attach_with(beside, options);
+        attached.map_err(|reason| reason.to_string())
+    }
+
+    async fn replay(&self, file: &Path) -> Result<Replayed, String> {
+        let lines = File::open(file).map_err(|reason| reason.to_string())?;
+        let replay = shadow::replay(BufReader::new(lines)).map_err(|reason| reason.to_string())?;
+        Ok(Replayed {
+            reproduced: replay.reproduced,
+            otherwise: replay.otherwise.len() as u64,
+        })
+    }
+}
+
+fn counted(report: &Report) -> Comparison {
+    let places = report.divergences.iter();
+    Comparison {
+        expected: report.expected,
+        matched: report.matched,
+        unsampled: report.unsampled,
+        ignored: report.ignored,
+        missing: report.missing,
+        late: report.late,
+        reordered: report.reordered,
+        differs: report.differs,
+        unverified: report.unverified,
+        in_flight: report.in_flight,
+        duplicate: report.duplicates,
+        phantom: report.phantoms,
+        inverted: report.inversions.inverted,
+        places: places.map(|d| (d.topic.clone(), d.sequence)).collect(),
     }
 }

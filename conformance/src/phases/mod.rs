@@ -9,6 +9,7 @@ mod doors;
 mod faulty;
 mod front;
 mod mirrored;
+mod moved;
 mod running;
 
 use std::path::PathBuf;

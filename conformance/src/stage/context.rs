@@ -1,6 +1,7 @@
 //! The context of one run of one clause: the phase, and what has to be ended after it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use eventbus_trait::Limits;
 use parking_lot::Mutex;
 
-use super::{AtDoor, Faulty, Patience, Stage};
-use crate::harness::{Capability, Comparison, DoorRig, FaultRig, Harness, Rig, ShadowRig, Wrap};
+use super::{AtDoor, Faulty, Movable, Patience, Stage, Wrecked};
+use crate::harness::{
+    Capability, Comparison, Course, CutoverHarness, CutoverRig, Depth, DoorRig, FaultRig, Harness,
+    Replayed, Rig, ShadowRig, Steps, Wrap,
+};
 use crate::outcome::Tally;
 use crate::seed::{Rng, Seed};
 use crate::verdict::{Checked, Unmet};
@@ -156,6 +160,60 @@ impl Context {
         Ok(AtDoor { stage, rig })
     }
 
+    fn cutover(&self) -> Checked<&dyn CutoverHarness> {
+        let lack = || Unmet::NotApplicable(Capability::Cutover.lack().into());
+        self.harness.cutover().ok_or_else(lack)
+    }
+
+    /// The steps of a move.
+    ///
+    /// # Errors
+    /// Not applicable, if the phase is not moved to another.
+    pub fn cutover_steps(&self) -> Checked<Steps> {
+        Ok(self.cutover()?.steps())
+    }
+
+    /// Starts a bus that can be moved to another phase.
+    ///
+    /// # Errors
+    /// Broken, if it does not start; not applicable, if the phase is not moved to another.
+    pub async fn movable_stage(&self) -> Checked<Movable> {
+        let starting = self.cutover()?.start_movable(Limits::default());
+        self.enter_movable(starting).await
+    }
+
+    /// Has a process of its own move a bus, and kills it just before `step`.
+    ///
+    /// # Errors
+    /// Unexercised, if it does not come to that; not applicable, if the phase is not moved to
+    /// another.
+    pub async fn crash(&self, course: Course, step: u8) -> Checked<Wrecked> {
+        let crashing = self.cutover()?.crash(course, step);
+        let wreck = self
+            .patience
+            .wait("a process to be killed", crashing)
+            .await?;
+        Ok(Wrecked(wreck.map_err(Unmet::Unexercised)?))
+    }
+
+    /// Starts a bus from what a killed process has left.
+    ///
+    /// # Errors
+    /// Broken, if it does not start.
+    pub async fn restarted(&self, wreck: &Wrecked) -> Checked<Movable> {
+        self.enter_movable(wreck.0.restart()).await
+    }
+
+    async fn enter_movable(
+        &self,
+        starting: impl Future<Output = Result<Box<dyn CutoverRig>, String>>,
+    ) -> Checked<Movable> {
+        let rig = self.patience.wait("the bus to start", starting).await?;
+        let rig: Arc<dyn CutoverRig> = Arc::from(rig.map_err(Unmet::Broken)?);
+        let stage = self.enter(Arc::clone(&rig) as Arc<dyn Rig>);
+        Ok(Movable { stage, rig })
+    }
+
     /// Shuts a stage down before the clause ends, and lets go of everything it held.
     ///
     /// # Errors
@@ -279,6 +337,34 @@ impl Shadowed {
     /// Waits until everything has been classified, and counts.
     pub async fn compare(&self) -> Comparison {
         self.rig.compare(self.stage.patience()).await
+    }
+
+    /// Takes the candidate away, which has until `deadline` to be judged, and counts.
+    ///
+    /// # Errors
+    /// Broken, if that does not end.
+    pub async fn detach(&self, deadline: Duration) -> Checked<Comparison> {
+        let detaching = self.rig.detach(deadline);
+        let longer = Patience(self.stage.patience() * 2);
+        longer.wait("the candidate to be let go", detaching).await
+    }
+
+    /// Brings another candidate, with `wrap` around it.
+    ///
+    /// # Errors
+    /// Broken, if there is none.
+    pub async fn attach(&self, wrap: Wrap, depth: Depth) -> Checked {
+        let attaching = self.rig.attach(wrap, depth);
+        let attached = self.stage.wait("another candidate", attaching).await?;
+        attached.map_err(Unmet::Broken)
+    }
+
+    /// Makes the verdicts in a file of divergences again.
+    ///
+    /// # Errors
+    /// Broken, if it cannot be read.
+    pub async fn replay(&self, file: &Path) -> Checked<Replayed> {
+        self.rig.replay(file).await.map_err(Unmet::Broken)
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a side delivers: finding its slot, following the side's order, handing it to the verdict.
 
+use eventbus_trait::Event;
+
 use super::history::Past;
 use super::slot::{Content, Delivered};
 use super::{Class, Context, Gap, Nanos, Side, Track};
 use crate::report::DivergenceClass;
+use crate::unwatched::Excuse;
 
 impl Track {
     /// Takes in what a side delivered; false if the track is retired.
@@ -19,8 +22,10 @@ impl Track {
         }
         self.expire(cx);
         match self.find(self.sides[side.at()].next, sequence) {
-            None => self.stray(side, sequence, cx),
-            Some(at) if self.slots[at].end(side).seen() => self.duplicate(side, sequence, cx),
+            None => self.stray(side, sequence, delivered, cx),
+            Some(at) if self.slots[at].end(side).seen() => {
+                self.duplicate(side, sequence, delivered, cx);
+            }
             Some(at) => self.deliver(at, side, delivered, cx),
         }
         true
@@ -44,26 +49,53 @@ impl Track {
         if end.overtaken() {
             end.overtaken_by = before.wrapping_sub(end.overtaken_by);
         }
+        if slot.class != Class::Ignored
+            && let Some((interleaving, origin)) = cx.interleaving.zip(cx.origin)
+        {
+            let [primary, candidate] = slot.ends.map(|end| end.place);
+            slot.end_mut(side).place = match side {
+                Side::Primary => {
+                    interleaving.by_primary(origin, candidate, cx.now, self.rules.silence)
+                }
+                Side::Candidate => interleaving.by_candidate(primary),
+            };
+        }
         let compared_now = slot.both_seen();
         let compared = match slot.class {
             Class::Open | Class::Missing(_) if slot.both_seen() => {
                 cx.latencies = slot.latencies();
-                Some(slot.content.compare(side, delivered))
+                let failed = &mut cx.hooks_failed;
+                Some(slot.content.compare(side, delivered, &cx.hooks, failed))
             }
             Class::Open => {
                 if !matches!(slot.content, Content::Unsampled) {
-                    slot.content = Content::keep(side, delivered);
+                    slot.content = Content::keep(side, delivered, &cx.hooks);
                 }
                 None
             }
             _ => None,
         };
         let unsampled = matches!(slot.content, Content::Unsampled);
+        let found = cx.findings.len();
+        let first = compared.as_ref().and_then(|_| self.to_show(at, cx));
+        let compared_contents = compared.is_some();
         self.decide(at, compared, cx);
+        if compared_contents && cx.findings.len() > found {
+            cx.show(side, delivered.event());
+            if let Some(first) = first {
+                cx.show(side.other(), &first);
+            }
+        }
         if unsampled && compared_now && self.slots[at].class == Class::Matched {
             self.counts.unsampled += 1;
         }
         self.trim(cx.now);
+    }
+
+    /// What the first side delivered of a slot, if it may have to be shown.
+    fn to_show(&self, at: usize, cx: &Context<'_>) -> Option<Event> {
+        cx.hooks.redact?;
+        self.slots[at].content.event().cloned()
     }
 
     /// The slot of `sequence`, which is most likely the one at `next`.
@@ -117,10 +149,20 @@ impl Track {
 
     /// An arrival that belongs to no slot.
     #[cold]
-    fn stray(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+    fn stray(
+        &mut self,
+        side: Side,
+        sequence: u64,
+        delivered: &Delivered<'_>,
+        cx: &mut Context<'_>,
+    ) {
         match self.history.arrival(side, sequence, self.first) {
-            Past::Forgotten | Past::Unknown if cx.may_be_unwatched(side) => {}
-            Past::Duplicate | Past::Forgotten => self.duplicate(side, sequence, cx),
+            Past::Forgotten | Past::Unknown if cx.is_excused(side) => {}
+            // What it was, the track before knew.
+            Past::Unknown if self.succeeds && Some(sequence) < self.first => {
+                cx.excuse = Some((Excuse::Unplaced, side));
+            }
+            Past::Duplicate | Past::Forgotten => self.duplicate(side, sequence, delivered, cx),
             // The last one may have been taken back and been accepted after the end.
             Past::Unknown if cx.ended && Some(sequence) >= self.last => {}
             Past::Unknown => {
@@ -131,6 +173,7 @@ impl Track {
                     sequence,
                     "the publisher did not publish this sequence to this subscription".to_owned(),
                 );
+                cx.show(side, delivered.event());
                 self.show(cx);
             }
             Past::GivenUp => {}
@@ -138,7 +181,13 @@ impl Track {
     }
 
     #[cold]
-    fn duplicate(&mut self, side: Side, sequence: u64, cx: &mut Context<'_>) {
+    fn duplicate(
+        &mut self,
+        side: Side,
+        sequence: u64,
+        delivered: &Delivered<'_>,
+        cx: &mut Context<'_>,
+    ) {
         self.counts.duplicates += 1;
         cx.find(
             DivergenceClass::Duplicate,
@@ -146,6 +195,7 @@ impl Track {
             sequence,
             format!("the {side} delivered it again"),
         );
+        cx.show(side, delivered.event());
         self.show(cx);
     }
 }

@@ -25,15 +25,18 @@ mod window;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eventbus_trait::Origin;
+use eventbus_trait::{Event, Origin};
 
 use crate::class::{Class, Counts, Reason, Side};
+use crate::hooks::{Failed, Hooks};
+use crate::interleaving::Interleaving;
 use crate::record::Passage;
-use crate::report::DivergenceClass;
-use crate::unwatched::Unwatched;
+use crate::report::{DivergenceClass, Shown};
+use crate::unwatched::{Excuse, Strays};
 use history::History;
 pub(crate) use slot::Delivered;
 use slot::{Compared, Content, End, Slot};
+use trace::Overtaker;
 pub(crate) use trace::{AROUND, Trace};
 
 /// Time since the comparison began, in nanoseconds; never 0.
@@ -65,6 +68,8 @@ pub(crate) struct Finding {
     pub(crate) detail: String,
     /// What it was concluded from, if that is to be shown.
     pub(crate) trace: Option<Box<Trace>>,
+    /// What may be shown of it.
+    pub(crate) shown: Option<Shown>,
     /// By how many later events it was overtaken, if it was and came after all.
     pub(crate) displaced: Option<u64>,
     /// Whether the same delivery was told as missing before.
@@ -78,9 +83,21 @@ pub(crate) struct Context<'a> {
     pub(crate) dropped: &'a Dropped,
     /// Whether the subscription takes no more events, while the candidate's still stands.
     pub(crate) ended: bool,
-    /// Who knows whether what arrives was published without a candidate.
-    pub(crate) unwatched: Option<(&'a Unwatched, &'a Origin)>,
+    /// Who knows whether what arrives has an excuse if nothing expects it.
+    pub(crate) strays: Option<&'a Strays>,
+    /// What arrives.
+    pub(crate) origin: Option<&'a Origin>,
+    /// The orders in which the sides deliver.
+    pub(crate) interleaving: Option<&'a Interleaving>,
+    /// The excuse of what arrived and was not expected.
+    pub(crate) excuse: Option<(Excuse, Side)>,
     pub(crate) findings: Vec<Finding>,
+    pub(crate) hooks: Hooks<'a>,
+    pub(crate) hooks_failed: Failed,
+    /// How many findings may still be shown with what they were concluded from.
+    pub(crate) traces: usize,
+    /// Who overtook the event that was shown last.
+    pub(crate) overtaker: Option<Overtaker>,
     /// How long the primary and the candidate took, if both have delivered.
     pub(crate) latencies: Option<[Nanos; 2]>,
 }
@@ -123,6 +140,8 @@ pub(crate) struct Track {
     marked: Option<u64>,
     gone: [Option<Reason>; 2],
     retired: bool,
+    /// Whether there may have been another track of the same stream before.
+    succeeds: bool,
 }
 
 /// How far a side has come.
@@ -175,8 +194,15 @@ impl<'a> Context<'a> {
             now,
             dropped,
             ended: false,
-            unwatched: None,
+            strays: None,
+            origin: None,
+            interleaving: None,
+            excuse: None,
             findings: Vec::new(),
+            hooks: Hooks::default(),
+            hooks_failed: Failed::new(),
+            traces: 0,
+            overtaker: None,
             latencies: None,
         }
     }
@@ -202,6 +228,15 @@ impl Track {
             marked: None,
             gone: [None; 2],
             retired: false,
+            succeeds: false,
+        }
+    }
+
+    /// The same, of a stream that may have been forgotten before.
+    pub(crate) fn succeeding(rules: Rules) -> Self {
+        Self {
+            succeeds: true,
+            ..Self::new(rules)
         }
     }
 
@@ -402,10 +437,12 @@ impl Track {
 }
 
 impl Context<'_> {
-    /// Whether what `side` delivers may have been published without a candidate.
-    fn may_be_unwatched(&self, side: Side) -> bool {
-        self.unwatched
-            .is_some_and(|(unwatched, origin)| unwatched.may_be(origin, side == Side::Primary))
+    /// Whether there is an excuse for what `side` delivers and nothing expects.
+    fn is_excused(&mut self, side: Side) -> bool {
+        let excuse = self.strays.zip(self.origin);
+        let excuse = excuse.and_then(|(strays, origin)| strays.excuse(side, origin));
+        self.excuse = excuse.map(|excuse| (excuse, side));
+        excuse.is_some()
     }
 
     fn find(&mut self, class: DivergenceClass, side: Side, sequence: u64, detail: String) {
@@ -415,8 +452,22 @@ impl Context<'_> {
             sequence,
             detail,
             trace: None,
+            shown: None,
             displaced: None,
             was_missing: false,
         });
+    }
+
+    /// Adds to what was found last what may be shown of what `side` delivered.
+    pub(crate) fn show(&mut self, side: Side, event: &Event) {
+        if let Some(finding) = self.findings.last_mut()
+            && let Some(text) = self.hooks.shown(event, &mut self.hooks_failed)
+        {
+            let shown = finding.shown.get_or_insert_default();
+            match side {
+                Side::Primary => shown.primary = Some(text),
+                Side::Candidate => shown.candidate = Some(text),
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use eventbus_trait::Event;
 use super::Nanos;
 use crate::class::{Class, Side};
 use crate::digest::Digest;
+use crate::hooks::{Failed, Hooks};
 
 /// Payloads up to this size are digested as they come: that costs less than keeping them.
 const SMALL: usize = 1024;
@@ -35,6 +36,8 @@ pub(crate) struct End {
     /// How many ordered events this side had delivered before that one; once it has come after
     /// all, how many came in between.
     pub(crate) overtaken_by: u32,
+    /// Its place in the order of everything that this side delivered to the subscription; 0: none.
+    pub(crate) place: u32,
     /// Whether a marker was what first said so.
     pub(crate) by_marker: bool,
     /// Whether a marker says that this side is past it.
@@ -136,6 +139,10 @@ impl<'a> Delivered<'a> {
         *self.digest.get_or_init(|| Digest::of(self.event))
     }
 
+    pub(crate) fn event(&self) -> &'a Event {
+        self.event
+    }
+
     fn is_cheap(&self) -> bool {
         self.event
             .payload()
@@ -164,11 +171,16 @@ pub(crate) enum Compared {
     Same,
     Differs(String),
     Unreadable,
+    /// Only a hook could call them alike, and it failed, or what it needs is gone.
+    Unsaid,
 }
 
 impl Content {
     /// What to keep of the first delivery.
-    pub(crate) fn keep(side: Side, delivered: &Delivered<'_>) -> Self {
+    pub(crate) fn keep(side: Side, delivered: &Delivered<'_>, hooks: &Hooks<'_>) -> Self {
+        if hooks.need_events() {
+            return Self::Event(Box::new(delivered.event.clone()));
+        }
         if side == Side::Candidate || delivered.is_cheap() {
             return delivered.digest().map_or(Self::None, Self::Digest);
         }
@@ -182,8 +194,22 @@ impl Content {
         }
     }
 
+    /// What the first side delivered, if it is kept as it is.
+    pub(crate) fn event(&self) -> Option<&Event> {
+        match self {
+            Self::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
     /// Compares it with what `side`, the second, delivered.
-    pub(crate) fn compare(&self, side: Side, delivered: &Delivered<'_>) -> Compared {
+    pub(crate) fn compare(
+        &self,
+        side: Side,
+        delivered: &Delivered<'_>,
+        hooks: &Hooks<'_>,
+        failed: &mut Failed,
+    ) -> Compared {
         let first = match self {
             Self::Unsampled => return Compared::Same,
             Self::None => None,
@@ -193,10 +219,22 @@ impl Content {
         let (Some(first), Some(second)) = (first, delivered.digest()) else {
             return Compared::Unreadable;
         };
-        let difference = match side {
-            Side::Primary => Digest::difference(&second, &first),
-            Side::Candidate => Digest::difference(&first, &second),
+        let (primary, candidate) = match side {
+            Side::Primary => (&second, &first),
+            Side::Candidate => (&first, &second),
         };
+        let mut alike = false;
+        if hooks.compare.is_some() && !primary.has_payload_of(candidate) {
+            let events = self.event().map(|first| match side {
+                Side::Primary => (delivered.event, first),
+                Side::Candidate => (first, delivered.event),
+            });
+            match events.and_then(|(a, b)| hooks.alike(a, b, failed)) {
+                Some(said) => alike = said,
+                None => return Compared::Unsaid,
+            }
+        }
+        let difference = Digest::difference(primary, candidate, alike);
         difference.map_or(Compared::Same, Compared::Differs)
     }
 }

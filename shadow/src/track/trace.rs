@@ -16,6 +16,23 @@ pub(crate) struct Trace {
     pub(crate) around: Vec<Passage>,
 }
 
+/// Of the events from one on, the first that a side has delivered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overtaker {
+    side: Side,
+    from: u64,
+    first: Option<u64>,
+}
+
+impl Overtaker {
+    /// Whether it is the first from `sequence` on as well, so that nobody need search again: those that
+    /// are lost together were overtaken by one.
+    fn serves(&self, side: Side, sequence: u64) -> bool {
+        let within = self.first.is_none_or(|first| sequence <= first);
+        self.side == side && self.from <= sequence && within
+    }
+}
+
 impl Track {
     /// Keeps a slot that is let go, if divergences are to be shown with what was around them.
     pub(super) fn keep_recent(&mut self, slot: &Slot) {
@@ -27,26 +44,43 @@ impl Track {
         }
     }
 
-    /// Adds to what was found last what it was concluded from, while that is still there.
+    /// Adds to what was found last what it was concluded from, while that is still there and somebody
+    /// takes it.
     pub(super) fn show(&self, cx: &mut Context<'_>) {
-        if self.rules.context == 0 {
+        if self.rules.context == 0 || cx.traces == 0 {
             return;
         }
+        cx.traces -= 1;
         let now = cx.now;
         if let Some(finding) = cx.findings.last_mut() {
-            finding.trace = Some(Box::new(self.trace(finding, now)));
+            finding.trace = Some(Box::new(self.trace(finding, now, &mut cx.overtaker)));
         }
     }
 
-    fn trace(&self, finding: &Finding, now: Nanos) -> Trace {
+    /// The first of the slots at `from` and later that `side` has delivered in order.
+    fn overtaker(&self, side: Side, from: usize, last: &mut Option<Overtaker>) -> Option<&Slot> {
+        let sequence = self.slots.get(from)?.sequence;
+        if !last.is_some_and(|last| last.serves(side, sequence)) {
+            let overtook = |slot: &&Slot| slot.ordered && slot.end(side).seen();
+            let first = self.slots.range(from..).find(overtook);
+            *last = Some(Overtaker {
+                side,
+                from: sequence,
+                first: first.map(|slot| slot.sequence),
+            });
+        }
+        let at = self.position((*last)?.first?).ok()?;
+        self.slots.get(at)
+    }
+
+    fn trace(&self, finding: &Finding, now: Nanos, last: &mut Option<Overtaker>) -> Trace {
         let before = |sequence: u64| sequence < finding.sequence;
         let at = self.slots.partition_point(|slot| before(slot.sequence));
         let from = at.saturating_sub(AROUND);
         let to = self.slots.len().min(at + 1 + AROUND);
         let mut around: Vec<_> = self.slots.range(from..to).map(passage).collect();
         // Who overtook it may be far away.
-        let overtook = |slot: &&Slot| slot.ordered && slot.end(finding.side).seen();
-        let further = self.slots.range(to..).find(overtook);
+        let further = self.overtaker(finding.side, to, last);
         around.extend(further.map(passage));
         let recent = self.recent.iter().rev();
         let missing = |p: &&Passage| around.iter().all(|other| other.sequence != p.sequence);

@@ -34,6 +34,9 @@ impl Track {
                 )
             };
             cx.find(DivergenceClass::Missing, side, slot.sequence, detail);
+            if let Some(event) = slot.content.event() {
+                cx.show(side.other(), event);
+            }
             self.show(cx);
         }
         self.set_class(at, class);
@@ -68,13 +71,14 @@ impl Track {
             });
         let mut displaced = None;
         let (class, told) = match (compared, culprit) {
+            (Compared::Unsaid, None) => (Class::Unverified(Reason::HookFailed), None),
             (Compared::Unreadable, _) => (Class::Unverified(Reason::Unreadable), None),
             (Compared::Differs(detail), _) => {
                 let told = (DivergenceClass::Differs, Side::Candidate, detail);
                 (Class::Differs, Some(told))
             }
             (Compared::Same, None) => (Class::Matched, None),
-            (Compared::Same, Some(side)) => {
+            (Compared::Same | Compared::Unsaid, Some(side)) => {
                 let end = slot.end(side);
                 let by = Duration::from_nanos(end.seen_at - end.overtaken_at);
                 let others = u64::from(end.overtaken_by);

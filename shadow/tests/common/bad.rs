@@ -34,6 +34,8 @@ pub(crate) enum Bad {
     BlocksInSubscribe,
     BlocksInReceive,
     IsSlow,
+    /// Every few events it delivers one after the next, if that is of another publisher.
+    MixesPublishers,
     /// As a primary: its subscriptions stand long before it says so.
     SubscribesAtLeisure,
 }
@@ -182,6 +184,7 @@ impl EventBus for BadBus {
             inner: Some(inner),
             bad: self.bad,
             taken: 0,
+            held: None,
             released: Arc::clone(&self.released),
         };
         Ok(Subscription::new(
@@ -229,7 +232,39 @@ struct BadSource {
     name: Arc<str>,
     bad: Bad,
     taken: u64,
+    /// What is delivered next.
+    held: Option<Item>,
     released: Arc<AtomicBool>,
+}
+
+impl BadSource {
+    fn mixed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if let Some(held) = self.held.take() {
+            return Poll::Ready(Some(held));
+        }
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let first = match inner.poll_item(cx) {
+            Poll::Ready(Some(first)) if self.taken.is_multiple_of(4) => first,
+            polled => return polled,
+        };
+        let Poll::Ready(Some(second)) = inner.poll_item(cx) else {
+            return Poll::Ready(Some(first));
+        };
+        let publisher = |item: &Item| match item {
+            Item::Event(event) => event.origin().map(|origin| origin.publisher),
+            Item::Lagged(_) => None,
+        };
+        let mixes = publisher(&first) != publisher(&second);
+        let (now, next) = if mixes {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        self.held = Some(next);
+        Poll::Ready(Some(now))
+    }
 }
 
 #[async_trait]
@@ -243,6 +278,9 @@ impl EventSource for BadSource {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         self.taken += 1;
+        if self.bad == Bad::MixesPublishers {
+            return self.mixed(cx);
+        }
         if self.taken > 5 {
             match self.bad {
                 Bad::PanicsInReceive => panic!("a panic on purpose"),

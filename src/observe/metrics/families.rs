@@ -169,32 +169,36 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
         },
     ),
     family(
+        GAUGE,
+        "eventbus_shadow_disabled",
+        "1 if nothing more is compared because the candidate was given up, else 0.",
+        |s| one(truth(s.report.disabled.is_some())),
+    ),
+    family(
         COUNTER,
         "eventbus_shadow_published_events_total",
         "Events that the primary accepted.",
         |s| count(s.report.published),
     ),
     family(
-        COUNTER,
-        "eventbus_shadow_expected_deliveries_total",
-        "Deliveries due: each event once for each subscription that takes it.",
+        GAUGE,
+        "eventbus_shadow_expected_deliveries",
+        "Deliveries due: each event once for each subscription that takes it, unless it is refused.",
         |s| count(s.report.expected),
     ),
     family(
         COUNTER,
         "eventbus_shadow_deliveries_total",
-        "Deliveries by the class that they have ended in for good.",
+        "Deliveries compared, by the class that they have ended in for good.",
         |s| {
             let r = &s.report;
             let classes = [
                 ("matched", r.matched),
-                ("ignored", r.ignored),
                 ("late", r.late),
                 ("reordered", r.reordered),
                 ("differs", r.differs),
                 ("duplicate", r.duplicates),
                 ("phantom", r.phantoms),
-                ("unverified", r.unverified),
             ];
             let of = |(class, n)| labelled("class", class, float(n));
             classes.into_iter().map(of).collect()
@@ -213,8 +217,14 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
         |s| count(s.report.in_flight),
     ),
     family(
-        COUNTER,
-        "eventbus_shadow_unverified_deliveries_total",
+        GAUGE,
+        "eventbus_shadow_ignored_deliveries",
+        "Deliveries that the comparison leaves alone.",
+        |s| count(s.report.ignored),
+    ),
+    family(
+        GAUGE,
+        "eventbus_shadow_unverified_deliveries",
         "Deliveries that were not compared, by reason.",
         |s| {
             let of = |reason: Reason| {
@@ -234,6 +244,18 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
             let of = |(kind, n): (&String, &u64)| labelled("kind", kind, float(*n));
             s.report.candidate_errors.iter().map(of).collect()
         },
+    ),
+    family(
+        COUNTER,
+        "eventbus_shadow_publisher_pairs_total",
+        "Neighbouring deliveries of different publishers that were looked at.",
+        |s| count(s.report.inversions.pairs),
+    ),
+    family(
+        COUNTER,
+        "eventbus_shadow_inverted_pairs_total",
+        "Those of them that the candidate told the other way round.",
+        |s| count(s.report.inversions.inverted),
     ),
     family(
         GAUGE,

@@ -144,8 +144,20 @@
   const place = (d) => make("li", {},
     make("h4", { class: "fail" }, `${d.class} on the ${d.side}: `, make("bdi", {}, d.topic), ` number ${d.sequence}`),
     make("p", {}, d.detail),
-    make("dl", { class: "place" }, [["subscription", d.subscription], ["publisher", d.publisher || "none"], ["epoch", d.epoch]]
+    make("dl", { class: "place" }, [["subscription", d.subscription], ["publisher", d.publisher || "none"], ["epoch", d.epoch],
+      ["primary", d.shown?.primary], ["candidate", d.shown?.candidate]].filter(([, text]) => text !== undefined)
       .map(([term, text]) => [make("dt", {}, term), make("dd", {}, make("bdi", {}, text))])));
+
+  // What keeps a comparison from being whole.
+  function troubles(r) {
+    const file = r.divergence_file;
+    const unwritten = file && (file.dropped > 0 || file.error);
+    return [
+      r.disabled && `shadow disabled: ${r.disabled}`,
+      ...Object.entries(r.hook_errors).map(([hook, n]) => `hook ${hook} failed: ${number(n)}`),
+      unwritten && `divergences not written to ${file.path}: ${number(file.dropped)}, ${file.error ?? "no room"}`,
+    ].filter(Boolean);
+  }
 
   function comparison({ report: r, glance }, at) {
     const reasons = Object.entries(r.unverified_by_reason);
@@ -154,6 +166,7 @@
     return make("section", { id: `comparison-${at}`, "aria-labelledby": `h-comparison-${at}` },
       make("h3", { id: `h-comparison-${at}` }, "Comparison"),
       make("p", {}, mark(kindOf(r.verdict), r.verdict), " ", make("bdi", {}, r.candidate), " against ", make("bdi", {}, r.primary)),
+      troubles(r).map((trouble) => make("p", { class: "fail mark" }, trouble)),
       facts([
         ["Events compared", number(r.published)],
         ["Deliveries matched", `${number(r.matched)} of ${number(r.expected)}`],
@@ -263,6 +276,7 @@
     if (seen.shadow) {
       const kinds = counted(seen.shadow.report).filter(([, n]) => n > 0).map(([kind]) => kind);
       parts.push(`${seen.shadow.report.candidate} against ${seen.shadow.report.primary}: ${seen.shadow.report.verdict}${kinds.length ? ` (${kinds.join(", ")})` : ""}`);
+      if (seen.shadow.report.disabled) parts.push("shadow disabled");
     }
     return parts.join("; ") || seen.health.status;
   }

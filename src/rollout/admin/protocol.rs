@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::Direction;
-use crate::rollout::status::{HistoryEntry, Plan, Status};
+use crate::rollout::status::{HistoryEntry, Plan, StageRef, Status};
 
 /// Longest line, in bytes: a status with a long history is far below.
 pub(crate) const MAX_LINE: u64 = 1 << 20;
 
 /// What an operator asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "ask", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Request {
@@ -25,9 +25,16 @@ pub enum Request {
         /// Whatever the gates say.
         #[serde(default)]
         force: bool,
+        /// Only out of this stage: so an order that comes twice moves once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<StageRef>,
     },
     /// To move to the stage before.
-    Back,
+    Back {
+        /// Only out of this stage.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<StageRef>,
+    },
     /// To do nothing by itself.
     Pause,
     /// To go on.
@@ -61,10 +68,18 @@ mod tests {
     fn a_line_can_be_written_by_hand() {
         let read = |text| serde_json::from_str::<Request>(text).unwrap();
         assert_eq!(read(r#"{"ask":"status"}"#), Request::Status);
+        let (force, from) = (false, None);
         assert_eq!(
             read(r#"{"ask":"advance"}"#),
-            Request::Advance { force: false }
+            Request::Advance { force, from }
         );
+        assert_eq!(read(r#"{"ask":"back"}"#), Request::Back { from: None });
+        let by_index = read(r#"{"ask":"back","from":1}"#);
+        let from = Some(StageRef::Index(1));
+        assert_eq!(by_index, Request::Back { from });
+        let by_name = read(r#"{"ask":"advance","force":true,"from":"crossbeam"}"#);
+        let from = Some(StageRef::Name("crossbeam".to_owned()));
+        assert_eq!(by_name, Request::Advance { force: true, from });
         let direction = Direction::Back;
         assert_eq!(
             read(r#"{"ask":"plan","direction":"back"}"#),

@@ -16,8 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
+use super::is_trusted;
 use super::protocol::{Answer, MAX_LINE, Request};
-use crate::rollout::controller::Controller;
+use crate::rollout::controller::{Controller, Direction};
 
 /// Operators at once.
 const CONNECTIONS: usize = 16;
@@ -106,11 +107,8 @@ async fn serve(listener: UnixListener, controller: Controller) {
     }
 }
 
-/// Whether it is of the same user, or root's.
 fn is_ours(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let peer = stream.peer_cred().map(|peer| peer.uid());
-    peer.is_ok_and(|uid| uid == own || uid == 0)
+    stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid()))
 }
 
 async fn converse(stream: UnixStream, controller: &Controller) -> io::Result<()> {
@@ -144,8 +142,13 @@ async fn answer(controller: &Controller, request: Request) -> Answer {
                 Err(error) => Answer::Refused(error.to_string()),
             };
         }
-        Request::Advance { force } => controller.advance(force).await,
-        Request::Back => controller.back().await,
+        Request::Advance { force, from: None } => controller.advance(force).await,
+        Request::Back { from: None } => controller.back().await,
+        Request::Advance {
+            force,
+            from: Some(from),
+        } => controller.go_from(from, Direction::Advance, force).await,
+        Request::Back { from: Some(from) } => controller.go_from(from, Direction::Back, true).await,
         Request::Pause => controller.pause().await,
         Request::Resume => controller.resume().await,
     };

@@ -10,6 +10,7 @@ use eventbus_trait::{
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
     Subscription, Topic, TryPublishError,
 };
+use shadow::Report;
 use tokio::sync::watch;
 
 use super::handle::Handle;
@@ -35,6 +36,14 @@ pub struct PhasedBus {
 impl PhasedBus {
     pub(crate) fn new(handle: Arc<Handle>, controller: Controller) -> Arc<Self> {
         Arc::new(Self { handle, controller })
+    }
+
+    /// What the comparison of this stage has found so far; none if nothing is compared.
+    #[must_use]
+    pub fn comparison(&self) -> Option<Report> {
+        let fabric = &self.handle.fabric;
+        let compared = fabric.opener.attached(&fabric.phase())?;
+        Some(compared.report())
     }
 
     /// What moves it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventbus_trait::{BusState, EventBus, Limits};
 use parking_lot::Mutex;
+use shadow::ShadowBus;
 use tokio::runtime;
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinHandle;
@@ -21,6 +22,9 @@ use crate::phase::Phase;
 pub(crate) trait Opener: Send + Sync {
     /// A first handle of a phase.
     async fn open(&self, phase: &Phase) -> Result<Arc<dyn EventBus>, OpenError>;
+
+    /// The bus of a phase that is being compared, if it is.
+    fn attached(&self, phase: &Phase) -> Option<Arc<ShadowBus>>;
 }
 
 pub(crate) struct Fabric {

@@ -22,6 +22,7 @@ use super::calls::Calls;
 use super::fabric::Fabric;
 use super::lane::{BEHIND, BatchStopped, CUTOVER, Lane, Route, Stopped, Turn};
 use super::mail::Membership;
+use crate::phase::Phase;
 
 /// Topics whose routes are kept for `publish` without a publisher.
 const ROUTES: usize = 4_096;
@@ -114,8 +115,9 @@ impl Handle {
 
     /// Notes that it has a handle of a further phase.
     pub(crate) fn add_side(self: &Arc<Self>, bus: Arc<dyn EventBus>, generation: u64) {
+        // Asked of the phase: what stands around its bus has another name.
         self.encodes
-            .store(bus.backend() != "crossbeam", Ordering::Relaxed);
+            .store(self.fabric.phase() != Phase::Crossbeam, Ordering::Relaxed);
         self.follow(&bus, generation);
         let side = Side::new(generation, bus);
         let unread: Vec<_> = {
@@ -174,6 +176,13 @@ impl Handle {
         Arc::clone(routes.entry(topic.clone()).or_default())
     }
 
+    /// Waits until nobody is half-way into the phase, once the lane's gate is held.
+    pub(crate) async fn emptied(&self) {
+        // Whoever uses a route keeps it here, and who comes later sees that the gate is held.
+        let routes = self.routes.lock().values().cloned().collect();
+        self.lane.emptied(routes).await;
+    }
+
     /// Publishes; waits for a cutover and for room, together until the deadline.
     pub(crate) async fn publish(
         &self,
@@ -226,10 +235,10 @@ impl Handle {
         route: &Route,
     ) -> Result<Receipt, Stopped> {
         let since = Instant::now();
-        match route.try_turn() {
+        match route.first_turn().await {
             Some(turn) => {
                 let event = full.into_event();
-                self.lane.publish_inside(event, route, turn).await
+                self.lane.publish_inside(event, turn).await
             }
             None => self.publish_late(full, route, since).await,
         }
@@ -250,7 +259,7 @@ impl Handle {
             biased;
             tried = async {
                 let turn = route.turn().await;
-                self.lane.publish_inside(event, route, turn).await
+                self.lane.publish_inside(event, turn).await
             } => tried,
             () = Delay::new(self.left(since)) => Err(Stopped::Full(full)),
         }
@@ -345,7 +354,7 @@ impl Handle {
         topics.into_iter().map(|topic| self.route(topic)).collect()
     }
 
-    /// A payload is made bytes before the lane's lock is taken, since that is the application's code.
+    /// A payload is made bytes before the topic's turn is taken: others need not wait for that.
     fn encode(&self, event: &Event) {
         if self.encodes.load(Ordering::Relaxed) && event.payload().encoded().is_none() {
             // What is wrong with it the phase says.

@@ -96,6 +96,13 @@ impl Source {
 
     /// What has to be given out before the item that waits; else that itself.
     fn give_out(&mut self) -> Option<Item> {
+        // Nearly always: an item is large, and one that is not there is not to be moved about.
+        self.waiting.as_ref()?;
+        self.give_out_before()
+    }
+
+    #[cold]
+    fn give_out_before(&mut self) -> Option<Item> {
         let mut at = 0;
         while let Some(waiting) = &mut self.waiting {
             let Some(left) = waiting.before.get_mut(at) else {

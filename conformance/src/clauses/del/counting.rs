@@ -1,4 +1,4 @@
-//! DEL-008 to DEL-010: counts, and what a publisher may know of them.
+//! DEL-008 to DEL-011: counts, and what a publisher may know of them.
 
 use eventbus_trait::{Delivery, Event, Limits, Overflow, Subscribe, Topic};
 
@@ -208,6 +208,29 @@ pub(crate) async fn del_010_receipt(context: Context) -> Checked {
         receipt.confirmed(stage.patience()).await.is_ok(),
         "a receipt can be asked again"
     );
+    Ok(())
+}
+
+/// DEL-011: `flush` returns once every matching subscription has queued everything that the handle
+/// had accepted, however it was published.
+pub(crate) async fn del_011_flush(context: Context) -> Checked {
+    let stage = context.stage().await?;
+    let (near, far) = (stage.bus(), stage.connect().await?);
+    let author = stage.author(&near);
+    near.flush(stage.patience()).await?;
+    let mut readers = vec![
+        stage.reader(&near, "a.#").await?,
+        stage.reader(&far, "a.#").await?,
+        stage.reader(&far, "a.b").await?,
+    ];
+    let topic = Topic::new("a.b")?;
+    for _ in 0..5 {
+        author.publish("a.b").await?;
+        author.try_send(author.event(&topic))?;
+        author.send_batch(vec![author.event(&topic)]).await?;
+        near.flush(stage.patience()).await?;
+        queued(&mut readers, 3)?;
+    }
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventbus_trait::{
-    BatchRefused, ConnectError, Event, EventBus, FilterError, Limits, MAX_CAPACITY, MAX_NAME_BYTES,
-    PublishError, Refused, Subscribe, SubscribeError, Subscription, Topic, TopicError,
-    TryPublishError, TryRecvError,
+    BatchRefused, ConnectError, Event, EventBus, FilterError, FlushError, Limits, MAX_CAPACITY,
+    MAX_NAME_BYTES, PublishError, Refused, Subscribe, SubscribeError, Subscription, Topic,
+    TopicError, TryPublishError, TryRecvError,
 };
 
 use crate::harness::Capability;
@@ -346,6 +346,11 @@ async fn of_a_closed_bus(stage: &Stage, errors: &mut Errors) -> Checked {
         limit: LARGEST,
     };
     by_every_way(&bus, large, &too_large, errors).await?;
+    errors.of(
+        "flush after shutdown",
+        bus.flush(DEADLINE).await,
+        &FlushError::Closed,
+    );
     let closed = SubscribeError::Closed;
     let answer = bus.subscribe(Subscribe::to("a.#")?).await;
     errors.of("subscribe after shutdown", answer, &closed);

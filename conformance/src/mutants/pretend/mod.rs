@@ -1,10 +1,11 @@
-//! A phase with pretended faults and a pretended front door around it, which do what they should:
-//! what the mutants of those are made of where no broker is at hand.
+//! A phase with pretended faults, a pretended front door and a pretended move to another phase around
+//! it, which do what they should: what the mutants of those are made of where no broker is at hand.
 //!
 //! A process has no connection that could fail and no door that strangers could come to. Here a
 //! fault harms nobody and is seen all the same, and whoever comes to the door is let in or turned
 //! away by what it says it is.
 
+mod cutover;
 mod door;
 mod faults;
 
@@ -13,7 +14,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use eventbus_trait::Limits;
 
-use crate::harness::{Capability, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness};
+use crate::harness::{
+    Capability, CutoverHarness, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness,
+};
 
 /// A phase of which faults and front door are pretended.
 pub struct Pretend {
@@ -70,7 +73,7 @@ impl Harness for Pretend {
     fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Shadow => self.shadow().is_some(),
-            Capability::Faults | Capability::Clock | Capability::Door => true,
+            Capability::Faults | Capability::Clock | Capability::Cutover | Capability::Door => true,
             Capability::Socket => self.has_socket(),
             Capability::Tls => self.has_tls(),
             other => self.inner.has(other),
@@ -79,6 +82,10 @@ impl Harness for Pretend {
 
     fn shadow(&self) -> Option<&dyn ShadowHarness> {
         self.shadow.as_ref()?.shadow()
+    }
+
+    fn cutover(&self) -> Option<&dyn CutoverHarness> {
+        Some(self)
     }
 
     fn faults(&self) -> Option<&dyn FaultHarness> {

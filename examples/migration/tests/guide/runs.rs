@@ -216,7 +216,7 @@ fn the_program_of_step_2_moves_while_it_runs() {
     watching.await_said("on ");
     let asked = |request| ask(&admin, request, PATIENCE).unwrap();
     let status = || asked(Request::Status);
-    let advance = |force| match asked(Request::Advance { force }) {
+    let advance = |force| match asked(Request::Advance { force, from: None }) {
         Answer::Done(entry) => entry.to,
         answer => panic!("{answer:?}, {:?}", status()),
     };

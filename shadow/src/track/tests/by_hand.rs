@@ -1,6 +1,7 @@
 //! The track by hand-made sequences.
 
 use super::*;
+use crate::record::GoneOn;
 use Side::{Candidate, Primary};
 
 #[test]
@@ -498,4 +499,27 @@ fn slots_behind_a_lasting_gap_are_let_go() {
     assert_eq!(bench.counts().open, 1);
     bench.arrive(Candidate, [0]);
     assert_eq!(bench.counts().reordered, 1);
+}
+
+#[test]
+fn what_is_lost_together_is_shown_with_who_overtook_it_and_no_more_often_than_is_taken() {
+    let mut bench = Bench::new();
+    (bench.track.rules.context, bench.traces) = (2 * AROUND, 40);
+    bench.publish(0..1000);
+    bench.arrive(Primary, 0..1000);
+    bench.arrive(Candidate, [500, 900]);
+    bench.wait(GRACE);
+    bench.sweep();
+    assert_eq!(bench.findings.len(), 899);
+    let shown: Vec<_> = bench
+        .findings
+        .iter()
+        .map_while(|f| f.trace.as_ref())
+        .collect();
+    assert_eq!(shown.len(), bench.traces);
+    for (at, trace) in shown.into_iter().enumerate() {
+        let last = trace.around.last().map(|passage| passage.sequence);
+        assert_eq!(last, Some(500), "of {at}");
+        assert_eq!(trace.gone_on, GoneOn::Delivered);
+    }
 }

@@ -17,6 +17,8 @@ pub(super) struct Bench {
     now: Nanos,
     findings: Vec<Finding>,
     latencies: Vec<i64>,
+    /// How many findings of a call are shown with what they were concluded from.
+    traces: usize,
 }
 
 impl Bench {
@@ -36,11 +38,13 @@ impl Bench {
             now: 1,
             findings: Vec::new(),
             latencies: Vec::new(),
+            traces: 0,
         }
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Track, &mut Context<'_>) -> T) -> T {
         let mut cx = Context::new(self.now, &self.dropped);
+        cx.traces = self.traces;
         let result = act(&mut self.track, &mut cx);
         self.findings.append(&mut cx.findings);
         self.latencies
