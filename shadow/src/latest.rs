@@ -15,8 +15,7 @@ pub(crate) struct Latest {
     bound: Option<KnownBound>,
 }
 
-/// A bound, and how far it was when it was last looked at: it moves with each publish, on another
-/// processor.
+/// A bound, and how far it was when it was last looked at: publishers move it, on other processors.
 #[derive(Debug)]
 struct KnownBound {
     publisher: PublisherId,
@@ -42,7 +41,7 @@ impl Latest {
             }
             if comparator.queue.is_full() {
                 // What was published just now was turned away. How far that reaches is not asked:
-                // the publisher writes that down with each event.
+                // the publisher writes that down as it goes on, on another processor.
                 return Some(Excuse::Unplaced);
             }
             if origin.sequence >= known.shed_below {

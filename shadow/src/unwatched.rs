@@ -43,13 +43,13 @@ type Life = (PublisherId, u64);
 pub(crate) struct Bound {
     /// All sequences below this may be of before the candidate was attached.
     before: AtomicU64,
-    /// All below this may have found no room.
+    /// All below this may have found no room; the last stride is not all published.
     shed: Moving,
     /// Where a handle of this shadow is, if it is one.
     own: Option<Arc<Own>>,
 }
 
-/// A number that moves with each publish: who reads what is beside it does not wait for it.
+/// A number that moves while there is no room: who reads what is beside it does not wait for it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Moving(AtomicU64);

@@ -98,9 +98,16 @@ async fn two_primaries_give_a_floor_and_nobody_notices() {
     let bus = ShadowBus::alone(crossbeam(), options);
     let traffic = Traffic::begin(&bus).await;
     let time = Duration::from_millis(200);
-    let floor = within(bus.calibrate(crossbeam(), time, WATCHDOG))
-        .await
-        .unwrap();
+    // Who has the processor for himself all that time meets no other publisher.
+    let floor = within(async {
+        loop {
+            let floor = bus.calibrate(crossbeam(), time, WATCHDOG).await.unwrap();
+            if floor.inversions.pairs > 0 {
+                return floor;
+            }
+        }
+    })
+    .await;
     assert!(!bus.is_attached());
     assert!(!path.exists(), "the file is the candidate's");
     assert_eq!(floor.backend, "crossbeam");
@@ -113,7 +120,6 @@ async fn two_primaries_give_a_floor_and_nobody_notices() {
         "{floor:?}"
     );
     assert!(floor.lateness.deliveries <= floor.samples, "{floor:?}");
-    assert!(floor.inversions.pairs > 0, "two publishers: {floor:?}");
     // What comes next is judged by it.
     let options = ShadowOptions {
         noise_floor: Some(floor.clone()),
@@ -122,7 +128,11 @@ async fn two_primaries_give_a_floor_and_nobody_notices() {
         ..whole()
     };
     bus.attach_with(crossbeam(), options).unwrap();
-    until("measured", || bus.report().latency.samples >= 1_000).await;
+    until("measured", || {
+        let report = bus.report();
+        report.latency.samples >= 1_000 && report.inversions.pairs > 0
+    })
+    .await;
     let report = within(bus.detach(WATCHDOG)).await.unwrap();
     let noise = report.noise.as_ref().unwrap();
     assert_eq!((&noise.floor, &noise.beyond[..]), (&floor, &[][..]));

@@ -16,23 +16,18 @@
 )]
 
 mod measure;
+#[path = "../paced/mod.rs"]
+mod paced;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use measure::{Pace, Sample, Variant};
+use measure::Variant;
+use paced::{Asked, Pace, median};
 
 const PHASES: [&str; 3] = ["crossbeam", "in-process", "unix"];
 
-struct Asked {
-    rounds: usize,
-    time: Duration,
-    pace: u64,
-    phase: Option<String>,
-}
-
 fn main() -> ExitCode {
-    let asked = match arguments() {
+    let asked = match Asked::read(&[("--only", &PHASES)]) {
         Ok(asked) => asked,
         Err(problem) => {
             eprintln!("{problem}");
@@ -44,7 +39,7 @@ fn main() -> ExitCode {
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for phase in PHASES {
-        if asked.phase.as_ref().is_none_or(|asked| asked == phase) {
+        if asked.wants(0, phase) {
             compare(phase, &asked);
         }
     }
@@ -76,43 +71,5 @@ fn compare(phase: &str, asked: &Asked) {
             way[at],
             way[at] / way[0],
         );
-    }
-}
-
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<_> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn arguments() -> Result<Asked, String> {
-    let mut asked = Asked {
-        rounds: 7,
-        time: Duration::from_millis(250),
-        pace: 10_000,
-        phase: None,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        let number = |text: String| {
-            let parsed = text.parse::<u64>().ok().filter(|n| *n > 0);
-            parsed.ok_or(format!("`{text}` is no positive number"))
-        };
-        match word.as_str() {
-            // `cargo bench` adds it.
-            "--bench" => {}
-            "--rounds" => asked.rounds = number(value()?)? as usize,
-            "--millis" => asked.time = Duration::from_millis(number(value()?)?),
-            "--pace" => asked.pace = number(value()?)?,
-            "--only" => asked.phase = Some(value()?),
-            _ => return Err(format!("unknown option {word}")),
-        }
-    }
-    match &asked.phase {
-        Some(phase) if !PHASES.contains(&phase.as_str()) => {
-            Err(format!("`{phase}` is none of {}", PHASES.join(", ")))
-        }
-        _ => Ok(asked),
     }
 }

@@ -10,15 +10,11 @@ use eventbus::{BrokerMode, Config, EventBus, Phase, Publisher, Subscribe, Subscr
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 
+use crate::paced::{Pace, block_on};
+
 const PAYLOAD: usize = 100;
 /// How long to run before it counts.
 const WARM_UP: Duration = Duration::from_millis(50);
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
-    Full,
-    PerSecond(u64),
-}
 
 /// How a phase is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,13 +168,4 @@ fn read(mut subscription: Subscription, epoch: Instant) -> Histogram<u64> {
         }
     }
     ways
-}
-
-/// Waits on this thread.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
 }

@@ -18,12 +18,14 @@
 
 mod candidate;
 mod measure;
+#[path = "../paced/mod.rs"]
+mod paced;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use candidate::Kind;
-use measure::{Pace, Sample};
+use measure::Sample;
+use paced::{Asked, Pace, median};
 
 /// Least share of the throughput.
 const THROUGHPUT: f64 = 0.8;
@@ -31,20 +33,14 @@ const THROUGHPUT: f64 = 0.8;
 const P99: f64 = 1.1;
 const PRIMARIES: [&str; 2] = ["crossbeam", "in-process"];
 
-struct Asked {
-    rounds: usize,
-    time: Duration,
-    pace: u64,
-    candidate: Option<String>,
-    primary: Option<String>,
-}
-
 fn main() -> ExitCode {
     if let Some(path) = std::env::var_os(candidate::BROKER) {
         candidate::serve(path.into());
         return ExitCode::SUCCESS;
     }
-    let asked = match arguments() {
+    let candidates = Kind::ALL.map(Kind::name);
+    let picks: [(&str, &[&str]); 2] = [("--only", &candidates), ("--only-primary", &PRIMARIES)];
+    let asked = match Asked::read(&picks) {
         Ok(asked) => asked,
         Err(problem) => {
             eprintln!("{problem}");
@@ -58,10 +54,7 @@ fn main() -> ExitCode {
     let mut good = true;
     for primary in PRIMARIES {
         for kind in Kind::ALL {
-            let wanted = |asked: &Option<String>, name: &str| {
-                asked.as_ref().is_none_or(|asked| asked == name)
-            };
-            if wanted(&asked.candidate, kind.name()) && wanted(&asked.primary, primary) {
+            if asked.wants(0, kind.name()) && asked.wants(1, primary) {
                 good &= compare(primary, kind, &asked);
             }
         }
@@ -99,50 +92,4 @@ fn compare(primary: &str, kind: Kind, asked: &Asked) -> bool {
         asked.pace,
     );
     throughput >= THROUGHPUT && latency <= P99
-}
-
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<_> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn arguments() -> Result<Asked, String> {
-    let mut asked = Asked {
-        rounds: 7,
-        time: Duration::from_millis(250),
-        pace: 10_000,
-        candidate: None,
-        primary: None,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        let number = |text: String| {
-            let parsed = text.parse::<u64>().ok().filter(|n| *n > 0);
-            parsed.ok_or(format!("`{text}` is no positive number"))
-        };
-        match word.as_str() {
-            // `cargo bench` adds it.
-            "--bench" => {}
-            "--rounds" => asked.rounds = number(value()?)? as usize,
-            "--millis" => asked.time = Duration::from_millis(number(value()?)?),
-            "--pace" => asked.pace = number(value()?)?,
-            "--only" => asked.candidate = Some(value()?),
-            "--only-primary" => asked.primary = Some(value()?),
-            _ => return Err(format!("unknown option {word}")),
-        }
-    }
-    let candidates = Kind::ALL.map(Kind::name);
-    for (one, all) in [
-        (&asked.candidate, &candidates[..]),
-        (&asked.primary, &PRIMARIES),
-    ] {
-        if let Some(one) = one
-            && !all.contains(&one.as_str())
-        {
-            return Err(format!("`{one}` is none of {}", all.join(", ")));
-        }
-    }
-    Ok(asked)
 }

@@ -12,16 +12,11 @@ use shadow::{Report, ShadowBus, ShadowOptions};
 use tokio::runtime::Runtime;
 
 use crate::candidate::{Candidate, Kind};
+use crate::paced::{Pace, block_on};
 
 const PAYLOAD: usize = 100;
 /// How long to run before it counts.
 const WARM_UP: Duration = Duration::from_millis(50);
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
-    Full,
-    PerSecond(u64),
-}
 
 /// What came of it.
 pub(crate) struct Sample {
@@ -121,10 +116,6 @@ fn strike(candidate: &mut Candidate, after: Duration, stop: &AtomicBool) {
 /// Publishes for `time`; how many, and how long each took, in nanoseconds.
 fn publish(publisher: &Publisher, pace: Pace, time: Duration) -> (u64, Histogram<u64>) {
     let mut latencies = Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let payload = bytes::Bytes::from(vec![7_u8; PAYLOAD]);
     let begun = Instant::now();
     let mut published = 0;
@@ -159,7 +150,7 @@ fn publish(publisher: &Publisher, pace: Pace, time: Duration) -> (u64, Histogram
             }
         }
     };
-    runtime.block_on(work);
+    block_on(work);
     (published, latencies)
 }
 
@@ -170,13 +161,4 @@ fn read(mut subscription: Subscription) {
             return;
         }
     }
-}
-
-/// Waits on this thread.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
 }

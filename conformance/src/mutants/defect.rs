@@ -156,7 +156,8 @@ Bus {
         also ["SUB-008" "LIF-004" "OBS-002"]
         may ["FLW-005": "on a slow machine the mutant gives up before its turn comes"];
     WaitsThenDrops "`AtMostOnce` events wait for room until the deadline, and are dropped then." "DEL-009"
-        also ["SUB-008" "LIF-004" "OBS-002"];
+        also ["SUB-008" "OBS-002"]
+        may ["LIF-004": "four of its waits are most of the time that the clause has"];
     LosesInSilence "Losses are neither counted nor told in band." "DEL-009"
         also ["DEL-008" "FLW-002" "FLW-006"];
     Overstates "Receipts count one subscription too many." "DEL-010"

@@ -1,0 +1,77 @@
+//! What the benches have in common that measure at full speed and at a pace.
+
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    Full,
+    PerSecond(u64),
+}
+
+/// What the command line asks for.
+pub(crate) struct Asked {
+    pub(crate) rounds: usize,
+    pub(crate) time: Duration,
+    pub(crate) pace: u64,
+    picked: Vec<Option<String>>,
+}
+
+impl Asked {
+    /// Reads the command line. Each of `picks` is an option that picks one of several names.
+    pub(crate) fn read(picks: &[(&str, &[&str])]) -> Result<Self, String> {
+        let mut asked = Self {
+            rounds: 7,
+            time: Duration::from_millis(250),
+            pace: 10_000,
+            picked: vec![None; picks.len()],
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let number = |text: String| {
+                let parsed = text.parse::<u64>().ok().filter(|n| *n > 0);
+                parsed.ok_or(format!("`{text}` is no positive number"))
+            };
+            match word.as_str() {
+                // `cargo bench` adds it.
+                "--bench" => {}
+                "--rounds" => asked.rounds = number(value()?)? as usize,
+                "--millis" => asked.time = Duration::from_millis(number(value()?)?),
+                "--pace" => asked.pace = number(value()?)?,
+                word => {
+                    let pick = picks.iter().position(|(option, _)| *option == word);
+                    let pick = pick.ok_or(format!("unknown option {word}"))?;
+                    asked.picked[pick] = Some(value()?);
+                }
+            }
+        }
+        for (one, (_, all)) in asked.picked.iter().zip(picks) {
+            if let Some(one) = one
+                && !all.contains(&one.as_str())
+            {
+                return Err(format!("`{one}` is none of {}", all.join(", ")));
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Whether `name` is what was picked by the `pick`th option, or nothing was.
+    pub(crate) fn wants(&self, pick: usize, name: &str) -> bool {
+        self.picked[pick].as_ref().is_none_or(|one| one == name)
+    }
+}
+
+pub(crate) fn median<T>(samples: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<_> = samples.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Waits on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(future)
+}
