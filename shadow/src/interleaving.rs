@@ -6,9 +6,9 @@
 //! side of a subscription and are of different publishers, and it is *inverted* if the candidate
 //! delivered the second of them first.
 //!
-//! Invariant: at most [`ROOM`] deliveries of a subscription are remembered. While as many are waited
-//! for on the candidate, further ones are not looked at: what is counted is a sample of whole
-//! stretches then.
+//! Invariant: the deliveries that are remembered lie within [`ROOM`] places of the oldest that is waited
+//! for on the candidate. Further ones are not looked at: what is counted is a sample of whole
+//! stretches then, also where the candidate has told all of one publisher's and none of another's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,6 +56,8 @@ pub(crate) struct Interleaving {
 struct Orders {
     /// The places given out last.
     last: [u32; 2],
+    /// The place before the oldest delivery that is waited for.
+    done: u32,
     /// Deliveries of the primary, by the end of their place.
     entries: Vec<Entry>,
     counts: Inversions,
@@ -103,12 +105,10 @@ impl Interleaving {
         if orders.entries.is_empty() {
             orders.entries = vec![FREE; ROOM];
         }
-        let entry = &mut orders.entries[at(primary)];
-        let waits = entry.primary != NOWHERE && entry.candidate == NOWHERE;
-        if primary == NOWHERE || (waits && now.saturating_sub(entry.at) < patience) {
+        if primary == NOWHERE || !orders.makes_room(primary, now, patience) {
             return NOWHERE;
         }
-        *entry = Entry {
+        orders.entries[at(primary)] = Entry {
             primary,
             candidate: NOWHERE,
             publisher: origin.publisher,
@@ -140,6 +140,26 @@ impl Orders {
     fn next(&mut self, side: usize) -> u32 {
         self.last[side] = self.last[side].wrapping_add(1);
         self.last[side]
+    }
+
+    /// Whether there is room for `primary`, when nothing is waited for any more that has come, or has
+    /// not for `patience`.
+    fn makes_room(&mut self, primary: u32, now: Nanos, patience: Nanos) -> bool {
+        if primary.wrapping_sub(self.done) <= ROOM as u32 {
+            return true;
+        }
+        // Beyond as many there is nothing.
+        for _ in 0..ROOM {
+            let oldest = self.done.wrapping_add(1);
+            let entry = self.entries[at(oldest)];
+            let waits = entry.primary == oldest && entry.candidate == NOWHERE;
+            if waits && now.saturating_sub(entry.at) < patience {
+                return primary.wrapping_sub(self.done) <= ROOM as u32;
+            }
+            self.done = oldest;
+        }
+        self.done = primary.wrapping_sub(1);
+        true
     }
 
     /// An event has its place in both orders: so has a pair that it is one of, if the other one has.
@@ -283,6 +303,25 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_that_is_far_behind_is_looked_at_in_stretches() {
+        let mut bench = Bench::new();
+        let many = 5 * ROOM;
+        // All of one publisher's is told at once, and the other's after everything.
+        for event in 0..many {
+            bench.primary(event, (event % 2) as u8);
+            if event % 2 == 0 {
+                bench.candidate(event);
+            }
+        }
+        for event in (1..many).step_by(2) {
+            bench.candidate(event);
+        }
+        let (pairs, inverted) = bench.counts();
+        assert!(pairs >= ROOM as u64 - 1, "{pairs}");
+        assert!((2 * inverted).abs_diff(pairs) <= 1, "{inverted} of {pairs}");
+    }
+
+    #[test]
     fn what_never_comes_does_not_keep_its_room() {
         let mut bench = Bench::new();
         for event in 0..ROOM {
@@ -301,7 +340,11 @@ mod tests {
     #[test]
     fn places_go_on_when_they_have_run_out() {
         let mut bench = Bench::new();
-        bench.orders.orders.lock().last = [u32::MAX - 5, u32::MAX - 3];
+        {
+            let mut orders = bench.orders.orders.lock();
+            orders.last = [u32::MAX - 5, u32::MAX - 3];
+            orders.done = u32::MAX - 5;
+        }
         for event in 0..10 {
             bench.primary(event, (event % 2) as u8);
             bench.candidate(event);
