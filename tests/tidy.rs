@@ -16,11 +16,12 @@ const MOST_LINES: usize = 550;
 const MOST_LINES_OF_TESTS: usize = 800;
 
 /// Which members of the workspace each member may import; what is not listed may not be imported.
-const IMPORTS: [(&str, &[&str]); 9] = [
+const IMPORTS: [(&str, &[&str]); 10] = [
     ("eventbus-trait", &[]),
     ("crossbeam-backend", &["eventbus-trait"]),
     ("busrt-backend", &["eventbus-trait"]),
     ("shadow", &["eventbus-trait"]),
+    ("control", &["eventbus-trait"]),
     ("eventbus-fuzz", &["busrt-backend"]),
     (
         "eventbus",

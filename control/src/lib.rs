@@ -1,0 +1,6 @@
+//! What collectors and their agent say to each other besides events, over any [`EventBus`](eventbus_trait::EventBus).
+//!
+//! A *member* is a collector or another process of the application that others may ask for something.
+//! It serves its operations under its name, and says on `health.*` that it lives.
+
+pub mod member;
