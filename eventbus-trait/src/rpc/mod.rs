@@ -39,6 +39,7 @@
 //! For backends: [`Desk`] admits calls and runs handlers, [`Tally`] knows what is under way.
 
 mod call;
+mod deadlines;
 mod desk;
 mod error;
 mod methods;
@@ -50,6 +51,7 @@ mod tally;
 mod tests;
 
 pub use call::{Call, DEFAULT_DEADLINE, MAX_METHOD_BYTES, Reply};
+pub use deadlines::Deadlines;
 pub use desk::{Desk, GiveUp, Ticket};
 pub use error::{CallError, Failure, INVALID_REQUEST, ServeError};
 pub use methods::Methods;
