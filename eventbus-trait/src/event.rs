@@ -180,9 +180,15 @@ impl Event {
     /// which must recognise an event on both sides: an application has no use for it.
     #[must_use]
     pub fn given_origin(mut self, origin: Origin) -> Self {
+        self.give_origin(origin);
+        self
+    }
+
+    /// As [`given_origin`](Event::given_origin), where the event is.
+    #[inline]
+    pub fn give_origin(&mut self, origin: Origin) {
         self.origin = origin;
         self.stamp = Stamp::Given;
-        self
     }
 
     /// Takes a [given](Event::given_origin) stamp off again and puts back what was there `before`: for

@@ -137,9 +137,11 @@ impl Subscription {
     /// [`TryRecvError`]: nothing is queued now, or nothing will come.
     pub fn try_recv_item(&mut self) -> Result<Item, TryRecvError> {
         loop {
-            match self.source.try_next()? {
-                Item::Event(event) if !self.admits(&event) => {}
-                item => return Ok(item),
+            // As it is, and not taken apart and put together again: an event is large.
+            let next = self.source.try_next();
+            match &next {
+                Ok(Item::Event(event)) if !self.admits(event) => {}
+                _ => return next,
             }
         }
     }
@@ -160,9 +162,10 @@ impl Subscription {
     /// Polls for the next event or mark.
     pub fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         loop {
-            match ready!(self.source.poll_next(cx)) {
-                Some(Item::Event(event)) if !self.admits(&event) => {}
-                item => return Poll::Ready(item),
+            let next = self.source.poll_next(cx);
+            match &next {
+                Poll::Ready(Some(Item::Event(event))) if !self.admits(event) => {}
+                _ => return next,
             }
         }
     }

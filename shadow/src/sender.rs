@@ -66,8 +66,10 @@ pub(crate) struct Sender {
 
 /// The stamp of an event that is published without a candidate.
 pub(crate) struct Alone {
-    /// What it carried before, if its stamp is this handle's.
-    before: Option<Option<Origin>>,
+    /// Whether it is of this handle's sequences; another one's stamp stays on it.
+    own: bool,
+    /// What it carried before.
+    before: Option<Origin>,
     sequence: u64,
 }
 
@@ -134,20 +136,20 @@ impl Sender {
     pub(crate) async fn publish<F>(
         &self,
         lane: &Lane,
-        event: Event,
+        mut event: Event,
         publish: impl FnOnce(Event) -> F,
     ) -> Result<Receipt, Refused>
     where
         F: Future<Output = Result<Receipt, Refused>>,
     {
         let Some(attached) = self.attached() else {
-            let (event, alone) = self.stamp_alone(event, None);
+            let alone = self.stamp_alone(&mut event, None);
             let result = publish(event).await;
             return result.map_err(|refused| self.unstamp(refused, &alone));
         };
         let Some(now) = Now::of(&attached, &event, true) else {
             let shed = Shed::new(self, &attached, lane, &event);
-            let (event, alone) = self.stamp_alone(event, Some(&attached));
+            let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
             let shed = shed.stamped(&event);
             let result = publish(event).await;
             return shed.conclude(&alone, result);
@@ -224,21 +226,21 @@ impl Sender {
         &self,
         attached: &Attached,
         lane: &Lane,
-        event: Event,
+        mut event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let shed = Shed::new(self, attached, lane, &event);
-        let (event, alone) = self.stamp_alone(event, Some(attached));
+        let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
         let shed = shed.stamped(&event);
         shed.conclude(&alone, publish(event))
     }
 
     fn try_alone(
         &self,
-        event: Event,
+        mut event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let (event, alone) = self.stamp_alone(event, None);
+        let alone = self.stamp_alone(&mut event, None);
         publish(event).map_err(|refused| self.unstamp(refused, &alone))
     }
 
@@ -253,7 +255,10 @@ impl Sender {
     {
         let (events, stamps): (Vec<_>, Vec<_>) = events
             .into_iter()
-            .map(|event| self.stamp_alone(event, None))
+            .map(|mut event| {
+                let alone = self.stamp_alone(&mut event, None);
+                (event, alone)
+            })
             .unzip();
         publish(events).await.map_err(|refused| {
             // What comes back is the end of what was given.
@@ -269,24 +274,29 @@ impl Sender {
 
     /// Stamps an event that nobody doubles, or that `shed_by` has no room for; whatever side delivers
     /// it later, it is not compared.
-    fn stamp_alone(&self, event: Event, shed_by: Option<&Attached>) -> (Event, Alone) {
-        let shed_by = shed_by.map(|attached| attached.comparator.id);
+    #[inline]
+    fn stamp_alone(&self, event: &mut Event, shed_by: Option<u64>) -> Alone {
         let all = &self.family.unwatched;
         let before = event.origin().copied();
-        let given = before.filter(|_| event.has_given_origin());
-        let origin = given.unwrap_or_else(|| Origin {
+        if let Some(origin) = before.filter(|_| event.has_given_origin()) {
+            self.unwatched.pass(all, &origin, shed_by, &self.own);
+            return Alone {
+                own: false,
+                before,
+                sequence: origin.sequence,
+            };
+        }
+        let sequence = self.own.take_unwatched(all, self.id, shed_by);
+        event.give_origin(Origin {
             publisher: self.id,
             epoch: process_epoch(),
-            sequence: self.own.take_unwatched(all, self.id, shed_by),
+            sequence,
         });
-        if given.is_some() {
-            self.unwatched.pass(all, &origin, shed_by, &self.own);
+        Alone {
+            own: true,
+            before,
+            sequence,
         }
-        let alone = Alone {
-            before: given.is_none().then_some(before),
-            sequence: origin.sequence,
-        };
-        (event.given_origin(origin), alone)
     }
 
     pub(crate) fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
@@ -296,11 +306,11 @@ impl Sender {
 
     /// The event as it was given; its sequence is free again if it was the last.
     fn bare(&self, event: Event, alone: &Alone) -> Event {
-        let Some(before) = alone.before else {
+        if !alone.own {
             return event;
-        };
+        }
         self.own.give_back(alone.sequence);
-        event.taken_back(before)
+        event.taken_back(alone.before)
     }
 
     /// The turn on a lane, or none if having it would take too long: until `until`, which is set when
