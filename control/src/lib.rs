@@ -4,3 +4,4 @@
 //! It serves its operations under its name, and says on `health.*` that it lives.
 
 pub mod member;
+pub mod registry;
