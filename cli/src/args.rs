@@ -9,11 +9,13 @@ use eventbus::config::MetricsAddress;
 use eventbus::shadow::sabotage::Sabotage;
 
 use crate::broker::args::BrokerArgs;
+use crate::call::args::CallArgs;
 use crate::certs::args::CertsArgs;
 use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
 use crate::rollout::args::RolloutArgs;
 use crate::shadow::endpoint::Endpoint;
+use crate::tail::args::TailArgs;
 use crate::top::args::TopArgs;
 use crate::validate::args::ValidateArgs;
 
@@ -52,6 +54,24 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0, or 2 if it gets no answer at first.
     Top(TopArgs),
+
+    /// Call a service on a bus that runs, and print its reply.
+    ///
+    /// The request is JSON; so is most of what comes back. A reply that is no text is shown in
+    /// hexadecimal digits, and nothing in it can control the terminal.
+    ///
+    /// Exit code: 0 with a reply, 1 if the service was asked and said no, 2 if there is no such
+    /// service, no answer in time, or no bus.
+    Call(Box<CallArgs>),
+
+    /// Show what goes over a bus that runs, as it goes.
+    ///
+    /// It looks on: publishers never wait for it. What it cannot show in time is dropped, oldest
+    /// first, and told by a line that begins with `#` at its place.
+    ///
+    /// Exit code: 0, also when it is told to end or nobody reads on; 1 if `--duration` was over before
+    /// `--count` events came; 2 if there is no bus.
+    Tail(Box<TailArgs>),
 
     /// Make certificates for TCP: an authority for development, and what it signs.
     Certs(CertsArgs),

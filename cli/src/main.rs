@@ -6,12 +6,18 @@
 
 mod args;
 mod broker;
+mod call;
 mod certs;
 mod conformance;
 mod failure;
+mod payload;
 mod place;
+mod plain;
+mod remote;
 mod rollout;
 mod shadow;
+mod signals;
+mod tail;
 mod top;
 mod validate;
 
@@ -71,6 +77,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Shadow(args) => runtime()?.block_on(shadow::run(*args)),
         Command::Top(args) => runtime()?.block_on(top::run(&args)),
         Command::Broker(args) => runtime()?.block_on(broker::run(&args)),
+        Command::Call(args) => runtime()?.block_on(call::run(&args)),
+        Command::Tail(args) => runtime()?.block_on(tail::run(&args)),
         Command::Certs(args) => certs::run(&args),
         Command::Rollout(args) => rollout::run(&args),
         // Each clause has a runtime of its own, and some measure what the process has.
@@ -120,13 +128,14 @@ fn sentence(text: &str) -> String {
 
 pub(crate) fn complain(sentence: &str) {
     // A closed standard error leaves the exit code to tell it.
-    let _ = writeln!(std::io::stderr(), "eventbus: {sentence}");
+    // Others may have had a say in it.
+    let _ = writeln!(std::io::stderr(), "eventbus: {}", plain::one_line(sentence));
 }
 
 /// Something that was asked for, beside the results.
 pub(crate) fn tell(sentence: &str) {
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{sentence}");
+    let _ = writeln!(std::io::stderr(), "{}", plain::one_line(sentence));
 }
 
 /// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through

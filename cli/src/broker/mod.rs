@@ -16,11 +16,11 @@ use eventbus::Config;
 use eventbus::broker::{Address, Broker};
 use eventbus::observe::Server;
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use crate::signals::Signals;
 use args::BrokerArgs;
 use health::Health;
 use notify::Manager;
@@ -89,29 +89,6 @@ async fn start(config: &Config) -> Result<Broker, Failure> {
                 .to_owned(),
         )),
         Err(reason) => Err(reason.into()),
-    }
-}
-
-/// Signals that end the program; noticed from when this is made.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let notice = |kind| signal(kind).map_err(|reason| Failure::io("notice signals", reason));
-        Ok(Self {
-            interrupt: notice(SignalKind::interrupt())?,
-            terminate: notice(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => info!("interrupted"),
-            _ = self.terminate.recv() => info!("told to end"),
-        }
     }
 }
 

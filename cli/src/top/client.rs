@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::args::Target;
+use crate::plain;
 
 /// For one question and its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -27,23 +28,7 @@ pub(super) async fn document(target: &Target) -> Result<String, String> {
 /// Whoever listens there may answer anything: only what can be read is passed on.
 fn written_again(text: &str) -> Result<String, String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(said)?;
-    let mut text = String::new();
-    for c in value.to_string().chars() {
-        if controls(c) {
-            // Only in a string can it be.
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            text.push(c);
-        }
-    }
-    text.push('\n');
-    Ok(text)
-}
-
-/// Whether it would control a terminal, or reorder what is beside it.
-fn controls(c: char) -> bool {
-    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || reorders
+    Ok(plain::json(&value.to_string()) + "\n")
 }
 
 /// What the program answers, as it is.

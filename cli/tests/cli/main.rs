@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod broker;
+mod call;
 mod certs;
 mod chromium;
 mod conformance;
 mod page;
 mod program;
 mod rollout;
+mod scene;
 mod shadow;
+mod tail;
 mod top;
 mod usage;
 mod validate;

@@ -56,6 +56,22 @@ impl Place {
     }
 
     pub(crate) fn start(&self, words: &str, variables: &[(&str, &str)]) -> Running {
+        let mut command = self.command(words);
+        command.envs(variables.iter().copied());
+        Running::of(command)
+    }
+
+    /// Runs it to its end with this on its standard input.
+    pub(crate) fn run_with(&self, words: &str, input: &[u8]) -> Ended {
+        let file = self.path().join("input");
+        std::fs::write(&file, input).unwrap();
+        let mut command = self.command(words);
+        command.stdin(std::fs::File::open(file).unwrap());
+        Running::of(command).end()
+    }
+
+    /// `eventbus` with these words, without anything of ours in its environment.
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_eventbus"));
         let inherited = std::env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
@@ -64,11 +80,18 @@ impl Place {
         for (name, _) in inherited {
             command.env_remove(name);
         }
-        let mut child = command
+        command
             .args(words.split_whitespace())
-            .envs(variables.iter().copied())
             .current_dir(self.path())
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Running {
+    /// Starts it, and reads what it says.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -82,9 +105,7 @@ impl Place {
             stderr,
         }
     }
-}
 
-impl Running {
     /// The first line of standard output, as soon as it is there.
     pub(crate) fn first_line(&self) -> String {
         await_one(&self.first).expect("it ended")
