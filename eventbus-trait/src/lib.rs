@@ -28,6 +28,7 @@ mod subscribe;
 mod subscription;
 mod sync;
 mod topic;
+pub mod trace;
 
 pub use bus::{EventBus, Limits, PublishTopic, Publisher, check_client_name};
 pub use codec::{Codec, CodecError, ContentType};

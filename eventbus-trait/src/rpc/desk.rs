@@ -19,6 +19,7 @@ use super::call::{Call, Reply};
 use super::error::{CallError, Failure};
 use super::service::{Handler, Limits};
 use super::stats::ServiceStats;
+use crate::trace::Handling;
 
 /// Admits a service's calls and runs its handler.
 pub struct Desk {
@@ -238,17 +239,22 @@ impl Ticket {
         let desk = Arc::clone(&place.call.desk);
         let running = desk.run();
         let (service, method) = (call.service.clone(), call.method.clone());
-        let handled = before(caught(&*desk.handler, call), deadline).await;
+        let handling = Handling::of(&call);
+        let handler = handling.around(caught(&*desk.handler, call));
+        let handled = before(handler, deadline).await;
         drop(running);
         drop(slot);
         let (outcome, result) = match handled {
-            None => return Err(late),
+            None => {
+                handling.failed(&late);
+                return Err(late);
+            }
             Some(None) => (Outcome::Panicked, Err(desk.panicked())),
             Some(Some(Ok(reply))) => (Outcome::Replied, Ok(reply)),
             Some(Some(Err(failure))) => (Outcome::Failed, Err(failure.of(&service, &method))),
         };
         place.outcome = Some(outcome);
-        result
+        result.inspect_err(|error| handling.failed(error))
     }
 }
 
