@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Served, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Delivery, Event, EventBus, FlushError, PublishError,
     PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
@@ -15,6 +15,7 @@ use eventbus_trait::{
 };
 use futures_timer::Delay;
 use futures_util::future::select;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 #[cfg(doc)]
@@ -24,6 +25,7 @@ use crate::candidate;
 use crate::family::{AttachError, Family};
 use crate::glance::Glance;
 use crate::lane::{Lane, watch};
+use crate::mirror::{Hosted, Made};
 use crate::options::ShadowOptions;
 use crate::report::Report;
 use crate::seat::{Seat, View};
@@ -301,11 +303,24 @@ impl EventBus for ShadowBus {
     }
 
     async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
-        self.primary.serve(service).await
+        let serving = self.primary.serve(service.clone()).await?;
+        let hosted = self.family().host(self.sender(), &service);
+        let doubled = Doubled {
+            serving: Mutex::new(Some(serving)),
+            hosted,
+            family: Arc::clone(self.family()),
+        };
+        Ok(Serving::new(service.name(), doubled))
     }
 
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
-        self.primary.call(call).await
+        let Some(attached) = self.sender().attached() else {
+            return self.primary.call(call).await;
+        };
+        let made = Made::new(&attached, &call);
+        let end = self.primary.call(call).await;
+        made.ended(&end);
+        end
     }
 
     fn state(&self) -> watch::Receiver<BusState> {
@@ -397,6 +412,39 @@ impl Drop for Opening<'_> {
         if !self.done {
             self.family.cancel(&self.seat);
         }
+    }
+}
+
+/// A service that is served on the primary, and copied on whatever candidate there is.
+struct Doubled {
+    serving: Mutex<Option<Serving>>,
+    hosted: Option<Arc<Hosted>>,
+    family: Arc<Family>,
+}
+
+impl Doubled {
+    fn unhost(&self) {
+        if let Some(hosted) = &self.hosted {
+            self.family.unhost(hosted);
+        }
+    }
+}
+
+#[async_trait]
+impl Served for Doubled {
+    async fn stop(&self, deadline: Duration) -> bool {
+        self.unhost();
+        let serving = self.serving.lock().take();
+        match serving {
+            Some(serving) => serving.stop(deadline).await,
+            None => true,
+        }
+    }
+}
+
+impl Drop for Doubled {
+    fn drop(&mut self) {
+        self.unhost();
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use eventbus_trait::rpc::Serving;
 use eventbus_trait::{Origin, Overflow, SubscribeError, Subscription};
 use futures_timer::Delay;
 use futures_util::FutureExt;
@@ -26,6 +27,7 @@ use crate::comparator::Comparator;
 use crate::drain::drain;
 use crate::link::Link;
 use crate::marker;
+use crate::mirror::{self, Work};
 use crate::queue::{Command, Offer, Queue};
 use crate::streams::Key;
 use crate::sub::Sub;
@@ -132,6 +134,7 @@ fn run(comparator: &Arc<Comparator>, first: Arc<Link>) {
         links: vec![first],
         panics: 0,
         drains: HashMap::new(),
+        copies: HashMap::new(),
     };
     runtime.block_on(async {
         tokio::select! {
@@ -195,6 +198,8 @@ struct Worker {
     /// Events that it panicked at, one after the other.
     panics: u32,
     drains: HashMap<u64, Drain>,
+    /// Copies of services, by the service.
+    copies: HashMap<u64, (String, Serving)>,
 }
 
 struct Drain {
@@ -243,6 +248,7 @@ impl Worker {
             Command::Connect { from, to, name } => self.connect(&from, to, name).await,
             Command::Disconnect { link, shutdown } => self.disconnect(&link, shutdown).await,
             Command::Mark => self.mark().await,
+            Command::Work => self.calls().await,
             Command::Finish => {}
         }
     }
@@ -375,6 +381,27 @@ impl Worker {
         let _ = catch_unwind(AssertUnwindSafe(move || drop(bus)));
     }
 
+    /// Does what is next in the line of calls and services.
+    async fn calls(&mut self) {
+        match self.comparator.mirror.next() {
+            Some(Work::Serve(hosted, link)) => {
+                let serving = mirror::serve_copy(&self.comparator, &hosted, &link).await;
+                let copy = serving.map(|serving| (hosted.copy().to_owned(), serving));
+                self.copies.extend(copy.map(|copy| (hosted.id(), copy)));
+            }
+            Some(Work::Unserve(id)) => {
+                let copy = self.copies.remove(&id);
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(copy)));
+            }
+            Some(Work::Call(asked)) => {
+                let mut copies = self.copies.values();
+                let copied = copies.any(|(name, _)| name == asked.copy());
+                tokio::spawn(asked.ask(copied));
+            }
+            None => {}
+        }
+    }
+
     async fn mark(&mut self) {
         self.comparator.mark_queued.store(false, Ordering::Release);
         let subs = self.comparator.subs();
@@ -438,7 +465,7 @@ pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// The name of an error's variant, in snake case.
-fn kind<E: Debug + Display>(error: &E) -> String {
+pub(crate) fn kind<E: Debug + Display>(error: &E) -> String {
     let debug = format!("{error:?}");
     let name = debug.chars().take_while(|c| c.is_ascii_alphanumeric());
     let mut kind = String::new();

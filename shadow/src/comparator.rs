@@ -22,6 +22,7 @@ use crate::attached::Attached;
 use crate::class::{Counts, Reason, Side};
 use crate::glance::Glance;
 use crate::latency::Latency;
+use crate::mirror::Mirror;
 use crate::options::ShadowOptions;
 use crate::queue::{Command, Queue};
 use crate::record::{FORMAT, Record, Recorder};
@@ -67,6 +68,7 @@ pub(crate) struct Comparator {
     pub(crate) recorder: Option<Recorder>,
     settled: AtomicU8,
     pub(crate) mark_queued: AtomicBool,
+    pub(crate) mirror: Mirror,
 }
 
 /// How the candidate's thread and the handles end.
@@ -109,6 +111,7 @@ impl Comparator {
         let recorder = file.map(|file| Recorder::start(file, goes_on));
         Arc::new(Self {
             queue: Queue::new(options.queue),
+            mirror: Mirror::new(options.mirrored_calls),
             options,
             // Never 0, which is nobody.
             id: rand::random::<u64>() | 1,
@@ -266,6 +269,7 @@ impl Comparator {
 
     /// The candidate will deliver nothing more to anybody.
     pub(crate) fn candidate_gone(&self, reason: Reason) {
+        self.mirror.forget();
         for sub in self.subs() {
             sub.close(self, Side::Candidate, reason);
             sub.standing.notify_one();
@@ -459,6 +463,7 @@ impl Comparator {
                 n => Some(n == 2),
             },
             injected,
+            calls: self.mirror.counted.told(),
         };
         let floor = self.options.noise_floor.as_ref();
         report.noise = floor.map(|floor| floor.against(&report, &self.options));

@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use eventbus_trait::rpc::Service;
 use eventbus_trait::{EventBus, PublisherId, Subscribe};
 use parking_lot::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::attached::Attached;
 use crate::candidate;
@@ -25,6 +26,7 @@ use crate::class::{Reason, Side};
 use crate::comparator::Comparator;
 use crate::glance::Glance;
 use crate::link::Link;
+use crate::mirror::{Hosted, Work};
 use crate::options::ShadowOptions;
 use crate::queue::Command;
 use crate::report::Report;
@@ -57,6 +59,7 @@ pub(crate) struct Family {
 struct Members {
     senders: Vec<Weak<Sender>>,
     seats: Vec<Arc<Seat>>,
+    services: Vec<Arc<Hosted>>,
     comparison: Comparison,
     /// The divergence files of the comparisons that there were.
     files: BTreeSet<PathBuf>,
@@ -217,6 +220,31 @@ impl Family {
         }
     }
 
+    /// A service stands on the primary: has it copied on the candidate.
+    pub(crate) fn host(&self, sender: &Sender, service: &Service) -> Option<Arc<Hosted>> {
+        let hosted = Hosted::new(sender.id, service)?;
+        let mut members = self.members.lock();
+        members.services.push(Arc::clone(&hosted));
+        if let Some(attached) = sender.attached() {
+            let link = Arc::clone(&attached.link);
+            let copied = attached
+                .comparator
+                .order(Work::Serve(Arc::clone(&hosted), link));
+            not_copied(copied);
+        }
+        Some(hosted)
+    }
+
+    /// A service is served no more.
+    pub(crate) fn unhost(&self, hosted: &Arc<Hosted>) {
+        hosted.end();
+        let mut members = self.members.lock();
+        members.services.retain(|other| other.id() != hosted.id());
+        if let Some(comparator) = members.comparison.on() {
+            comparator.order(Work::Unserve(hosted.id()));
+        }
+    }
+
     /// A handle is being shut down: what is being published may come to its subscriptions or not.
     pub(crate) fn ending(&self, owner: PublisherId) {
         let members = self.members.lock();
@@ -234,6 +262,10 @@ impl Family {
                 view.comparator.ended(&view.sub);
             }
         }
+        let services = members.services.iter();
+        services
+            .filter(|service| service.owner == owner)
+            .for_each(|service| service.end());
     }
 
     /// Puts `candidate` in the shadow; `by` gets it for its counterpart. Returns which comparison it
@@ -268,6 +300,16 @@ impl Family {
                 let of_owner = handles.iter().find(|(sender, _)| sender.id == seat.owner);
                 let link = of_owner.map(|(_, attached)| Arc::clone(&attached.link));
                 stand_in(&view, seat, link);
+            }
+        }
+        for service in &members.services {
+            let of_owner = handles
+                .iter()
+                .find(|(sender, _)| sender.id == service.owner);
+            if let Some((_, attached)) = of_owner {
+                let link = Arc::clone(&attached.link);
+                let copied = comparator.order(Work::Serve(Arc::clone(service), link));
+                not_copied(copied);
             }
         }
         candidate::spawn(&comparator, &first);
@@ -390,6 +432,13 @@ fn open_in(comparator: &Arc<Comparator>, seat: &Seat) -> View {
     };
     seat.show(Some(view.clone()));
     view
+}
+
+/// Calls of it are not compared then.
+fn not_copied(copied: bool) {
+    if !copied {
+        warn!("no room to tell the candidate of a service");
+    }
 }
 
 /// Whether the candidate will be told of a subscription that stands on the primary.

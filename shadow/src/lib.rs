@@ -42,6 +42,14 @@
 //! The report is plain data: it is written to and read from JSON under the names of its fields,
 //! and [`Report::table`] shows it to people.
 //!
+//! # Calls
+//!
+//! Calls go to the primary. One that is marked [idempotent](eventbus_trait::rpc::Call::idempotent) is
+//! made once more on the candidate, after the primary has answered it and with nobody waiting, and the
+//! two answers are compared: [`Calls`] says what came of it. A service is served on both sides; its copy
+//! on the candidate is `NAME--mirror`, carries out idempotent calls alone, and gives its slot to a call of
+//! the service itself at once. So a reply that says when it was made, or who made it, differs.
+//!
 //! # What it costs
 //!
 //! The application's threads stamp and count each event and look at each delivery; the rest is
@@ -51,13 +59,13 @@
 //!
 //! # What it does not do
 //!
-//! Calls (RPC) are not doubled: they have effects. Events that others publish, past this shadow,
-//! are not compared: on the primary they are counted as foreign, on the candidate they are
-//! phantoms.
+//! Events that others publish, past this shadow, are not compared: on the primary they are counted as
+//! foreign, on the candidate they are phantoms.
 
 mod account;
 mod attached;
 mod bus;
+mod calls;
 mod candidate;
 mod class;
 mod comparator;
@@ -73,6 +81,7 @@ mod latency;
 mod latest;
 mod link;
 mod marker;
+mod mirror;
 mod noise;
 mod options;
 mod queue;
@@ -96,6 +105,7 @@ mod untracked;
 mod unwatched;
 
 pub use bus::ShadowBus;
+pub use calls::{CallDifference, Calls, NotCompared};
 pub use class::{Reason, Side};
 pub use family::AttachError;
 pub use glance::{Glance, LATENCY_BOUNDS_US, SideLatency, TopicCount};

@@ -45,6 +45,9 @@ pub struct ShadowOptions {
     /// How long the candidate may deliver nothing to a subscription, markers included, before what
     /// it owes there is missing: 10 s. A candidate that stands still for less is slow, not wrong.
     pub silence: Duration,
+    /// Calls that may be under way on the candidate: 512. A call counts once for each KiB of request
+    /// and reply that it begins. What finds no room is not compared.
+    pub mirrored_calls: usize,
     /// Most deliveries remembered of one stream (publisher, topic, subscription): 131,072.
     pub window: usize,
     /// Most streams of one subscription: 65,536.
@@ -99,6 +102,7 @@ impl Default for ShadowOptions {
             when_full: WhenFull::default(),
             grace: Duration::from_secs(2),
             silence: Duration::from_secs(10),
+            mirrored_calls: 512,
             window: 131_072,
             max_streams: 65_536,
             candidate_capacity: 65_536,

@@ -47,6 +47,8 @@ pub(crate) enum Command {
         shutdown: bool,
     },
     Mark,
+    /// What comes next in the line of calls and services.
+    Work,
     Finish,
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calls::Calls;
 use crate::class::{Reason, Side};
 use crate::interleaving::Inversions;
 use crate::latency::{LatencyDifference, Lateness, Quantiles, Ratio};
@@ -18,7 +19,7 @@ pub enum Verdict {
     /// Something was compared and nothing diverged; nothing is unverified for a reason that the
     /// application did not give itself.
     Match,
-    /// At least one delivery diverged.
+    /// At least one delivery diverged, or a call was answered otherwise.
     Diverged,
     /// Nothing diverged, but it cannot be said that all would match: nothing was compared, an error
     /// or unverified deliveries stand in the way, or the candidate differs by more than
@@ -195,6 +196,9 @@ pub struct Report {
     /// Divergences injected on purpose, if the options name a saboteur.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<u64>,
+    /// What became of calls.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
 impl Report {
@@ -236,6 +240,7 @@ impl Report {
             queue_high_water: 0,
             settled: None,
             injected: None,
+            calls: Calls::default(),
         }
     }
 
@@ -265,7 +270,7 @@ impl Report {
     /// The verdict that the counts give, where `unverified_limit` is the share of deliveries, and
     /// of errors, that may stay unexplained.
     pub(crate) fn judge(&self, unverified_limit: f64) -> Verdict {
-        if self.diverged() > 0 {
+        if self.diverged() > 0 || self.calls.differs > 0 {
             return Verdict::Diverged;
         }
         let over = |n: u64, of: u64| n > 0 && n as f64 > of as f64 * unverified_limit;
@@ -286,6 +291,7 @@ impl Report {
             || self.settled == Some(false)
             || over(unexplained, self.expected)
             || over(errors, self.published)
+            || over(self.calls.unexplained(), self.calls.made)
         {
             return Verdict::Inconclusive;
         }

@@ -38,7 +38,7 @@ pub(crate) async fn settle(comparator: &Arc<Comparator>, deadline: Duration, unt
         let owed = counts.awaited + counts.unmarked;
         let due = match until {
             Until::CandidateDone => owed,
-            Until::AllDecided => counts.open + owed,
+            Until::AllDecided => counts.open + owed + comparator.mirror.counted.under_way(),
         };
         if idle && due == 0 {
             return true;

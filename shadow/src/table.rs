@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use crate::calls::Calls;
 use crate::interleaving::Inversions;
 use crate::noise::Noise;
 use crate::report::{Divergence, Report};
@@ -70,6 +71,7 @@ impl Report {
             count("divergences found", self.diverged());
         }
         count("queue high water", self.queue_high_water);
+        call_rows(&mut table, &self.calls);
         if self.displaced.events > 0 {
             let d = &self.displaced;
             let mean = d.sum as f64 / d.events as f64;
@@ -150,6 +152,30 @@ fn detail(divergence: &Divergence) -> String {
         }
     }
     text
+}
+
+/// Nothing, where there are no calls.
+fn call_rows(table: &mut Table, calls: &Calls) {
+    if calls.made == 0 {
+        return;
+    }
+    let mut count = |name: &str, n: u64| row(table, name, n.to_string());
+    count("calls", calls.made);
+    count("  not idempotent, not mirrored", calls.unmirrored);
+    count("  same reply", calls.same);
+    count("  other reply", calls.differs);
+    count("  candidate failed", calls.failed);
+    count("  not compared", calls.not_compared);
+    for (reason, n) in &calls.not_compared_by_reason {
+        count(&format!("    {reason}"), *n);
+    }
+    if calls.under_way > 0 {
+        count("  under way", calls.under_way);
+    }
+    for difference in calls.differences.iter().take(SHOWN) {
+        let name = format!("  {}.{}", difference.service, difference.method);
+        row(table, &name, difference.detail.clone());
+    }
 }
 
 fn noise_rows(table: &mut Table, noise: &Noise) {

@@ -55,6 +55,7 @@ pub use history::{History, Point};
 pub use observed::{Brokered, Health, Observed, SCHEMA, Shadowed};
 pub use observer::Observer;
 pub use page::frozen;
+pub use rows::LeftOut;
 pub use text::plain;
 
 /// A server of the page, `/observed.json`, `/metrics` and `/healthz`, in plain HTTP without a password.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use shadow::{Glance, Report, ShadowBus};
 
 use super::history::History;
+use super::rows::LeftOut;
 use crate::rollout::status::Status;
 
 /// The version of this document; another number means that a field has gone or changed its meaning.
@@ -39,6 +40,9 @@ pub struct Observed {
     /// What its bus has done: all handles that are looked at, together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Stats>,
+    /// How many of its subscriptions, topic families and services have no line of their own in `stats`.
+    #[serde(default, skip_serializing_if = "LeftOut::is_nobody")]
+    pub left_out: LeftOut,
     /// Its shadow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadowed>,

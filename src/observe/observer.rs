@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::history::{Keeper, TICK_MS};
 use super::observed::{self, Brokered, Health, Observed, SCHEMA, Shadowed};
-use super::rows::Rows;
+use super::rows::{LeftOut, Rows};
 use crate::rollout::status::Status;
 
 /// What was seen so short a time ago is not looked at again: many who ask cost as much as one.
@@ -212,9 +212,10 @@ impl Observer {
                 judge(&state, &mut health);
             }
         }
-        if let Some(stats) = &mut stats {
-            self.0.seen.lock().rows.bound(stats);
-        }
+        let left_out = match &mut stats {
+            Some(stats) => self.0.seen.lock().rows.bound(stats),
+            None => LeftOut::default(),
+        };
         let shadow = sources
             .shadow
             .and_then(|look| looked(&look, "the shadow", &mut health).flatten());
@@ -245,6 +246,7 @@ impl Observer {
             uptime_ms: millis(self.0.since.elapsed()),
             health,
             stats,
+            left_out,
             shadow,
             rollout,
             broker,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use eventbus_trait::rpc::{Call, Failure, Methods, Reply, Service};
 use eventbus_trait::{Event, EventBus, Subscribe};
 use serde_json::{Value, json};
 use shadow::sabotage::{Sabotage, SabotageBus};
@@ -41,8 +42,25 @@ async fn sabotaged() -> (Arc<ShadowBus>, eventbus_trait::Subscription) {
         shadow.publish(event).await.unwrap();
         assert!(events.recv().await.is_some());
     }
+    called(&shadow).await;
     shadow.settle(Duration::from_secs(60)).await;
     (shadow, events)
+}
+
+/// Calls that end in several ways; the service is gone then, but counted.
+async fn called(bus: &Arc<ShadowBus>) {
+    let methods = Methods::new()
+        .on("echo", |call: Call| async { Ok(Reply::new(call.payload)) })
+        .on("fail", |_: Call| async { Err(Failure::new(1, "no")) });
+    let service = Service::new("callee", methods);
+    let serving = bus.serve(service).await.unwrap();
+    let call = |method: &str| Call::new("callee", method, "x");
+    bus.call(call("echo")).await.unwrap();
+    bus.call(call("echo").idempotent()).await.unwrap();
+    bus.call(call("fail")).await.unwrap_err();
+    assert!(bus.settle(Duration::from_secs(60)).await);
+    // Until the process ends.
+    std::mem::forget(serving);
 }
 
 /// A rollout that a gate has halted.
@@ -156,6 +174,27 @@ async fn every_metric_parses_and_has_its_kind_its_unit_and_its_help() {
         families += 1;
     }
     assert!(families > 40, "{families} in {text}");
+    let call_of = |name: &str, outcome: &str| {
+        let found = scrape
+            .samples
+            .iter()
+            .find(|sample| sample.metric == name && sample.labels.get("outcome") == Some(outcome));
+        match found.map(|sample| &sample.value) {
+            Some(prometheus_parse::Value::Counter(n)) => *n as u64,
+            other => panic!("{name} {outcome}: {other:?}"),
+        }
+    };
+    for (name, outcome, n) in [
+        ("eventbus_calls_total", "replied", 2),
+        ("eventbus_calls_total", "failed", 1),
+        ("eventbus_service_calls_total", "replied", 2),
+        ("eventbus_service_calls_total", "failed", 1),
+        ("eventbus_service_calls_total", "busy", 0),
+        ("eventbus_shadow_calls_total", "unmirrored", 2),
+        ("eventbus_shadow_calls_total", "same", 1),
+    ] {
+        assert_eq!(call_of(name, outcome), n, "{name} {outcome}");
+    }
     let value = |name: &str, label: Option<(&str, &str)>| {
         let found = scrape.samples.iter().find(|sample| {
             sample.metric == name && label.is_none_or(|(l, v)| sample.labels.get(l) == Some(v))
@@ -167,6 +206,7 @@ async fn every_metric_parses_and_has_its_kind_its_unit_and_its_help() {
         }
     };
     assert_eq!(value("eventbus_published_events_total", None), 200.0);
+    assert_eq!(value("eventbus_calls_in_flight", None), 0.0);
     assert_eq!(
         value("eventbus_shadow_verdict", Some(("verdict", "diverged"))),
         1.0

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use eventbus_trait::Stats;
 use shadow::{LATENCY_BOUNDS_US, SideLatency};
 
 use super::observed::{Observed, Shadowed};
@@ -38,6 +39,16 @@ pub fn plain(seen: &Observed) -> String {
                 one.name, one.queued, one.delivered, one.dropped
             ));
         }
+        of_calls(stats, &mut line);
+        for (n, what) in [
+            (seen.left_out.subscriptions, "subscriptions"),
+            (seen.left_out.families, "topic families"),
+            (seen.left_out.services, "services"),
+        ] {
+            if n > 0 {
+                line(format!("  {n} more {what} are in (others)"));
+            }
+        }
     }
     if let Some(broker) = &seen.broker {
         line(format!(
@@ -55,6 +66,29 @@ fn shown(c: char) -> char {
         '\u{fffd}'
     } else {
         c
+    }
+}
+
+fn of_calls(stats: &Stats, line: &mut impl FnMut(String)) {
+    let c = &stats.calls;
+    if c.made > 0 {
+        line(format!(
+            "calls        {} made: {} replied, {} failed, {} cancelled, {} under way",
+            c.made, c.replied, c.failed, c.cancelled, c.outstanding
+        ));
+    }
+    for one in &stats.services {
+        line(format!(
+            "  {}: {} running, {} waiting, {} replied, {} failed, {} panicked, {} dropped, {} refused",
+            one.name,
+            one.running,
+            one.waiting,
+            one.replied,
+            one.failed,
+            one.panicked,
+            one.dropped,
+            one.busy
+        ));
     }
 }
 
@@ -111,6 +145,16 @@ fn of_shadow(shadow: &Shadowed, line: &mut impl FnMut(String)) {
         if n > 0 {
             line(format!("  {n} {name}"));
         }
+    }
+    let c = &r.calls;
+    if c.made > 0 {
+        line(format!(
+            "  {} calls: {} not mirrored, {} same, {} differ, {} failed, {} not compared",
+            c.made, c.unmirrored, c.same, c.differs, c.failed, c.not_compared
+        ));
+    }
+    for d in &c.differences {
+        line(format!("  {}.{}: {}", d.service, d.method, d.detail));
     }
     for (side, latency) in [
         ("primary", &shadow.glance.primary),

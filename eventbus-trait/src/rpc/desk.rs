@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::call::{Call, Reply};
 use super::error::{CallError, Failure};
@@ -27,6 +27,8 @@ pub struct Desk {
     handler: Arc<dyn Handler>,
     pub(super) limits: Limits,
     slots: Arc<Semaphore>,
+    /// Told when a call finds no slot, so that a spare handler gives its own up.
+    wanted: Notify,
     /// Calls that wait or run.
     inside: AtomicUsize,
     counters: Counters,
@@ -93,6 +95,7 @@ impl Desk {
             slots: Arc::new(Semaphore::new(
                 limits.concurrency.min(Semaphore::MAX_PERMITS),
             )),
+            wanted: Notify::new(),
             inside: AtomicUsize::new(0),
             counters: Counters::default(),
         }
@@ -135,7 +138,10 @@ impl Desk {
         // From now on it is in the line.
         let had = match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(slot) => slot,
-            Poll::Pending => None,
+            Poll::Pending => {
+                self.wanted.notify_waiters();
+                None
+            }
         };
         Ok(Ticket {
             place,
@@ -143,6 +149,22 @@ impl Desk {
             had,
             since: Instant::now(),
         })
+    }
+
+    /// Whether the handler says that there is such a method; not if it panics.
+    pub(super) fn has(&self, method: &str) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.handler.has(method))).unwrap_or_default()
+    }
+
+    /// Has a call handled in a slot that no call of the service wants; `None` if one does, before it is
+    /// done.
+    pub(super) async fn handle_spare(&self, call: Call) -> Option<Result<Reply, Failure>> {
+        let mut wanted = std::pin::pin!(self.wanted.notified());
+        // Before it is in the line: whoever finds no slot because of it, tells it.
+        wanted.as_mut().enable();
+        let slots = Arc::clone(&self.slots);
+        let _slot = before(slots.acquire_owned(), wanted.as_mut()).await?.ok()?;
+        before(self.handler.handle(call), wanted).await
     }
 
     fn place(self: &Arc<Self>) -> Result<Place, CallError> {
@@ -259,7 +281,7 @@ impl Ticket {
 }
 
 /// What comes first, if it is not the deadline.
-async fn before<T>(
+pub(super) async fn before<T>(
     wanted: impl Future<Output = T>,
     mut deadline: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<T> {

@@ -45,6 +45,7 @@ mod error;
 mod methods;
 mod service;
 mod serving;
+mod spare;
 mod stats;
 mod tally;
 #[cfg(test)]
@@ -59,5 +60,6 @@ pub use service::{
     DEFAULT_CONCURRENCY, DEFAULT_LONGEST, DEFAULT_QUEUE, Handler, MAX_CALLS, Service,
 };
 pub use serving::{Served, Serving};
+pub use spare::{NOT_IDEMPOTENT, Spare, YIELDED};
 pub use stats::{CallStats, ServiceStats};
 pub use tally::{Inside, NotIn, Tally};

@@ -281,3 +281,108 @@ fn an_error_says_whether_the_call_may_have_run() {
     };
     assert!(!busy.may_have_run());
 }
+
+/// How many handlers are there, and how many there were at once.
+#[derive(Clone, Default)]
+struct Crowd(Arc<[std::sync::atomic::AtomicU64; 2]>);
+
+struct InCrowd(Crowd);
+
+impl Crowd {
+    fn enter(&self) -> InCrowd {
+        let there = self.0[0].fetch_add(1, Ordering::SeqCst) + 1;
+        self.0[1].fetch_max(there, Ordering::SeqCst);
+        InCrowd(self.clone())
+    }
+
+    fn now_and_most(&self) -> (u64, u64) {
+        let of = |at: usize| self.0[at].load(Ordering::SeqCst);
+        (of(0), of(1))
+    }
+}
+
+impl Drop for InCrowd {
+    fn drop(&mut self) {
+        self.0.0[0].fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A service for one call at a time, whose handler hangs, and its spare one.
+fn crowded() -> (Crowd, Service, Spare, Service) {
+    let crowd = Crowd::default();
+    let entering = crowd.clone();
+    let hang = move |_: Call| {
+        let there = entering.enter();
+        async move {
+            let _there = there;
+            pending().await
+        }
+    };
+    let service = Service::new("s", Methods::new().on("hang", hang));
+    let service = service.concurrency(1).queue(4);
+    let spare = Spare::of(&service);
+    let other = spare.service("s--spare").concurrency(8);
+    (crowd, service, spare, other)
+}
+
+fn yielded(end: Result<Reply, CallError>) -> bool {
+    matches!(end, Err(CallError::Failed { code: YIELDED, .. }))
+}
+
+#[tokio::test]
+async fn a_spare_handler_gives_its_slot_to_a_call_that_finds_none() {
+    let (crowd, service, _spare, other) = crowded();
+    let asked = call("hang").idempotent();
+    let spare = other.desk().admit("hang").unwrap();
+    let spare = tokio::spawn(spare.attend(asked, never()));
+    while crowd.now_and_most().0 == 0 {
+        tokio::task::yield_now().await;
+    }
+    let ticket = service.desk().admit("hang").unwrap();
+    let calling = tokio::spawn(ticket.attend(call("hang"), never()));
+    assert!(yielded(spare.await.unwrap()));
+    while service.desk().stats().running == 0 {
+        tokio::task::yield_now().await;
+    }
+    // One that comes now waits behind the call, and for it.
+    let waits = other.desk().admit("hang").unwrap();
+    let mut waits = Box::pin(waits.attend(call("hang").idempotent(), never()));
+    let polled = waits
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(polled.is_pending());
+    assert_eq!(crowd.now_and_most(), (1, 1));
+    calling.abort();
+    drop(waits);
+    let stats = service.desk().stats();
+    assert_eq!((stats.admitted, stats.busy), (1, 0));
+}
+
+#[tokio::test]
+async fn a_spare_service_ends_with_its_service_and_repeats_nothing_unasked() {
+    let (crowd, _service, spare, other) = crowded();
+    let unasked = other.desk().admit("hang").unwrap();
+    let unasked = unasked.attend(call("hang"), never()).await;
+    let refused = |end| {
+        matches!(
+            end,
+            Err(CallError::Failed {
+                code: NOT_IDEMPOTENT,
+                ..
+            })
+        )
+    };
+    assert!(refused(unasked));
+    let under_way = other.desk().admit("hang").unwrap();
+    let under_way = tokio::spawn(under_way.attend(call("hang").idempotent(), never()));
+    while crowd.now_and_most().0 == 0 {
+        tokio::task::yield_now().await;
+    }
+    spare.end();
+    assert!(yielded(under_way.await.unwrap()));
+    let after = other.desk().admit("hang").unwrap();
+    assert!(yielded(
+        after.attend(call("hang").idempotent(), never()).await
+    ));
+    assert_eq!(crowd.now_and_most(), (0, 1));
+}

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, EventSource, Item, PublishError, Publisher,
     PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError, Subscription,
@@ -34,6 +35,13 @@ pub(crate) enum Bad {
     BlocksInSubscribe,
     BlocksInReceive,
     IsSlow,
+    PanicsInCall,
+    HangsInCall,
+    BlocksInCall,
+    RefusesCalls,
+    PanicsInServe,
+    HangsInServe,
+    BlocksInServe,
     /// Every few events it delivers one after the next, if that is of another publisher.
     MixesPublishers,
     /// As a primary: its subscriptions stand long before it says so.
@@ -61,6 +69,19 @@ impl Bad {
         Self::BlocksInSubscribe,
         Self::BlocksInReceive,
         Self::IsSlow,
+    ];
+}
+
+impl Bad {
+    /// What a candidate can do to calls.
+    pub(crate) const CALLS: [Self; 7] = [
+        Self::PanicsInCall,
+        Self::HangsInCall,
+        Self::BlocksInCall,
+        Self::RefusesCalls,
+        Self::PanicsInServe,
+        Self::HangsInServe,
+        Self::BlocksInServe,
     ];
 }
 
@@ -208,6 +229,22 @@ impl EventBus for BadBus {
             published: AtomicU64::new(0),
             released: Arc::clone(&self.released),
         }))
+    }
+
+    async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
+        self.misbehave(Bad::PanicsInServe, Bad::HangsInServe).await;
+        self.block(Bad::BlocksInServe);
+        self.inner.serve(service).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.misbehave(Bad::PanicsInCall, Bad::HangsInCall).await;
+        self.block(Bad::BlocksInCall);
+        if self.is(Bad::RefusesCalls) {
+            let service = call.service;
+            return Err(CallError::Denied { service });
+        }
+        self.inner.call(call).await
     }
 
     fn stats(&self) -> Stats {

@@ -1,10 +1,11 @@
 //! The families, by the part of what was seen that they are made of.
 
 use eventbus_trait::{FamilyStats, Stats};
-use shadow::{Reason, Verdict};
+use shadow::{NotCompared, Reason, Verdict};
 
 use super::samples::{
-    Process, Sample, count, float, histogram, labelled, of_each, one, process, seconds, truth,
+    Process, Sample, by_service, count, float, histogram, labelled, of_each, one, process, seconds,
+    truth,
 };
 use super::{Rows, family};
 use crate::observe::observed::{Brokered, Observed, Shadowed};
@@ -38,6 +39,22 @@ pub(super) static PROCESS: &Rows<Observed> = &[
         "eventbus_uptime_seconds",
         "Time since the process is looked at.",
         |seen| one(seconds(seen.uptime_ms.saturating_mul(1000))),
+    ),
+    family(
+        GAUGE,
+        "eventbus_left_out_rows",
+        "Subscriptions, topic families and services that are together in (others).",
+        |seen| {
+            let all = &seen.left_out;
+            let kinds = [
+                ("subscription", all.subscriptions),
+                ("family", all.families),
+                ("service", all.services),
+            ];
+            kinds
+                .map(|(kind, n)| labelled("kind", kind, float(n)))
+                .into()
+        },
     ),
     family(GAUGE, "process_open_fds", "Open file descriptors.", |_| {
         process(Process::OpenFds)
@@ -152,6 +169,54 @@ pub(super) static BUS: &Rows<Stats> = &[
         "Events accepted and not yet handed over.",
         |s| of_each(s, |one| one.queued),
     ),
+    family(
+        COUNTER,
+        "eventbus_calls_total",
+        "Calls made that have ended, by outcome.",
+        |s| {
+            let c = &s.calls;
+            let outcomes = [
+                ("replied", c.replied),
+                ("failed", c.failed),
+                ("cancelled", c.cancelled),
+            ];
+            outcomes
+                .map(|(outcome, n)| labelled("outcome", outcome, float(n)))
+                .into()
+        },
+    ),
+    family(
+        GAUGE,
+        "eventbus_calls_in_flight",
+        "Calls made that have not ended.",
+        |s| count(s.calls.outstanding),
+    ),
+    family(
+        COUNTER,
+        "eventbus_service_calls_total",
+        "Calls that came to a service and have ended, by outcome; `busy` was refused for want of room.",
+        |s| {
+            by_service(s, "outcome", |one| {
+                vec![
+                    ("replied", one.replied),
+                    ("failed", one.failed),
+                    ("panicked", one.panicked),
+                    ("dropped", one.dropped),
+                    ("busy", one.busy),
+                ]
+            })
+        },
+    ),
+    family(
+        GAUGE,
+        "eventbus_service_calls_in_flight",
+        "Calls that wait at a service, or whose handler runs.",
+        |s| {
+            by_service(s, "state", |one| {
+                vec![("waiting", one.waiting), ("running", one.running)]
+            })
+        },
+    ),
 ];
 
 pub(super) static SHADOW: &Rows<Shadowed> = &[
@@ -256,6 +321,44 @@ pub(super) static SHADOW: &Rows<Shadowed> = &[
         "eventbus_shadow_inverted_pairs_total",
         "Those of them that the candidate told the other way round.",
         |s| count(s.report.inversions.inverted),
+    ),
+    family(
+        COUNTER,
+        "eventbus_shadow_calls_total",
+        "Calls that ended on the primary, by what came of them on the candidate.",
+        |s| {
+            let c = &s.report.calls;
+            let outcomes = [
+                ("unmirrored", c.unmirrored),
+                ("same", c.same),
+                ("differs", c.differs),
+                ("failed", c.failed),
+                ("not_compared", c.not_compared),
+            ];
+            outcomes
+                .map(|(outcome, n)| labelled("outcome", outcome, float(n)))
+                .into()
+        },
+    ),
+    family(
+        COUNTER,
+        "eventbus_shadow_not_compared_calls_total",
+        "Idempotent calls that were not compared, by reason.",
+        |s| {
+            let of = |reason: NotCompared| {
+                let n = s.report.calls.not_compared_by_reason.get(&reason);
+                let word = serde_json::to_value(reason).unwrap_or_default();
+                let word = word.as_str().unwrap_or_default().to_owned();
+                labelled("reason", &word, float(n.copied().unwrap_or_default()))
+            };
+            NotCompared::ALL.into_iter().map(of).collect()
+        },
+    ),
+    family(
+        GAUGE,
+        "eventbus_shadow_calls_in_flight",
+        "Calls whose answer from the candidate is awaited.",
+        |s| count(s.report.calls.under_way),
     ),
     family(
         GAUGE,

@@ -1,5 +1,6 @@
 //! The lines of a family, and the numbers in them.
 
+use eventbus_trait::rpc::ServiceStats;
 use eventbus_trait::{Stats, SubscriptionStats};
 use shadow::{LATENCY_BOUNDS_US, SideLatency};
 
@@ -51,6 +52,24 @@ pub(super) fn of_each(stats: &Stats, count: fn(&SubscriptionStats) -> u64) -> Ve
     subscriptions
         .map(|one| labelled("subscription", &one.name, float(count(one))))
         .collect()
+}
+
+/// A line for each service and each of what `counts` says of it.
+pub(super) fn by_service(
+    stats: &Stats,
+    label: &'static str,
+    counts: fn(&ServiceStats) -> Vec<(&'static str, u64)>,
+) -> Vec<Sample> {
+    let services = stats.services.iter();
+    let lines = services.flat_map(|one| {
+        let of = move |(text, n): (&'static str, u64)| Sample {
+            suffix: "",
+            labels: vec![("service", one.name.clone()), (label, text.to_owned())],
+            value: float(n),
+        };
+        counts(one).into_iter().map(of)
+    });
+    lines.collect()
 }
 
 /// Cumulative, as the format wants it.

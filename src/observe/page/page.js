@@ -259,6 +259,26 @@
       families.length > 0 && table("By topic family", ["family", "published", "deliveries"], families.map(([name, f]) => [make("bdi", {}, name), number(f.published), number(f.deliveries)])));
   }
 
+  function calls(seen, at) {
+    const { calls: made, services = [] } = seen.stats ?? {};
+    const compared = seen.shadow?.report.calls;
+    if (!(made?.made > 0 || services.length > 0 || compared?.made > 0)) return null;
+    const left = seen.left_out?.services ?? 0;
+    const bad = (n) => n > 0 ? make("span", { class: "fail" }, number(n)) : "0";
+    return make("section", { id: `calls-${at}`, "aria-labelledby": `h-calls-${at}` },
+      make("h3", { id: `h-calls-${at}` }, "Calls"),
+      made && facts([["Made", number(made.made)], ["Replied", number(made.replied)], ["Failed", number(made.failed)],
+        ["Cancelled", number(made.cancelled)], ["Under way", number(made.outstanding)]]),
+      services.length > 0 && table("Services", ["service", "running", "waiting", "replied", "failed", "panicked", "dropped", "refused"], services.map((one) =>
+        [make("bdi", {}, one.name), number(one.running), number(one.waiting), number(one.replied), number(one.failed), bad(one.panicked), number(one.dropped), bad(one.busy)])),
+      left > 0 && make("p", {}, `${number(left)} more services are in (others)`),
+      compared?.made > 0 && table("On the candidate", ["what came of them", "calls"],
+        [["not idempotent, not mirrored", number(compared.unmirrored)], ["same reply", number(compared.same)], ["other reply", bad(compared.differs)],
+          ["candidate failed", bad(compared.failed)], ["not compared", number(compared.not_compared)], ["under way", number(compared.under_way)]]),
+      compared?.differences.length > 0 && table("Answered otherwise", ["method", "detail"], compared.differences.map((one) =>
+        [make("bdi", {}, `${one.service}.${one.method}`), one.detail])));
+  }
+
   function broker(b, at) {
     const refused = Object.entries(b.refused).filter(([, n]) => n > 0);
     return make("section", { id: `broker-${at}`, "aria-labelledby": `h-broker-${at}` },
@@ -290,6 +310,7 @@
       seen.shadow && comparison(seen.shadow, at),
       seen.shadow && latency(seen.shadow.glance, seen.history, at),
       queues(seen, at),
+      calls(seen, at),
       seen.stats && bus(seen.stats, at),
       seen.broker && broker(seen.broker, at),
       make("footer", {}, data.live
