@@ -3,5 +3,8 @@
 //! A *member* is a collector or another process of the application that others may ask for something.
 //! It serves its operations under its name, and says on `health.*` that it lives.
 
+pub mod client;
+pub mod collector;
 pub mod member;
 pub mod registry;
+pub mod shutdown;

@@ -16,7 +16,7 @@ pub const HEARTBEATS: &str = "health.#";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// Its name, which is that of its service: see [`check_client_name`](eventbus_trait::check_client_name).
+    /// Its name, which is that of its service: see [`check_client_name`].
     pub name: String,
     /// This life of it. Another one under the same name is another instance.
     pub instance: String,
@@ -64,7 +64,13 @@ impl Heartbeat {
     /// Where heartbeats of this member are published: `health.KIND.NAME`.
     #[must_use]
     pub fn topic(&self) -> String {
-        format!("health.{}.{}", self.identity.kind, self.identity.name)
+        Self::topic_of(&self.identity)
+    }
+
+    /// Where heartbeats of a member with this identity are published.
+    #[must_use]
+    pub fn topic_of(identity: &Identity) -> String {
+        format!("health.{}.{}", identity.kind, identity.name)
     }
 
     /// When the next one is due.
