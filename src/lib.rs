@@ -39,9 +39,12 @@ pub mod config;
 pub mod observe;
 mod open;
 pub mod phase;
+mod pool;
 pub mod rollout;
 #[cfg(feature = "busrt")]
 mod standalone;
+#[cfg(feature = "opentelemetry")]
+mod traced;
 
 #[cfg(feature = "tcp")]
 pub use busrt_backend::tls;
@@ -49,10 +52,14 @@ pub use config::{Broker, BrokerMode, Config, ConfigError, Observe, Tls};
 pub use eventbus_trait::*;
 pub use open::{OpenError, open, open_shadow};
 pub use phase::{Phase, PhaseError};
+pub use pool::{DEFAULT_KINDS, Pool, PoolError, PoolShutdownError};
 /// Doubles traffic to a second bus and compares: what [`open_shadow`] returns, and its report.
 pub use shadow;
 #[cfg(feature = "busrt")]
 pub use standalone::{StartError, start_broker};
+
+#[cfg(feature = "opentelemetry")]
+pub use traced::TracedBus;
 
 /// A broker by itself: what [`start_broker`] starts.
 #[cfg(feature = "busrt")]

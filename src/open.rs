@@ -84,23 +84,35 @@ pub enum OpenError {
 /// Call it within a tokio runtime; crossbeam alone also opens without one. Under a shadow, a
 /// candidate that cannot be reached is logged and counted as not compared, and the application
 /// runs on the primary. With a [rollout](crate::rollout) configured, `phase` plays no part: the bus
-/// is a [`PhasedBus`](crate::rollout::PhasedBus). Cancelling leaves nothing behind.
+/// is a [`PhasedBus`](crate::rollout::PhasedBus). Cancelling leaves nothing behind. With the feature
+/// `opentelemetry`, what is published and called in a span says so ([`trace`](eventbus_trait::trace)).
 ///
 /// # Errors
 /// [`OpenError`] names the phase, and the feature or the reason.
 pub async fn open(config: &Config) -> Result<Arc<dyn EventBus>, OpenError> {
     if config.rollout.is_some() {
-        return rollout(config).await;
+        return rollout(config).await.map(traced);
     }
-    match &config.phase {
-        Phase::Shadow { .. } => Ok(open_shadow(config).await?),
+    let bus = match &config.phase {
+        Phase::Shadow { .. } => open_shadow(config).await?,
         plain => {
             let observed = Attaching::begin(config).await?;
             let bus = open_plain(config, plain).await?;
             observed.bus(&bus);
-            Ok(bus)
+            bus
         }
-    }
+    };
+    Ok(traced(bus))
+}
+
+#[cfg(feature = "opentelemetry")]
+fn traced(bus: Arc<dyn EventBus>) -> Arc<dyn EventBus> {
+    crate::TracedBus::new(bus)
+}
+
+#[cfg(not(feature = "opentelemetry"))]
+fn traced(bus: Arc<dyn EventBus>) -> Arc<dyn EventBus> {
+    bus
 }
 
 /// Opens a shadow as [`open`] does, as its own type, which has the report.

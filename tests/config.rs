@@ -230,7 +230,7 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
         (
             "phaze = 'crossbeam'",
             "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
-             `candidate`, `name`, `limits`, `broker`, `connect`, `observe`, `tls`, `rollout`, `acl`",
+             `candidate`, `name`, `limits`, `broker`, `connect`, `observe`, `operations`, `tls`, `rollout`, `acl`",
         ),
         (
             "[broker]\nmod = 'auto'",
@@ -532,6 +532,110 @@ fn a_rollout_has_phases_and_a_journal() {
             let error = file(&format!("[rollout]\n{text}")).unwrap_err();
             assert_eq!(error.to_string(), told);
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_operation_has_a_deadline_of_its_own_or_the_default() {
+    Jail::expect_with(|jail| {
+        let seconds = Duration::from_secs;
+        let none = Config::load().unwrap().operations;
+        assert_eq!(
+            (none.of("shutdown"), none.of("hash")),
+            (seconds(5), seconds(5))
+        );
+        jail.create_file(
+            "eventbus.toml",
+            r#"
+            [operations]
+            default = "7s"
+            health_check = "1s"
+            shutdown = "30s"
+            [operations.methods]
+            hash = "60s"
+            "#,
+        )?;
+        let file = Config::load().unwrap().operations;
+        assert_eq!(file.of("health_check"), seconds(1));
+        assert_eq!(file.of("shutdown"), seconds(30));
+        assert_eq!(
+            (file.of("hash"), file.of("other")),
+            (seconds(60), seconds(7))
+        );
+        assert_eq!(file.of("get_capabilities"), seconds(7));
+        jail.set_env("EVENTBUS_OPERATIONS__HEALTH_CHECK", "250ms");
+        jail.set_env("EVENTBUS_OPERATIONS__DEFAULT", "3s");
+        jail.set_env("EVENTBUS_OPERATIONS__METHODS__SCAN", "9s");
+        let both = Config::load().unwrap().operations;
+        assert_eq!(both.of("health_check"), Duration::from_millis(250));
+        assert_eq!(
+            (both.of("other"), both.of("shutdown")),
+            (seconds(3), seconds(30))
+        );
+        assert_eq!(
+            (both.of("scan"), both.of("hash")),
+            (seconds(9), seconds(60))
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_mistake_in_the_operations_is_told_by_its_key() {
+    let cases = [
+        (
+            "helth_check = \"1s\"",
+            "unknown key `operations.helth_check` in file `",
+            "allowed are `default`, `health_check`",
+        ),
+        (
+            "shutdown = 30",
+            "bad value `30` for `operations.shutdown` in file `",
+            "expected a duration such as `5s`",
+        ),
+        (
+            "default = \"0s\"",
+            "bad value `0s` for `operations.default` in file `",
+            "expected more than zero",
+        ),
+        (
+            "update_config = \"25h\"",
+            "bad value `25h` for `operations.update_config` in file `",
+            "expected at most `24h`",
+        ),
+        (
+            "[operations.methods]\nhash = \"0s\"",
+            "bad value `0s` for `operations.methods.hash` in file `",
+            "expected more than zero",
+        ),
+        (
+            "[operations.methods]\nshutdown = \"1s\"",
+            "bad value `1s` for `operations.methods.shutdown` in file `",
+            "expected `operations.shutdown`, which is its own key",
+        ),
+        (
+            "[operations.methods]\n\"a b\" = \"1s\"",
+            "bad value `1s` for `operations.methods.a b` in file `",
+            "expected a method's name",
+        ),
+    ];
+    for (line, begins, says) in cases {
+        Jail::expect_with(|jail| {
+            jail.create_file("eventbus.toml", &format!("[operations]\n{line}\n"))?;
+            let error = load_error();
+            assert!(error.starts_with(begins) && error.contains(says), "{error}");
+            Ok(())
+        });
+    }
+    Jail::expect_with(|jail| {
+        jail.set_env("EVENTBUS_OPERATIONS__SHUTDOWN", "soon");
+        let error = load_error();
+        let place = "in the environment (`EVENTBUS_OPERATIONS__SHUTDOWN`)";
+        assert!(
+            error.contains("bad value `soon`") && error.contains(place),
+            "{error}"
+        );
         Ok(())
     });
 }

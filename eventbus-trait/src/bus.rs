@@ -301,6 +301,11 @@ impl Publisher {
         }
     }
 
+    /// Takes note of a refusal, as [`PublishTopic::refused`]: for layers above a bus.
+    pub fn refused(&self, event: &Event, reason: &PublishError) {
+        self.backend.refused(event, reason);
+    }
+
     /// Whether the event is this publisher's to publish.
     #[inline]
     fn owns(&self, event: &Event) -> bool {

@@ -9,6 +9,7 @@
 mod environment;
 mod error;
 mod listen;
+mod operations;
 mod raw;
 mod rollout;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eventbus_trait::Limits;
+use eventbus_trait::rpc::Deadlines;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,13 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 /// [observe]
 /// listen = "127.0.0.1:9600"        # a page, /metrics and /healthz; without it nothing is served
 ///
+/// [operations]                     # how long calls wait, for who asks: `Config::operations`
+/// default = "5s"
+/// health_check = "1s"              # and start_collection, stop_collection, update_config,
+/// shutdown = "30s"                 # get_capabilities
+/// [operations.methods]             # of the application's own services
+/// hash = "60s"
+///
 /// [tls]                            # only for tcp://host:port, and needed there
 /// ca = "certs/ca.pem"
 /// cert = "certs/collector.pem"
@@ -113,6 +122,9 @@ pub struct Config {
     pub link_timeout: Duration,
     /// Where what the bus does can be seen.
     pub observe: Observe,
+    /// How long calls wait, by operation: 5 s. The bus leaves each call the deadline that it has; this is
+    /// for those who make calls, to be given to them with [`Deadlines::give`].
+    pub operations: Deadlines,
     /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
     pub tls: Option<Tls>,
     /// A rollout from one phase to another. With it, `phase` plays no part.
@@ -211,6 +223,7 @@ impl Default for Config {
             wait: false,
             link_timeout: Duration::from_secs(60),
             observe: Observe::default(),
+            operations: Deadlines::default(),
             tls: None,
             rollout: None,
             acl: None,

@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::error::ConfigError;
 use super::listen::{self, MetricsAddress, RawRule, Texts};
+use super::operations::RawOperations;
 use super::rollout::RawRollout;
 use super::{Broker, BrokerMode, Config, Observe, Tls};
 use crate::phase::{Phase, PhaseError};
@@ -21,7 +22,7 @@ use crate::rollout::Rollout;
 /// Most connections of a broker.
 const MAX_CONNECTIONS: usize = 65_535;
 /// Longest time that may be asked for.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +35,7 @@ pub(super) struct Raw {
     broker: RawBroker,
     connect: RawConnect,
     observe: RawObserve,
+    operations: RawOperations,
     tls: RawTls,
     rollout: Option<RawRollout>,
     acl: Option<BTreeMap<String, RawRule>>,
@@ -160,6 +162,7 @@ impl Raw {
             observe: Observe {
                 listen: address(figment, "observe.listen", self.observe.listen.as_deref())?,
             },
+            operations: self.operations.check(figment)?,
         };
         let positive = [
             ("limits.max_event_size", config.limits.max_event_size == 0),

@@ -95,7 +95,9 @@ impl Correlation {
         }
     }
 
-    fn coming_from(mut self, here: TraceParent) -> Self {
+    /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
+    #[must_use]
+    pub fn coming_from(mut self, here: TraceParent) -> Self {
         let elsewhere = |parent: TraceParent| parent.trace_id() != here.trace_id();
         if !self.trace().is_some_and(elsewhere) {
             self.trace_parent = Some(here.to_string());
@@ -130,9 +132,15 @@ impl Event {
     /// trace's.
     #[must_use]
     pub fn in_current_span(self) -> Self {
-        let Some(here) = TraceParent::current() else {
-            return self;
-        };
+        match TraceParent::current() {
+            Some(here) => self.coming_from(here),
+            None => self,
+        }
+    }
+
+    /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
+    #[must_use]
+    pub fn coming_from(self, here: TraceParent) -> Self {
         let correlation = match self.get_correlation() {
             Some(correlation) => correlation.clone().coming_from(here),
             None => Correlation::of(here),
@@ -151,10 +159,16 @@ impl Call {
 
     /// As [`Event::in_current_span`].
     #[must_use]
-    pub fn in_current_span(mut self) -> Self {
-        let Some(here) = TraceParent::current() else {
-            return self;
-        };
+    pub fn in_current_span(self) -> Self {
+        match TraceParent::current() {
+            Some(here) => self.coming_from(here),
+            None => self,
+        }
+    }
+
+    /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
+    #[must_use]
+    pub fn coming_from(mut self, here: TraceParent) -> Self {
         self.correlation = Some(match self.correlation {
             Some(correlation) => correlation.coming_from(here),
             None => Correlation::of(here),
