@@ -5,6 +5,9 @@
 
 pub mod client;
 pub mod collector;
+mod lanes;
 pub mod member;
 pub mod registry;
+mod remember;
 pub mod shutdown;
+pub mod tasks;

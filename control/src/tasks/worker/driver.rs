@@ -1,0 +1,265 @@
+//! Carries out what the intake decides: reads orders, runs handlers, publishes reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use eventbus_trait::{Correlation, Event, EventBus, Payload, PublishError, Subscription};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::intake::{Ran, Step, Told};
+use super::{Load, Options, Shared, TaskFailure, TaskHandler, Work};
+use crate::lanes::{Lanes, Letter, Sent, Unsent};
+use crate::member::Identity;
+use crate::tasks::{Answer, FailureReason, Order, Report, reports_topic};
+
+type Returned = Result<Payload, TaskFailure>;
+
+pub(super) struct Driver {
+    member: String,
+    instance: String,
+    handler: Arc<dyn TaskHandler>,
+    options: Options,
+    shared: Arc<Shared>,
+    tell_load: watch::Sender<Load>,
+    tell_seen: watch::Sender<u64>,
+    handlers: JoinSet<Returned>,
+    numbers: HashMap<Id, u64>,
+    aborts: HashMap<u64, AbortHandle>,
+    lanes: Lanes<Told>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        bus: Arc<dyn EventBus>,
+        identity: &Identity,
+        handler: Arc<dyn TaskHandler>,
+        options: Options,
+        shared: Arc<Shared>,
+        (tell_load, tell_seen): (watch::Sender<Load>, watch::Sender<u64>),
+    ) -> Self {
+        Self {
+            member: identity.name.clone(),
+            instance: identity.instance.clone(),
+            handler,
+            options,
+            shared,
+            tell_load,
+            tell_seen,
+            handlers: JoinSet::new(),
+            numbers: HashMap::new(),
+            aborts: HashMap::new(),
+            lanes: Lanes::new(bus),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: Subscription) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let alarm = shared.intake.lock().next_alarm();
+            tokio::select! {
+                event = orders.recv() => match event {
+                    Some(event) => self.order(&event),
+                    None => break,
+                },
+                Some(ended) = self.handlers.join_next_with_id() => self.ended(ended),
+                sent = self.lanes.next() => self.sent(sent),
+                () = at(alarm) => {
+                    let steps = shared.intake.lock().tick(Instant::now());
+                    self.carry_out(steps);
+                }
+                () = shared.wake.notified() => {
+                    if shared.interrupt.load(Ordering::Acquire) {
+                        let steps = shared.intake.lock().interrupt();
+                        self.carry_out(steps);
+                    }
+                }
+            }
+            // What was asked before is seen by what was told after.
+            let asked = shared.asked.load(Ordering::Acquire);
+            self.tell_load();
+            self.tell_seen
+                .send_if_modified(|seen| std::mem::replace(seen, asked) != asked);
+        }
+        debug!(member = %self.member, "bus is closed: no more tasks");
+        let _given_back = shared.intake.lock().interrupt();
+    }
+
+    fn tell_load(&self) {
+        let intake = self.shared.intake.lock();
+        let load = Load {
+            running: intake.alive(),
+            waiting: intake.waiting(),
+            telling: self.lanes.lanes(),
+        };
+        drop(intake);
+        self.tell_load
+            .send_if_modified(|told| std::mem::replace(told, load) != load);
+    }
+
+    fn order(&mut self, event: &Event) {
+        let bytes = event.bytes().map_err(|error| error.to_string());
+        let order = bytes.and_then(|bytes| Order::decode(&bytes).map_err(|e| e.to_string()));
+        let order = match order {
+            Ok(order) => order,
+            Err(reason) => {
+                self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+                warn!(topic = %event.topic(), reason, "not an order");
+                return;
+            }
+        };
+        let mark = order.mark();
+        // A cancellation is answered at most once for each task that is held; so it needs no bound.
+        let unheard = match self.lanes.waiting(&mark.dispatcher) {
+            None => self.lanes.lanes() >= self.options.dispatchers,
+            Some(waiting) => waiting >= self.options.unheard,
+        };
+        if unheard && matches!(order, Order::Do(_)) {
+            self.shared.unanswerable.fetch_add(1, Ordering::Relaxed);
+            warn!(
+                dispatcher = mark.dispatcher,
+                task = mark.id,
+                "its reports find no room: not taken"
+            );
+            return;
+        }
+        let correlation = event
+            .get_correlation()
+            .cloned()
+            .unwrap_or_else(|| Correlation::new(&mark.id));
+        let steps = self
+            .shared
+            .intake
+            .lock()
+            .order(order, correlation, Instant::now());
+        self.carry_out(steps);
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Start(number, work) => self.start(number, *work),
+                Step::Abort(number) => {
+                    if let Some(handler) = self.aborts.get(&number) {
+                        handler.abort();
+                    }
+                }
+                Step::Tell(told) => self.tell(told),
+            }
+        }
+    }
+
+    fn start(&mut self, number: u64, work: Work) {
+        let mark = &work.task.mark;
+        let span = info_span!(
+            "task",
+            id = mark.id,
+            attempt = mark.attempt,
+            capability = work.task.capability
+        );
+        let handler = Arc::clone(&self.handler);
+        let abort = self
+            .handlers
+            .spawn(async move { handler.run(work).await }.instrument(span));
+        self.numbers.insert(abort.id(), number);
+        self.aborts.insert(number, abort);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Returned), JoinError>) {
+        let (id, ran) = match ended {
+            Ok((id, returned)) => (id, Some(Ran::Returned(returned))),
+            Err(error) => (error.id(), panicked(error)),
+        };
+        let Some(number) = self.numbers.remove(&id) else {
+            return;
+        };
+        self.aborts.remove(&number);
+        let steps = self.shared.intake.lock().ended(number, ran);
+        self.carry_out(steps);
+    }
+
+    fn tell(&mut self, told: Told) {
+        let report = Report {
+            mark: told.mark.clone(),
+            member: self.member.clone(),
+            instance: self.instance.clone(),
+            answer: told.answer.clone(),
+        };
+        let event = report
+            .encode()
+            .map_err(|error| error.to_string())
+            .and_then(|payload| {
+                let topic = reports_topic(&told.mark.dispatcher);
+                Event::new(topic, payload).map_err(|error| error.to_string())
+            });
+        match event {
+            Ok(event) => {
+                let correlation = told.correlation.clone().stage(told.answer.name());
+                let letter = Letter {
+                    event: event.correlation(correlation),
+                    until: told.until,
+                    tag: told.clone(),
+                };
+                self.lanes.push(&told.mark.dispatcher, letter);
+            }
+            Err(reason) => self.unsendable(&told, FailureReason::Error, reason),
+        }
+    }
+
+    fn sent(&mut self, sent: Sent<Told>) {
+        self.shared
+            .retries
+            .fetch_add(sent.retries, Ordering::Relaxed);
+        let told = sent.tag;
+        match sent.error {
+            None => {}
+            Some(Unsent::Refused(reason @ PublishError::TooLarge { .. })) => {
+                self.unsendable(&told, FailureReason::TooLarge, reason.to_string());
+            }
+            Some(reason) => self.lost(&told, &reason.to_string()),
+        }
+    }
+
+    /// A result that cannot be sent is told as a failure, which can.
+    fn unsendable(&mut self, told: &Told, reason: FailureReason, message: String) {
+        if !matches!(told.answer, Answer::Done(_)) {
+            return self.lost(told, &message);
+        }
+        let instead = self.shared.intake.lock().unsendable(told, reason, message);
+        self.tell(instead);
+    }
+
+    fn lost(&self, told: &Told, reason: &str) {
+        self.shared.unsent.fetch_add(1, Ordering::Relaxed);
+        let answer = told.answer.name();
+        warn!(
+            dispatcher = told.mark.dispatcher,
+            task = told.mark.id,
+            answer,
+            reason,
+            "report not sent"
+        );
+    }
+}
+
+/// What a panic says; nothing of a handler that was aborted.
+fn panicked(error: JoinError) -> Option<Ran> {
+    let panic = error.try_into_panic().ok()?;
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let message = message.unwrap_or_else(|| "it did not say why".to_owned());
+    Some(Ran::Panicked(format!("panicked: {message}")))
+}
+
+/// Waits until then; for ever if there is no such moment.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
