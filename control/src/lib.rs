@@ -1,13 +1,16 @@
 //! What collectors and their agent say to each other besides events, over any [`EventBus`](eventbus_trait::EventBus).
 //!
 //! A *member* is a collector or another process of the application that others may ask for something.
-//! It serves its operations under its name, and says on `health.*` that it lives.
+//! It serves its operations under its name, and says on `health.*` that it lives. A *dispatcher* gives
+//! members tasks, and their results are gathered by what they belong to.
 
 pub mod client;
 pub mod collector;
+pub mod dispatch;
 mod lanes;
 pub mod member;
 pub mod registry;
 mod remember;
+pub mod results;
 pub mod shutdown;
 pub mod tasks;

@@ -74,7 +74,7 @@ pub enum Malformed {
 }
 
 /// Whether a task may have this id: 1 to 128 bytes without control characters.
-fn check_id(id: &str) -> Result<(), Malformed> {
+pub(crate) fn check_id(id: &str) -> Result<(), Malformed> {
     if (1..=MAX_ID_BYTES).contains(&id.len()) && !id.contains(char::is_control) {
         return Ok(());
     }
@@ -85,7 +85,7 @@ fn check_id(id: &str) -> Result<(), Malformed> {
 }
 
 /// Whether this can be a capability: what a member may say that it can do.
-fn check_capability(capability: &str) -> Result<(), Malformed> {
+pub(crate) fn check_capability(capability: &str) -> Result<(), Malformed> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=MAX_CAPABILITY_BYTES).contains(&capability.len()) && capability.bytes().all(allowed) {
         return Ok(());

@@ -18,7 +18,8 @@ pub struct Mark {
     pub id: String,
     /// The dispatcher's name: reports go to `results.DISPATCHER`.
     pub dispatcher: String,
-    /// This life of the dispatcher: attempts are counted anew in each.
+    /// Which submission of the task: attempts are counted anew in each, and another life of the
+    /// dispatcher has others.
     pub life: String,
     /// Which attempt it is, counted from 1.
     pub attempt: u32,

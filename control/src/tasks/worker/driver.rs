@@ -147,7 +147,7 @@ impl Driver {
                         handler.abort();
                     }
                 }
-                Step::Tell(told) => self.tell(told),
+                Step::Tell(told) => self.tell(*told),
             }
         }
     }

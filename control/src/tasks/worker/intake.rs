@@ -21,7 +21,7 @@ pub(super) enum Step {
     /// Drop the handler's future.
     Abort(u64),
     /// Tell the dispatcher, until it is too late.
-    Tell(Told),
+    Tell(Box<Told>),
 }
 
 /// An answer on its way to a dispatcher.
@@ -103,6 +103,7 @@ impl Intake {
     }
 
     /// Tasks that are not over yet: those that run and those that wait.
+    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -146,12 +147,12 @@ impl Intake {
     fn take(&mut self, task: Task, correlation: Correlation, now: Instant) -> Vec<Step> {
         let key = key(&task.mark);
         let told = |answer| {
-            Step::Tell(Told {
+            Step::Tell(Box::new(Told {
                 mark: task.mark.clone(),
                 answer,
                 correlation: correlation.clone(),
                 until: now + task.deadline,
-            })
+            }))
         };
         if let Some(held) = self.held.get_mut(&key) {
             self.counts.repeated += 1;
@@ -354,13 +355,13 @@ impl Intake {
         if lasting {
             self.memory.put(&held.task.mark, &answer);
         }
-        steps.push(Step::Tell(Told {
+        steps.push(Step::Tell(Box::new(Told {
             mark: held.task.mark,
             answer,
             correlation: held.correlation,
             // The dispatcher may be a little behind.
             until: held.due + super::GRACE,
-        }));
+        })));
     }
 }
 

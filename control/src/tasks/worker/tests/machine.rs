@@ -167,6 +167,7 @@ fn apply(intake: &mut Intake, seen: &mut Seen, act: Act, now: &mut Instant) -> V
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn each_accepted_task_ends_once_and_bounds_hold(acts in prop::collection::vec(act(), 1..120)) {
         let (mut intake, mut seen, mut now) = (intake(), Seen::default(), Instant::now());
