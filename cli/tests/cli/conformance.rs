@@ -218,7 +218,7 @@ fn a_mistake_is_one_sentence() {
         (
             "--clause DEL-999",
             "no clause `DEL-999`; expected an id such as `DEL-003`, or one of the families TOP, \
-             DEL, ORD, SUB, FLW, LIF, SEC, FLT, OBS, MIG",
+             DEL, ORD, SUB, FLW, RPC, LIF, SEC, FLT, OBS, MIG",
         ),
         (
             "--phase unix --certificate it.txt",
