@@ -106,7 +106,7 @@ impl Drop for End {
         if std::thread::panicking() {
             self.0.disable("its thread panicked".to_owned());
         }
-        self.0.queue.close();
+        self.0.close_queue();
         self.0.candidate_gone(Reason::Unavailable);
         self.0.life.ended.store(true, Ordering::Release);
     }
@@ -142,7 +142,7 @@ fn run(comparator: &Arc<Comparator>, first: Arc<Link>) {
             () = patience(comparator) => debug!("candidate did not finish in time"),
         }
     });
-    comparator.queue.close();
+    comparator.close_queue();
     comparator.candidate_gone(if comparator.is_disabled() {
         Reason::Unavailable
     } else {
@@ -216,7 +216,7 @@ impl Worker {
             if let Some(time) = rest.due(queue) {
                 let next = queue.next(&mut batch, BATCH);
                 if tokio::time::timeout(time, next).await.is_err() {
-                    queue.reopen();
+                    self.comparator.reopen_queue();
                 }
             } else {
                 queue.next(&mut batch, BATCH).await;

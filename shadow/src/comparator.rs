@@ -28,6 +28,7 @@ use crate::queue::{Command, Queue};
 use crate::record::{FORMAT, Record, Recorder};
 use crate::report::{Displaced, Divergence, Report, Verdict};
 use crate::route::InFlight;
+use crate::shedding::Shedding;
 use crate::streams::Key;
 use crate::sub::{Phase, Sub};
 use crate::track::{AROUND, Context, Finding, Nanos, Rules, Trace};
@@ -47,6 +48,7 @@ pub(crate) struct Comparator {
     pub(crate) options: ShadowOptions,
     pub(crate) id: u64,
     pub(crate) queue: Queue,
+    shedding: Arc<Shedding>,
     pub(crate) life: Life,
     names: [String; 2],
     started: Instant,
@@ -104,6 +106,7 @@ impl Comparator {
         options: ShadowOptions,
         names: [String; 2],
         strays: Strays,
+        shedding: &Arc<Shedding>,
         goes_on: bool,
     ) -> Arc<Self> {
         let first = COMPARISONS.fetch_add(1, Ordering::Relaxed) * GENERATIONS;
@@ -112,6 +115,7 @@ impl Comparator {
         Arc::new(Self {
             queue: Queue::new(options.queue),
             mirror: Mirror::new(options.mirrored_calls),
+            shedding: Arc::clone(shedding),
             options,
             // Never 0, which is nobody.
             id: rand::random::<u64>() | 1,
@@ -153,7 +157,7 @@ impl Comparator {
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.generation.load(Ordering::SeqCst)
     }
 
     pub(crate) fn subs(&self) -> Vec<Arc<Sub>> {
@@ -495,7 +499,20 @@ impl Comparator {
     }
 
     fn moved(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.shedding.clear();
+    }
+
+    /// Takes events for the candidate again.
+    pub(crate) fn reopen_queue(&self) {
+        self.queue.reopen();
+        self.shedding.clear();
+    }
+
+    /// Takes nothing more for the candidate.
+    pub(crate) fn close_queue(&self) {
+        self.queue.close();
+        self.shedding.clear();
     }
 
     /// Enters what handles have counted by themselves.

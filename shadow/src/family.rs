@@ -33,6 +33,7 @@ use crate::report::Report;
 use crate::seat::{Seat, View};
 use crate::sender::Sender;
 use crate::settle::{Until, settle};
+use crate::shedding::Shedding;
 use crate::unwatched::{Strays, Unwatched};
 
 /// Why no candidate was attached.
@@ -51,6 +52,7 @@ pub enum AttachError {
 pub(crate) struct Family {
     pub(crate) options: ShadowOptions,
     pub(crate) unwatched: Arc<Unwatched>,
+    pub(crate) shedding: Arc<Shedding>,
     primary: String,
     members: Mutex<Members>,
 }
@@ -125,6 +127,7 @@ impl Family {
         Arc::new(Self {
             options,
             unwatched: Arc::default(),
+            shedding: Arc::default(),
             primary: primary.backend().to_owned(),
             members: Mutex::default(),
         })
@@ -291,7 +294,7 @@ impl Family {
         self.unwatched.begin();
         let strays = Strays::new(&self.unwatched, earlier);
         let goes_on = members.writes(&options);
-        let comparator = Comparator::new(options, names, strays, goes_on);
+        let comparator = Comparator::new(options, names, strays, &self.shedding, goes_on);
         let first = Link::connected(candidate);
         let handles = counterparts(&members, &comparator, by, &first);
         for seat in members.seats.iter().filter(|seat| !seat.has_ended()) {
@@ -363,6 +366,7 @@ impl Family {
         for sender in members.senders() {
             sender.detach();
         }
+        self.shedding.clear();
         Some(Leaving {
             family: self,
             comparator,

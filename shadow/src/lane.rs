@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
 use crate::route::Route;
+use crate::shedding::Told;
 use crate::untracked::{Tally, Untracked};
 
 /// How often a turn that is about to be given back is asked for before it counts as taken.
@@ -33,6 +34,7 @@ pub(crate) struct Lane {
     generation: AtomicU64,
     /// Events that are not entered yet where they are due.
     untracked: Tally,
+    pub(crate) told: Told,
 }
 
 /// No route's.
@@ -54,16 +56,27 @@ impl Lane {
             waits: AtomicBool::new(false),
             generation: AtomicU64::new(NO_GENERATION),
             untracked: Tally::default(),
+            told: Told::default(),
         }
     }
 
     /// Counts an event that is not tracked; false if the route for it has to be looked up first.
     pub(crate) fn count(&self, generation: u64, why: Untracked) -> bool {
-        let known = self.generation.load(Ordering::Acquire) == generation;
+        let known = self.counts_for(generation);
         if known {
-            self.untracked.add(why);
+            self.add(why);
         }
         known
+    }
+
+    /// Counts an event that is not tracked, for the route that there is.
+    pub(crate) fn add(&self, why: Untracked) {
+        self.untracked.add(why);
+    }
+
+    /// Whether it counts for the route of this generation.
+    pub(crate) fn counts_for(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
     }
 
     /// The route, made by `make` unless the one that there is, `cached`, is `current`.
@@ -90,6 +103,7 @@ impl Lane {
     pub(crate) fn forget_route(&self) {
         let mut route = self.route.lock();
         self.generation.store(NO_GENERATION, Ordering::Release);
+        self.told.forget();
         let before = route.take();
         self.enter(before.as_deref());
     }

@@ -94,6 +94,7 @@ mod seat;
 mod sender;
 mod settle;
 mod shed;
+mod shedding;
 mod source;
 mod streams;
 mod sub;

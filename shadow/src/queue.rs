@@ -109,7 +109,7 @@ impl Queue {
             let state = self.state.lock();
             let works = state.busy || !state.commands.is_empty();
             if works || state.closed {
-                self.full.store(true, Ordering::Relaxed);
+                self.full.store(true, Ordering::SeqCst);
             }
         }
         room
@@ -117,7 +117,7 @@ impl Queue {
 
     /// Whether events are turned away until the candidate has caught up.
     pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.full.load(Ordering::SeqCst)
     }
 
     /// Waits for room for `events`; `None` if the candidate has gone.
@@ -203,7 +203,7 @@ impl Queue {
     /// Takes events again.
     pub(crate) fn reopen(&self) {
         let state = self.state.lock();
-        self.full.store(state.closed, Ordering::Relaxed);
+        self.full.store(state.closed, Ordering::SeqCst);
     }
 
     /// Gives back the room of an event that the candidate was given.
@@ -217,7 +217,7 @@ impl Queue {
         let commands = {
             let mut state = self.state.lock();
             state.closed = true;
-            self.full.store(true, Ordering::Relaxed);
+            self.full.store(true, Ordering::SeqCst);
             state.busy = false;
             state.control = 0;
             std::mem::take(&mut state.commands)

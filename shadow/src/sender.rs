@@ -177,6 +177,9 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
+        if let Some(word) = self.family.shedding.word(lane) {
+            return self.try_turned_away(lane, word, event, publish);
+        }
         let attached = self.attached_now();
         let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
@@ -202,6 +205,9 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
+        if let Some(word) = self.family.shedding.word(lane) {
+            return self.try_turned_away(lane, word, event, publish);
+        }
         let attached = self.attached_now();
         let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
             return self.try_alone(event, publish);
@@ -275,7 +281,7 @@ impl Sender {
     /// Stamps an event that nobody doubles, or that `shed_by` has no room for; whatever side delivers
     /// it later, it is not compared.
     #[inline]
-    fn stamp_alone(&self, event: &mut Event, shed_by: Option<u64>) -> Alone {
+    pub(crate) fn stamp_alone(&self, event: &mut Event, shed_by: Option<u64>) -> Alone {
         let all = &self.family.unwatched;
         let before = event.origin().copied();
         if let Some(origin) = before.filter(|_| event.has_given_origin()) {

@@ -2,11 +2,12 @@
 //!
 //! Invariant: it is counted once, however its publish ends, unless the primary refuses it.
 
-use eventbus_trait::{Event, Origin, Receipt, Refused};
+use eventbus_trait::{Event, Origin, Receipt, Refused, TryPublishError};
 
 use crate::attached::Attached;
 use crate::lane::Lane;
 use crate::sender::{Alone, Sender};
+use crate::shedding::Word;
 use crate::untracked::Untracked;
 
 pub(crate) struct Shed<'a> {
@@ -66,11 +67,56 @@ impl<'a> Shed<'a> {
 
     fn count(&self, origin: &Origin, why: Untracked) {
         let comparator = &self.attached.comparator;
+        let shedding = &self.sender.family().shedding;
         while !self.lane.count(comparator.generation(), why) {
             let mut cached = self.lane.route.lock();
             self.sender
                 .route(self.attached, self.lane, &mut cached, origin);
         }
+        shedding.tell(comparator, self.lane);
+    }
+}
+
+impl Sender {
+    /// Publishes an event that is known to be turned away.
+    #[inline]
+    pub(crate) fn try_turned_away(
+        &self,
+        lane: &Lane,
+        word: Word,
+        mut event: Event,
+        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
+    ) -> Result<Receipt, Refused<TryPublishError>> {
+        let alone = self.stamp_alone(&mut event, Some(word.comparison));
+        let origin = event.origin().copied();
+        let result = publish(event);
+        if result.is_err() {
+            return result.map_err(|refused| self.unstamp(refused, &alone));
+        }
+        if self.family().shedding.holds(word) {
+            lane.add(word.why());
+        } else {
+            self.count_late(lane, word, origin);
+        }
+        result
+    }
+
+    /// Something has changed since the event was turned away.
+    #[cold]
+    fn count_late(&self, lane: &Lane, word: Word, origin: Option<Origin>) {
+        let attached = self.attached();
+        let same = attached.filter(|attached| attached.comparator.id == word.comparison);
+        let Some((attached, origin)) = same.zip(origin) else {
+            return;
+        };
+        let shed = Shed {
+            sender: self,
+            attached: &attached,
+            lane,
+            why: word.why(),
+            origin: None,
+        };
+        shed.count(&origin, word.why());
     }
 }
 
