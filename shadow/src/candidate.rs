@@ -43,7 +43,7 @@ const NAP: Duration = Duration::from_millis(1);
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// How many times as long as it was behind the candidate's thread rests, and at most for how long.
-const REST: u32 = 4;
+const REST: u32 = 16;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How long a new subscription waits for an ended one to give its name back.
 const NAME_WAIT: Duration = Duration::from_secs(5);

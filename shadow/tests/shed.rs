@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bad::{Bad, BadBus};
 use common::{assert_law, crossbeam, numbered, take};
-use eventbus_trait::{EventBus, Subscribe};
+use eventbus_trait::{EventBus, Subscribe, Topic};
 use shadow::{Ignore, Reason, ShadowBus, ShadowOptions};
 
 /// A shadow whose candidate takes nothing from a queue of 4.
@@ -66,4 +66,57 @@ async fn a_publish_that_is_dropped_is_counted_as_cancelled() {
         report.unverified_by_reason.get(&Reason::Cancelled),
         Some(&1)
     );
+}
+
+/// Subscriptions come and go: each counts what came while it was there, also where the first event that
+/// was turned away has spoken for the others.
+#[tokio::test]
+async fn who_comes_later_is_counted_from_then_on() {
+    let bus = stuck(None);
+    let publisher = bus.publisher(Topic::new("events").unwrap());
+    let mut first = common::subscribe(&*bus, "events").await;
+    for n in 0..20 {
+        publisher.publish(numbered("events", n)).await.unwrap();
+    }
+    take(&mut first, 20).await;
+    for round in 0..5 {
+        let mut second = common::subscribe(&*bus, "events").await;
+        let before = bus.report().expected;
+        for n in 0..10 {
+            publisher.publish(numbered("events", n)).await.unwrap();
+        }
+        take(&mut first, 10).await;
+        take(&mut second, 10).await;
+        let report = bus.report();
+        assert_law(&report);
+        assert_eq!(report.expected - before, 20, "round {round}: {report:#?}");
+        second.unsubscribe().await;
+        for n in 0..10 {
+            publisher.publish(numbered("events", n)).await.unwrap();
+        }
+        take(&mut first, 10).await;
+        let report = bus.report();
+        assert_law(&report);
+        assert_eq!(report.expected - before, 30, "round {round}: {report:#?}");
+    }
+    let report = bus.report();
+    assert_eq!(report.published, 120);
+    let open = report.in_flight;
+    assert_eq!(
+        report.unverified_by_reason,
+        [(Reason::QueueFull, report.expected - open)].into(),
+        "nothing is left to be explained by where it came out"
+    );
+    // What is published for the next candidate is nothing that this one has to do with.
+    bus.detach(std::time::Duration::ZERO).await;
+    bus.attach(crossbeam()).unwrap();
+    for n in 0..30 {
+        publisher.publish(numbered("events", n)).await.unwrap();
+    }
+    take(&mut first, 30).await;
+    assert!(bus.settle(common::WATCHDOG).await);
+    let report = bus.report();
+    assert_law(&report);
+    assert_eq!(report.published, 30, "{report:#?}");
+    assert_eq!(report.expected, 30, "{report:#?}");
 }

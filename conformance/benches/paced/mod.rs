@@ -17,11 +17,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Reads the command line. Each of `picks` is an option that picks one of several names.
-    pub(crate) fn read(picks: &[(&str, &[&str])]) -> Result<Self, String> {
+    /// Reads the command line. A measurement takes `time` if it says nothing else; each of `picks` is
+    /// an option that picks one of several names.
+    pub(crate) fn read(time: Duration, picks: &[(&str, &[&str])]) -> Result<Self, String> {
         let mut asked = Self {
             rounds: 7,
-            time: Duration::from_millis(250),
+            time,
             pace: 10_000,
             picked: vec![None; picks.len()],
         };

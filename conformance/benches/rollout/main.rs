@@ -20,14 +20,17 @@ mod measure;
 mod paced;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use measure::Variant;
 use paced::{Asked, Pace, median};
 
+/// How long each measurement takes.
+const TIME: Duration = Duration::from_millis(250);
 const PHASES: [&str; 3] = ["crossbeam", "in-process", "unix"];
 
 fn main() -> ExitCode {
-    let asked = match Asked::read(&[("--only", &PHASES)]) {
+    let asked = match Asked::read(TIME, &[("--only", &PHASES)]) {
         Ok(asked) => asked,
         Err(problem) => {
             eprintln!("{problem}");

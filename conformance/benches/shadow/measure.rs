@@ -1,7 +1,6 @@
 //! One measurement: a publisher and a subscriber on threads of their own, for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use busrt_backend::{Address, BrokerMode, Options};
@@ -84,15 +83,12 @@ fn drive(
     let reader = std::thread::spawn(move || read(subscription.unwrap()));
     let publisher = bus.publisher(Topic::new("bench.events").unwrap());
     publish(&publisher, pace, WARM_UP);
-    let stop = AtomicBool::new(false);
     let (published, latencies, elapsed) = std::thread::scope(|scope| {
         if let Some(candidate) = candidate {
-            let stop = &stop;
-            scope.spawn(move || strike(candidate, time / 2, stop));
+            scope.spawn(|| candidate.strike());
         }
         let begun = Instant::now();
         let (published, latencies) = publish(&publisher, pace, time);
-        stop.store(true, Ordering::Release);
         (published, latencies, begun.elapsed())
     });
     block_on(bus.publish(publisher.event(vec![]))).unwrap();
@@ -102,15 +98,6 @@ fn drive(
         p99_us: latencies.value_at_quantile(0.99) as f64 / 1000.0,
         compared: 0.0,
     }
-}
-
-/// Kills what can be killed, in the middle.
-fn strike(candidate: &mut Candidate, after: Duration, stop: &AtomicBool) {
-    let begun = Instant::now();
-    while begun.elapsed() < after && !stop.load(Ordering::Acquire) {
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-    candidate.strike();
 }
 
 /// Publishes for `time`; how many, and how long each took, in nanoseconds.
