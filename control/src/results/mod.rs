@@ -117,7 +117,7 @@ impl Gather {
             heap: Mutex::new(Heap::new(options)),
             wake: Notify::new(),
         });
-        let driver = tokio::spawn(drive(Arc::clone(&shared), results));
+        let driver = tokio::spawn(drive(Arc::clone(&shared), results, bus));
         Ok(Self { shared, driver })
     }
 
@@ -183,7 +183,8 @@ impl fmt::Debug for Gathering {
     }
 }
 
-async fn drive(shared: Arc<Shared>, mut results: Subscription) {
+/// Holds the bus, because a subscription ends with the last handle.
+async fn drive(shared: Arc<Shared>, mut results: Subscription, _bus: Arc<dyn EventBus>) {
     loop {
         let alarm = shared.heap.lock().next_alarm();
         tokio::select! {

@@ -181,6 +181,17 @@ async fn many_gather_at_once_and_who_gives_up_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_given_to_it_alone_lives_as_long_as_it_does() {
+    let bus: Arc<dyn EventBus> = CrossbeamBus::new(Limits::default());
+    let own = bus.connect(None).await.unwrap();
+    let gather = Gather::start(own, Options::default()).await.unwrap();
+    let scene = Scene { bus, gather };
+    let gathering = scene.gather.begin(Wanted::any("scan", 1)).unwrap();
+    scene.result("results.x", "1", "").await;
+    assert!(gathering.gathered().await.is_complete());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_result_is_left_out() {
     let scene = Scene::new(Options::default()).await;
     let gathering = scene.gather.begin(Wanted::any("scan", 2)).unwrap();

@@ -12,6 +12,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::intake::{Ran, Step, Told};
 use super::{Load, Options, Shared, TaskFailure, TaskHandler, Work};
+use crate::collector::{Hold, Intake as Gate};
 use crate::lanes::{Lanes, Letter, Sent, Unsent};
 use crate::member::Identity;
 use crate::tasks::{Answer, FailureReason, Order, Report, reports_topic};
@@ -30,6 +31,8 @@ pub(super) struct Driver {
     numbers: HashMap<Id, u64>,
     aborts: HashMap<u64, AbortHandle>,
     lanes: Lanes<Told>,
+    /// The host's, which waits for what was taken in.
+    pub(super) gate: Option<Gate>,
 }
 
 impl Driver {
@@ -53,6 +56,7 @@ impl Driver {
             numbers: HashMap::new(),
             aborts: HashMap::new(),
             lanes: Lanes::new(bus),
+            gate: None,
         }
     }
 
@@ -130,12 +134,22 @@ impl Driver {
             .get_correlation()
             .cloned()
             .unwrap_or_else(|| Correlation::new(&mark.id));
-        let steps = self
-            .shared
-            .intake
-            .lock()
-            .order(order, correlation, Instant::now());
+        let hold = matches!(order, Order::Do(_))
+            .then(|| self.enter())
+            .flatten();
+        let mut intake = self.shared.intake.lock();
+        let steps = intake.order(order, correlation, hold, Instant::now());
+        drop(intake);
         self.carry_out(steps);
+    }
+
+    /// Lets the host wait for a task, if it has one. When the host is about to go, so is the worker.
+    fn enter(&self) -> Option<Arc<Hold>> {
+        let hold = self.gate.as_ref()?.enter();
+        if hold.is_none() {
+            self.shared.intake.lock().drain();
+        }
+        hold.map(Arc::new)
     }
 
     fn carry_out(&mut self, steps: Vec<Step>) {

@@ -5,12 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use eventbus_trait::Correlation;
 use tokio::time::Instant;
 
 use super::memory::{Key, Memory, key};
 use super::{TaskFailure, Work};
+use crate::collector::Hold;
 use crate::tasks::{Answer, FailureReason, Mark, Order, RefusalReason, Task};
 
 /// What the worker has to do next.
@@ -31,6 +33,8 @@ pub(super) struct Told {
     pub(super) answer: Answer,
     pub(super) correlation: Correlation,
     pub(super) until: Instant,
+    /// The member does not go before this is told.
+    pub(super) _hold: Option<Arc<Hold>>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ struct Held {
     correlation: Correlation,
     due: Instant,
     place: Place,
+    hold: Option<Arc<Hold>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -136,15 +141,22 @@ impl Intake {
         &mut self,
         order: Order,
         correlation: Correlation,
+        hold: Option<Arc<Hold>>,
         now: Instant,
     ) -> Vec<Step> {
         match order {
-            Order::Do(task) => self.take(task, correlation, now),
+            Order::Do(task) => self.take(task, correlation, hold, now),
             Order::Cancel(mark) => self.cancel(&mark),
         }
     }
 
-    fn take(&mut self, task: Task, correlation: Correlation, now: Instant) -> Vec<Step> {
+    fn take(
+        &mut self,
+        task: Task,
+        correlation: Correlation,
+        hold: Option<Arc<Hold>>,
+        now: Instant,
+    ) -> Vec<Step> {
         let key = key(&task.mark);
         let told = |answer| {
             Step::Tell(Box::new(Told {
@@ -152,6 +164,7 @@ impl Intake {
                 answer,
                 correlation: correlation.clone(),
                 until: now + task.deadline,
+                _hold: hold.clone(),
             }))
         };
         if let Some(held) = self.held.get_mut(&key) {
@@ -185,6 +198,7 @@ impl Intake {
             correlation,
             due,
             place: Place::Waiting(turn),
+            hold,
         };
         self.held.insert(key, held);
         self.start(&mut steps);
@@ -361,6 +375,7 @@ impl Intake {
             correlation: held.correlation,
             // The dispatcher may be a little behind.
             until: held.due + super::GRACE,
+            _hold: held.hold,
         })));
     }
 }

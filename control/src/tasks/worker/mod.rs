@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 pub use handler::{TaskFailure, TaskHandler, Work};
 
 use super::orders_topic;
+use crate::collector::{Host, Intake as Gate};
 use crate::member::Identity;
 use driver::Driver;
 use intake::Intake;
@@ -155,6 +156,21 @@ struct Shared {
 }
 
 impl Worker {
+    /// Starts to take tasks as the member that `host` serves, which then goes only when the tasks that
+    /// were taken have ended and been told. [Stop](Self::stop) it when the host has
+    /// [ended](Host::ended): what is still there then was cut off.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn of(
+        host: &Host,
+        bus: Arc<dyn EventBus>,
+        handler: Arc<dyn TaskHandler>,
+        options: Options,
+    ) -> Result<Self, WorkError> {
+        Self::begin(bus, host.identity(), handler, options, Some(host.intake())).await
+    }
+
     /// Starts to take tasks as this member, at most `identity.max_tasks` at once. Within a tokio runtime,
     /// which handlers then run on. When it returns, orders are heard.
     ///
@@ -165,6 +181,16 @@ impl Worker {
         identity: &Identity,
         handler: Arc<dyn TaskHandler>,
         options: Options,
+    ) -> Result<Self, WorkError> {
+        Self::begin(bus, identity, handler, options, None).await
+    }
+
+    async fn begin(
+        bus: Arc<dyn EventBus>,
+        identity: &Identity,
+        handler: Arc<dyn TaskHandler>,
+        options: Options,
+        gate: Option<Gate>,
     ) -> Result<Self, WorkError> {
         let topic = orders_topic(&identity.kind, &identity.name);
         let subscribe = Subscribe::to(&topic).map_err(|error| WorkError::Name {
@@ -195,7 +221,8 @@ impl Worker {
         let (tell_load, load) = watch::channel(Load::default());
         let (tell_seen, seen) = watch::channel(0);
         let tell = (tell_load, tell_seen);
-        let driver = Driver::new(bus, identity, handler, options, Arc::clone(&shared), tell);
+        let mut driver = Driver::new(bus, identity, handler, options, Arc::clone(&shared), tell);
+        driver.gate = gate;
         let driver = tokio::spawn(driver.run(orders));
         Ok(Self {
             shared,

@@ -133,11 +133,12 @@ fn apply(intake: &mut Intake, seen: &mut Seen, act: Act, now: &mut Instant) -> V
                 priority,
                 payload: Payload::raw("x"),
             };
-            intake.order(Order::Do(task), Correlation::new("c"), *now)
+            intake.order(Order::Do(task), Correlation::new("c"), None, *now)
         }
         Act::Cancel { id, attempt } => intake.order(
             Order::Cancel(mark(id, attempt)),
             Correlation::new("c"),
+            None,
             *now,
         ),
         Act::End { which, panics } => {
