@@ -1,0 +1,126 @@
+//! What a process that a test starts does.
+
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use control::dispatch::{Dispatcher, Options, TaskSpec};
+use control::member::{Activity, Heartbeat, Identity};
+use control::registry::{Registry, Rules};
+use control::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
+use eventbus::{BrokerMode, Config, Event, EventBus, Payload, Phase, Subscribe};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use crate::process::say;
+
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// A bus at the socket.
+pub(crate) async fn open(socket: &Path, mode: BrokerMode) -> Arc<dyn EventBus> {
+    let config = Config::default()
+        .phase(Phase::Unix(socket.to_owned()))
+        .broker_mode(mode);
+    eventbus::open(&config).await.unwrap()
+}
+
+pub(crate) async fn play(role: String, name: String, socket: PathBuf) {
+    let bus = open(&socket, BrokerMode::External).await;
+    match &*role {
+        "member" => member(bus, name).await,
+        "agent" => agent(bus, name).await,
+        other => panic!("no role {other}"),
+    }
+}
+
+struct Deeds {
+    name: String,
+    gone: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl TaskHandler for Deeds {
+    async fn run(&self, work: Work) -> Result<Payload, TaskFailure> {
+        let payload = work.task.payload.bytes()?;
+        if payload != "quiet" {
+            say(&format!("begun {}", work.task.mark.id));
+        }
+        if payload == format!("hang at {}", self.name) {
+            pending::<()>().await;
+        }
+        if payload == "go" {
+            let mut gone = self.gone.clone();
+            gone.wait_for(|gone| *gone)
+                .await
+                .map_err(|error| TaskFailure::new(error.to_string()))?;
+            return Ok(Payload::raw("gone"));
+        }
+        Ok(work.task.payload)
+    }
+}
+
+/// Does tasks until its standard input ends, and says what it has counted.
+async fn member(bus: Arc<dyn EventBus>, name: String) {
+    let identity = Identity::new(&name, "process")
+        .capability("work")
+        .max_tasks(8);
+    let (tell_gone, gone) = watch::channel(false);
+    let handler = Arc::new(Deeds { name, gone });
+    let options = worker::Options::default();
+    let worker = Worker::start(Arc::clone(&bus), &identity, handler, options)
+        .await
+        .unwrap();
+    let mut gos = bus.subscribe(Subscribe::to("go.#").unwrap()).await.unwrap();
+    let heart = tokio::spawn(beat(Arc::clone(&bus), identity));
+    say("ready");
+    let mut nothing = Vec::new();
+    let mut stdin = tokio::io::stdin();
+    tokio::select! {
+        _ = stdin.read_to_end(&mut nothing) => {}
+        () = async { while gos.recv().await.is_some() { tell_gone.send_replace(true); } } => {}
+    }
+    let stats = worker.stop(Duration::from_secs(10)).await.stats;
+    heart.abort();
+    let stats = serde_json::json!({
+        "accepted": stats.accepted,
+        "repeated": stats.repeated,
+        "done": stats.done,
+        "malformed": stats.malformed,
+    });
+    say(&format!("stats {stats}"));
+}
+
+async fn beat(bus: Arc<dyn EventBus>, identity: Identity) {
+    let mut heartbeat = Heartbeat {
+        identity,
+        activity: Activity::Idle,
+        ailment: None,
+        interval_ms: INTERVAL.as_millis().try_into().unwrap(),
+        number: 0,
+    };
+    let mut due = tokio::time::interval(INTERVAL);
+    loop {
+        due.tick().await;
+        heartbeat.number += 1;
+        let event = Event::json(heartbeat.topic(), &heartbeat).unwrap();
+        bus.publish(event).await.unwrap();
+    }
+}
+
+/// Submits a task, and is there until it is killed.
+async fn agent(bus: Arc<dyn EventBus>, name: String) {
+    let registry = Registry::start(Arc::clone(&bus), Rules::default())
+        .await
+        .unwrap();
+    let dispatcher = Dispatcher::start(bus, &name, &registry, Options::default())
+        .await
+        .unwrap();
+    let spec = TaskSpec::new("work", Payload::raw("go"))
+        .id("t")
+        .wait_for_member();
+    let handle = dispatcher.submit(spec).unwrap();
+    let ended = handle.outcome().await;
+    panic!("it should not live to see this: {ended:?}");
+}
