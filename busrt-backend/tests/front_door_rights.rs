@@ -196,6 +196,40 @@ fn sec_004_messages_between_sessions_are_under_the_rule_too() {
     scene.end(1);
 }
 
+/// SEC-004: a guest answers who has called it, once, and forges no reply to anybody's call: clients of
+/// busrt's own take a reply by its number, whoever it is from.
+#[test]
+fn sec_004_a_guest_answers_what_it_was_asked() {
+    let scene = Scene::new(with_a_guest);
+    let mut guest = Peer::enter(&scene.path, "guest-1");
+    guest.receive().unwrap();
+    let mut caller = Peer::enter(&scene.path, "caller");
+    let reply = |kind: u8, id: u32| {
+        let said = [&[kind][..], &id.to_le_bytes(), b"said"].concat();
+        addressed("caller", &said)
+    };
+    assert_eq!(guest.ask(MESSAGE, &reply(0x11, 7)), busrt::ERR_ACCESS);
+    assert_eq!(guest.ask(MESSAGE, &reply(0x12, 7)), busrt::ERR_ACCESS);
+    let request = [&[0x01][..], &7_u32.to_le_bytes(), b"method\0"].concat();
+    assert_eq!(caller.ask(MESSAGE, &addressed("guest-1", &request)), OK);
+    assert_eq!(guest.receive().unwrap().kind, MESSAGE);
+    assert_eq!(guest.ask(MESSAGE, &reply(0x11, 8)), busrt::ERR_ACCESS);
+    assert_eq!(
+        guest.ask(MESSAGE, &addressed("guest-1", b"\x11")),
+        busrt::ERR_ACCESS
+    );
+    assert_eq!(guest.ask(MESSAGE, &reply(0x11, 7)), OK);
+    let told = caller.receive().unwrap();
+    assert!(told.body.ends_with(b"said"));
+    assert_eq!(
+        guest.ask(MESSAGE, &reply(0x11, 7)),
+        busrt::ERR_ACCESS,
+        "once"
+    );
+    drop((guest, caller));
+    scene.end(1);
+}
+
 /// SEC-004: who may do nothing is not even heard of, and nobody opens a link to nothing.
 #[test]
 fn sec_004_who_may_do_nothing_has_no_part_in_the_bus() {

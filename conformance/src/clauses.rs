@@ -259,6 +259,8 @@ pub static CLAUSES: &[Clause] = &[
         mig::mig_005_errors_are_the_same,
         "errors are the same everywhere"
     ),
+    clause!("MIG-006", mig::mig_006_calls_are_the_primarys, "calls are the primary's",
+        needs: &[Shadow, Calls]),
 ];
 
 /// The ids of the contract whose part of the product does not exist yet. Whoever builds one takes

@@ -272,8 +272,36 @@ pub struct Comparison {
     pub phantom: u64,
     /// Neighbours of different publishers that were told the other way round, which is no divergence.
     pub inverted: u64,
+    /// What became of calls.
+    pub calls: Mirroring,
     /// Where the first divergences are: topic, and sequence of the publisher.
     pub places: Vec<(String, u64)>,
+}
+
+/// What a shadow counted of the calls that ended on the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mirroring {
+    /// All.
+    pub made: u64,
+    /// Not marked idempotent, so not made on the candidate.
+    pub unmirrored: u64,
+    /// The candidate answered alike.
+    pub same: u64,
+    /// The candidate answered something else.
+    pub differs: u64,
+    /// The candidate did not answer.
+    pub failed: u64,
+    /// Not compared, for another reason.
+    pub not_compared: u64,
+}
+
+impl Mirroring {
+    /// Whether every call is in exactly one of the others.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        let compared = self.same + self.differs + self.failed;
+        self.made == self.unmirrored + compared + self.not_compared
+    }
 }
 
 impl Comparison {

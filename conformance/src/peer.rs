@@ -4,9 +4,10 @@
 //! by line, in the [text form](crate::history) of a history: what it has not said may have happened
 //! all the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use eventbus_trait::rpc::{Call, Methods, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     Event, EventBus, FilterError, Payload, PublishError, Refused, Subscribe, SubscribeError,
     Subscription, TopicFilter,
@@ -33,6 +34,12 @@ pub enum Part {
         /// The client's name.
         name: String,
     },
+    /// Serves the service of this name, before it is ready: `echo` says what it was sent, `hang` never
+    /// ends, `count` says how many calls run and wait at it.
+    Callee {
+        /// The service's name.
+        name: String,
+    },
 }
 
 impl Part {
@@ -43,6 +50,7 @@ impl Part {
             Self::Publisher { author } => format!("publisher={author}"),
             Self::Subscriber { name } => format!("subscriber={name}"),
             Self::Idler { name } => format!("idler={name}"),
+            Self::Callee { name } => format!("callee={name}"),
         }
     }
 
@@ -55,6 +63,7 @@ impl Part {
             "publisher" => of.parse().ok().map(|author| Self::Publisher { author }),
             "subscriber" => Some(Self::Subscriber { name }),
             "idler" => Some(Self::Idler { name }),
+            "callee" => Some(Self::Callee { name }),
             _ => None,
         }
     }
@@ -64,7 +73,7 @@ impl Part {
     pub fn subscription(&self) -> Option<&str> {
         match self {
             Self::Subscriber { name } => Some(name),
-            Self::Publisher { .. } | Self::Idler { .. } => None,
+            Self::Publisher { .. } | Self::Idler { .. } | Self::Callee { .. } => None,
         }
     }
 
@@ -81,7 +90,7 @@ impl Part {
     pub fn client_name(&self) -> Option<&str> {
         match self {
             Self::Idler { name } => Some(name),
-            Self::Publisher { .. } | Self::Subscriber { .. } => None,
+            Self::Publisher { .. } | Self::Subscriber { .. } | Self::Callee { .. } => None,
         }
     }
 }
@@ -121,6 +130,42 @@ pub async fn play(
         Part::Idler { .. } => {
             say("ready".to_owned());
             std::future::pending().await
+        }
+        Part::Callee { name } => {
+            let _serving = serve(&bus, &name).await?;
+            say("ready".to_owned());
+            std::future::pending().await
+        }
+    }
+}
+
+/// Calls that run and wait at a callee in another process.
+const CALLEE_HOLDS: usize = 1_000;
+
+/// Serves, again and again while a former life may still have the name.
+async fn serve(bus: &Arc<dyn EventBus>, name: &str) -> Result<Serving, String> {
+    let own: Arc<OnceLock<Service>> = Arc::default();
+    let count = Arc::clone(&own);
+    let methods = Methods::new()
+        .on("echo", |call: Call| async {
+            // Some calls are in handlers when it is killed, whenever that is.
+            tokio::task::yield_now().await;
+            Ok(Reply::new(call.payload))
+        })
+        .on("hang", |_: Call| async { std::future::pending().await })
+        .on("count", move |_: Call| {
+            let stats = count.get().map(|service| service.desk().stats());
+            let now = stats.map_or(0, |stats| stats.running + stats.waiting);
+            async move { Ok(Reply::new(now.to_string().into_bytes())) }
+        });
+    let service = Service::new(name, methods).concurrency(CALLEE_HOLDS);
+    let _ = own.set(service.clone());
+    let mut beat = tokio::time::interval(RETRY);
+    loop {
+        beat.tick().await;
+        match bus.serve(service.clone()).await {
+            Err(ServeError::InUse { .. }) => {}
+            other => return other.map_err(|error| error.to_string()),
         }
     }
 }
@@ -186,6 +231,7 @@ mod tests {
             Part::Publisher { author: 7 },
             Part::Subscriber { name: name() },
             Part::Idler { name: name() },
+            Part::Callee { name: name() },
         ] {
             assert_eq!(Part::from_word(&part.to_word()), Some(part));
         }

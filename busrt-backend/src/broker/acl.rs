@@ -18,7 +18,8 @@ pub struct AclRule {
     /// It may subscribe to what one of these covers as a whole.
     pub subscribe: Vec<TopicFilter>,
     /// Services that it may call: names, or beginnings of names with a final `*`. It is enforced
-    /// on messages to a client by its name that are neither a session's own nor the answer to a call.
+    /// on messages to a client by its name that are neither a session's own nor the answer to a call
+    /// that this client was asked.
     pub call: Vec<String>,
 }
 

@@ -230,7 +230,8 @@ impl Door {
             keepalive: self.keepalive,
             most: self.queue_bytes,
         };
-        let mut down = Down::new(writer, frames, waiting, &self.counters, limits);
+        let down = Down::new(writer, frames, waiting, &self.counters, limits);
+        let mut down = down.noting(rights.asked());
         let welcoming = down.welcome(welcome(&rights));
         if !matches!(timeout(self.handshake_timeout, welcoming).await, Ok(Ok(()))) {
             debug!(client = name, peer, "connection lost");

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 
+use super::asked::Asked;
 use super::backlog::Backlog;
 use super::end::End;
 use super::stats::Counters;
@@ -32,6 +33,8 @@ pub(super) struct Down<'a, W> {
     counters: &'a Counters,
     limits: Limits,
     backlog: Backlog,
+    /// Where what the client is asked is noted, if that matters.
+    asked: Option<Asked>,
     /// As much of it as stands in the counters.
     told: usize,
     ping: Interval,
@@ -92,6 +95,7 @@ impl<'a, W: AsyncWrite + Unpin> Down<'a, W> {
             counters,
             limits,
             backlog: Backlog::default(),
+            asked: None,
             told: 0,
             ping,
             progress: Progress {
@@ -101,6 +105,12 @@ impl<'a, W: AsyncWrite + Unpin> Down<'a, W> {
             },
             ended: false,
         }
+    }
+
+    /// Notes what the client is asked.
+    pub(super) fn noting(mut self, asked: Option<Asked>) -> Self {
+        self.asked = asked;
+        self
     }
 
     /// Says the first words, and returns when they have gone.
@@ -189,6 +199,9 @@ impl<'a, W: AsyncWrite + Unpin> Down<'a, W> {
     }
 
     fn take(&mut self, frame: Frame) -> Result<(), End> {
+        if let Some(asked) = &self.asked {
+            asked.note(&frame);
+        }
         self.backlog.push(frame);
         self.check()
     }

@@ -6,6 +6,7 @@
 //! sessions on the broker and tells them when one is gone (see `directory`).
 
 mod acl;
+mod asked;
 mod backlog;
 mod bucket;
 mod directory;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eventbus_trait::{MAX_TOPIC_BYTES, Topic, TopicFilter};
 
 use super::AclRule;
+use super::asked::Asked;
 use crate::topics;
 use crate::wire::{Control, SubscriptionInfo};
 
@@ -31,6 +32,7 @@ pub(super) struct Rights {
     /// `None`: everything.
     rule: Option<AclRule>,
     publish: HashMap<Box<[u8]>, bool>,
+    asked: Asked,
 }
 
 impl Rights {
@@ -42,7 +44,13 @@ impl Rights {
         Self {
             rule: (!everything).then_some(rule),
             publish: HashMap::new(),
+            asked: Asked::default(),
         }
+    }
+
+    /// Where to note what the client is asked, if it may not say everything.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        self.rule.as_ref().map(|_| self.asked.clone())
     }
 
     /// What the client is told about them, `None` if it may do everything.
@@ -90,9 +98,14 @@ impl Rights {
         let Some(rule) = &self.rule else {
             return Some(Ok(()));
         };
-        // An answer is no call. Who was not asked is not listened to.
+        // An answer is no call, and is for who has called.
         if payload.first().is_some_and(|kind| ANSWERS.contains(kind)) {
-            return Some(Ok(()));
+            const UNASKED: Answer = Err("answering what was not asked");
+            return match self.asked.by(target, payload) {
+                Some(true) => Some(Ok(())),
+                Some(false) => Some(UNASKED),
+                None => whole.then_some(UNASKED),
+            };
         }
         let kind = payload.get(..SESSION.len() + 2);
         match kind {

@@ -245,6 +245,8 @@ impl Port {
         self.pending.lock().fail(id, |service| match reason.kind() {
             ErrorKind::NotRegistered => CallError::NoService { service },
             ErrorKind::Access => CallError::Denied { service },
+            // A stock broker says so of a client that it is just letting go of. The connection stands.
+            ErrorKind::Other | ErrorKind::NotDelivered => CallError::CalleeGone { service },
             _ => CallError::Disconnected {
                 reason: reason.to_string(),
             },
@@ -469,4 +471,31 @@ async fn send(
 /// In process, a client that is about to go has closed its end already.
 fn is_gone(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotRegistered | ErrorKind::Eof)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_answers_is_no_lost_connection() {
+        let service = || "s".to_owned();
+        for (kind, error) in [
+            (
+                ErrorKind::NotRegistered,
+                CallError::NoService { service: service() },
+            ),
+            (ErrorKind::Access, CallError::Denied { service: service() }),
+            (
+                ErrorKind::Other,
+                CallError::CalleeGone { service: service() },
+            ),
+        ] {
+            let port = Port::new("c".into());
+            let call = Call::new("s", "m", "");
+            let (id, mut awaited) = port.begin("s".into(), call, Bytes::new());
+            port.refused(id, &Error::new(kind, None::<&str>));
+            assert_eq!(awaited.reply.try_recv(), Ok(Err(error)));
+        }
+    }
 }

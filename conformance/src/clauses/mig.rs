@@ -1,10 +1,12 @@
 //! MIG: what a shadow owes to the application, and to whoever reads its report; what a move from one
 //! phase to another owes to both; and what any phase owes to an application that is to move.
 
+mod calls;
 mod coming;
 mod cutover;
 mod errors;
 
+pub(super) use calls::mig_006_calls_are_the_primarys;
 pub(super) use cutover::{mig_003_a_cutover_is_not_noticed, mig_004_a_crash_leaves_one_phase};
 pub(super) use errors::mig_005_errors_are_the_same;
 

@@ -3,6 +3,8 @@
 mod bounds;
 mod ends;
 mod errors;
+mod faults;
+mod many;
 mod replies;
 mod scene;
 

@@ -36,6 +36,13 @@ impl MutantBus {
             service: call.service.clone(),
         };
         match self.core.defect() {
+            Defect::LosesCallsInResets if self.strikes_a_call() => std::future::pending().await,
+            Defect::RefusesAll => {
+                let service = call.service;
+                return Err(CallError::Denied { service });
+            }
+            Defect::Panics => std::panic::resume_unwind(Box::new("on purpose")),
+            Defect::Hangs => std::future::pending().await,
             Defect::DiesOfPanics if called.dead.load(Ordering::SeqCst) => return Err(gone),
             Defect::KeepsCancelled => {
                 let inner = Arc::clone(&self.inner);
@@ -48,6 +55,14 @@ impl MutantBus {
             Ok(reply) => self.replied(reply).await,
             Err(error) => self.failed(&call, error).await,
         }
+    }
+
+    fn strikes_a_call(&self) -> bool {
+        self.core.shared.calls_armed.swap(false, Ordering::SeqCst)
+    }
+
+    fn was_killed(&self) -> bool {
+        self.core.shared.calls_armed.load(Ordering::SeqCst)
     }
 
     async fn replied(&self, reply: Reply) -> Result<Reply, CallError> {
@@ -89,6 +104,9 @@ impl MutantBus {
             (Defect::DiesOfPanics, error @ CallError::Panicked { .. }) => {
                 called.dead.store(true, Ordering::SeqCst);
                 error
+            }
+            (Defect::OutlivesTheKilled, CallError::CalleeGone { .. }) if self.was_killed() => {
+                std::future::pending().await
             }
             (Defect::OutlivesCallees, CallError::CalleeGone { .. }) => std::future::pending().await,
             (_, error) => error,

@@ -42,6 +42,8 @@ pub struct Mutant {
 
 /// Clauses that go further where the phase has what they do not need.
 const GO_FURTHER: &[(&str, Capability)] = &[
+    ("RPC-001", Capability::Faults),
+    ("RPC-008", Capability::Faults),
     ("LIF-006", Capability::Faults),
     ("OBS-002", Capability::Faults),
 ];
@@ -211,8 +213,9 @@ Bus {
     Hoards "Every event that was offered is kept." "FLW-006";
     HoardsCrumbs "Of every event that was offered sixty-four bytes are kept." "FLW-006";
     LosesReplies "One reply in forty never comes." "RPC-001"
-        also ["RPC-002"];
-    SwapsReplies "One call in forty gets the reply to the one before." "RPC-002";
+        also ["RPC-002" "RPC-008"];
+    SwapsReplies "One call in forty gets the reply to the one before." "RPC-002"
+        also ["RPC-001" "RPC-008"];
     DeliversLate "A reply that comes too late is taken by the next call." "RPC-003";
     DeniesTimeouts "A call that timed out is told to have found no room." "RPC-004"
         also ["RPC-001" "RPC-003"];
@@ -255,6 +258,8 @@ Bus {
 Faults {
     ForgetsSubscriptions "A subscription misses the first event after its handle has connected again." "SUB-007"
         also ["FLT-001" "FLT-002" "FLT-004"];
+    LosesCallsInResets "The first call after a connection was broken does not end." "RPC-001";
+    OutlivesTheKilled "A call whose callee's process was killed does not end." "RPC-008";
     RemembersTheDead "The name of a client that was killed stays taken." "LIF-006";
     NeverNotices "The handle believes itself connected, come what may." "LIF-007";
     OpensToNothing "A bus opens where nobody listens." "LIF-008";
@@ -300,7 +305,7 @@ Door {
 }
 Shadow {
     ShowsCandidate "The application sees the candidate." "MIG-001"
-        also ["MIG-002"];
+        also ["MIG-002" "MIG-006"];
     SpreadsPanics "A panic of the candidate reaches the application." "MIG-001"
         may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
     SpreadsSlowness "The application waits for the candidate." "MIG-001"
@@ -309,6 +314,10 @@ Shadow {
         may ["MIG-002": "an application that waits for the candidate leaves it no two events to reorder"];
     StumblesOverCandidates "The first event after a candidate came is refused to the application." "MIG-001"
         also ["MIG-002"];
+    MirrorsEffects "Every call is made on the candidate, whatever it does." "MIG-006";
+    SpreadsFailures "A call that the candidate fails is failed to the application." "MIG-006";
+    BlindToReplies "Other replies of the candidate are taken for the same." "MIG-006";
+    ForgetsUnmirrored "Calls that are not made on the candidate are in no count." "MIG-006";
     BlindToMissing "Events that one side lacks are taken for matched." "MIG-002";
     BlindToDuplicates "Copies delivered again are not seen." "MIG-002";
     BlindToDifferences "Events that differ are taken for matched." "MIG-002";

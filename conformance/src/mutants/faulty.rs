@@ -140,6 +140,9 @@ impl FaultRig for MutantFaultRig {
         *self.struck_at.lock() = Some(self.inner.pieces(Way::Up));
         self.inner.strike(fault).await?;
         *self.last.lock() = Some(fault);
+        if self.shared.defect == Defect::LosesCallsInResets && fault.breaks_the_connection() {
+            self.shared.calls_armed.store(true, Ordering::SeqCst);
+        }
         if sets_off {
             self.shared.arm();
         }
@@ -215,6 +218,9 @@ impl Peer for MutantPeer {
     fn kill(&mut self) {
         self.inner.kill();
         let subscribed = matches!(self.part, Part::Subscriber { .. });
+        let serves = matches!(self.part, Part::Callee { .. });
+        let armed = serves && self.shared.defect == Defect::OutlivesTheKilled;
+        self.shared.calls_armed.fetch_or(armed, Ordering::SeqCst);
         if subscribed && self.shared.defect == Defect::HarmsNeighbours {
             self.shared.arm();
         }

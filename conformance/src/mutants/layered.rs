@@ -42,6 +42,11 @@ pub(super) trait Layered: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What is done with a call before it is made; an error ends it.
+    async fn before_call(&self, call: Call) -> Result<Call, CallError> {
+        Ok(call)
+    }
+
     /// How the connection stands.
     fn state(&self) -> watch::Receiver<BusState> {
         self.inner().state()
@@ -131,6 +136,7 @@ impl<L: Layered> EventBus for LayeredBus<L> {
     }
 
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let call = self.0.before_call(call).await?;
         self.0.inner().call(call).await
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eventbus_trait::rpc::{Call, CallError};
 use eventbus_trait::{Event, EventBus, Limits, Payload, PublishError};
 use futures_util::FutureExt;
 
@@ -36,7 +37,11 @@ impl ShadowHarness for MutantHarness {
         let inner = shadow.start_shadow(limits, wrap).await?;
         let bus = match (defect, candidate.get()) {
             (
-                Defect::SpreadsPanics | Defect::SpreadsSlowness | Defect::SpreadsRefusals,
+                Defect::SpreadsPanics
+                | Defect::SpreadsSlowness
+                | Defect::SpreadsRefusals
+                | Defect::SpreadsFailures
+                | Defect::MirrorsEffects,
                 Some(candidate),
             ) => layered(Exposed {
                 inner: inner.bus(),
@@ -109,6 +114,8 @@ impl ShadowRig for MutantShadowRig {
             Defect::BlindToMissing => overlook(&mut seen.missing, &mut seen.matched),
             Defect::BlindToDifferences => overlook(&mut seen.differs, &mut seen.matched),
             Defect::BlindToOrder => overlook(&mut seen.reordered, &mut seen.matched),
+            Defect::BlindToReplies => overlook(&mut seen.calls.differs, &mut seen.calls.same),
+            Defect::ForgetsUnmirrored => seen.calls.unmirrored = 0,
             Defect::BlindToDuplicates => seen.duplicate = 0,
             Defect::BlindToPhantoms => seen.phantom = 0,
             Defect::CountsTwice => seen.duplicate *= 2,
@@ -216,8 +223,23 @@ impl Layered for Exposed {
         &self.inner
     }
 
+    async fn before_call(&self, call: Call) -> Result<Call, CallError> {
+        match self.defect {
+            Defect::MirrorsEffects => Ok(call.idempotent()),
+            Defect::SpreadsFailures => {
+                let asking = AssertUnwindSafe(self.candidate.call(call.clone())).catch_unwind();
+                match asking.now_or_never() {
+                    Some(Ok(Err(denied @ CallError::Denied { .. }))) => Err(denied),
+                    _ => Ok(call),
+                }
+            }
+            _ => Ok(call),
+        }
+    }
+
     async fn before_publish(&self, _: &Event) -> Result<(), PublishError> {
         match self.defect {
+            Defect::MirrorsEffects | Defect::SpreadsFailures => Ok(()),
             Defect::SpreadsSlowness => {
                 // Whatever comes of it but time.
                 let _ = AssertUnwindSafe(self.ask_candidate()).catch_unwind().await;

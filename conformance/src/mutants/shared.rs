@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     hurt: OnceLock<PublisherId>,
     publish_deadline: OnceLock<Duration>,
     pub(super) handles: Mutex<Vec<Weak<dyn EventBus>>>,
+    /// The next call meets the defect.
+    pub(super) calls_armed: AtomicBool,
     leaks: Arc<Leaks>,
 }
 
@@ -92,6 +94,7 @@ impl Shared {
             hurt: OnceLock::new(),
             publish_deadline: OnceLock::new(),
             handles: Mutex::default(),
+            calls_armed: AtomicBool::new(false),
             leaks,
         })
     }

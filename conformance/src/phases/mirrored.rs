@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Comparison, CutoverHarness, Depth, Harness, Replayed, Rig, ShadowHarness, ShadowRig, Waiver,
-    Wrap,
+    Comparison, CutoverHarness, Depth, Harness, Mirroring, Replayed, Rig, ShadowHarness, ShadowRig,
+    Waiver, Wrap,
 };
 use async_trait::async_trait;
 use eventbus_trait::{Event, EventBus, Limits};
@@ -212,6 +212,14 @@ fn counted(report: &Report) -> Comparison {
         duplicate: report.duplicates,
         phantom: report.phantoms,
         inverted: report.inversions.inverted,
+        calls: Mirroring {
+            made: report.calls.made,
+            unmirrored: report.calls.unmirrored,
+            same: report.calls.same,
+            differs: report.calls.differs,
+            failed: report.calls.failed,
+            not_compared: report.calls.not_compared,
+        },
         places: places.map(|d| (d.topic.clone(), d.sequence)).collect(),
     }
 }

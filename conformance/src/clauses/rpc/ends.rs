@@ -9,7 +9,10 @@ use eventbus_trait::{EventBus, Limits};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
+use super::faults;
+use super::many::calls_whose_callee_ends;
 use super::scene::{CODE, Census, Gate, MOMENT, Scene, methods, number_of};
+use crate::harness::Capability;
 use crate::stage::Context;
 use crate::verdict::{Checked, Unmet, ensure, ensure_eq};
 
@@ -20,12 +23,18 @@ const PENDING: u64 = 20;
 
 /// How often each call was handled.
 #[derive(Clone, Default)]
-struct Handled(Arc<Mutex<BTreeMap<u64, u32>>>);
+pub(super) struct Handled(Arc<Mutex<BTreeMap<u64, u32>>>);
+
+impl Handled {
+    pub(super) fn each(&self) -> BTreeMap<u64, u32> {
+        self.0.lock().clone()
+    }
+}
 
 /// Methods whose calls are counted one by one.
-struct Counting {
-    inner: Methods,
-    handled: Handled,
+pub(super) struct Counting {
+    pub(super) inner: Methods,
+    pub(super) handled: Handled,
 }
 
 #[async_trait::async_trait]
@@ -41,7 +50,8 @@ impl Handler for Counting {
 }
 
 /// RPC-001: calls that are answered, that fail, that time out and that are given up, all at once: each
-/// ends in its own way, was carried out once at most, and is in one counter.
+/// ends in its own way, was carried out once at most, and is in one counter. So it is while connections
+/// and brokers are hurt, where they can be.
 pub(crate) async fn rpc_001_a_call_ends_once(context: Context) -> Checked {
     let scene = Scene::new(&context, Limits::default()).await?;
     let (census, handled) = (Census::default(), Handled::default());
@@ -96,6 +106,10 @@ pub(crate) async fn rpc_001_a_call_ends_once(context: Context) -> Checked {
         (4 * EACH, EACH, 2 * EACH, EACH),
         "calls made, replied to, failed and cancelled"
     );
+    if context.has(Capability::Faults) {
+        context.close(scene.stage).await?;
+        faults::connections_are_hurt(&context).await?;
+    }
     Ok(())
 }
 
@@ -116,7 +130,8 @@ fn ends(method: &str, service: &str) -> Result<(), CallError> {
 }
 
 /// RPC-008: who serves a name no more, whose handle is shut down, or dropped, ends the calls that were
-/// under way; after it there is no such service.
+/// under way; after it there is no such service. So it is in the middle of 10,000 calls, 100 at a time,
+/// and of a process that is killed, where there is one.
 pub(crate) async fn rpc_008_a_callee_ends(context: Context) -> Checked {
     let limits = Limits {
         // How long a handle that shuts down lets calls end by themselves.
@@ -142,7 +157,41 @@ pub(crate) async fn rpc_008_a_callee_ends(context: Context) -> Checked {
         .await??;
     let pending = Pending::begin(&scene, &handle, 3).await?;
     drop(handle);
-    pending.ends(&scene).await
+    pending.ends(&scene).await?;
+    is_dropped_in_the_middle(&scene).await?;
+    if context.has(Capability::Faults) {
+        context.close(scene.stage).await?;
+        faults::a_process_is_killed(&context).await?;
+    }
+    Ok(())
+}
+
+/// The callee's handle goes in the middle of many calls, and nothing of them is left at either end.
+async fn is_dropped_in_the_middle(scene: &Scene) -> Checked {
+    let connecting = scene.callee.connect(None);
+    let handle = scene.stage.wait("a handle", connecting).await??;
+    let name = scene.name(5);
+    let service = Service::new(&*name, methods(&Census::default(), &Gate::closed()));
+    let service = service.concurrency(1_000);
+    let serving = scene.serve_on(&handle, service.clone()).await?;
+    let dropping = async {
+        drop(serving);
+        drop(handle);
+        Ok(())
+    };
+    calls_whose_callee_ends(&scene.stage, &scene.caller, &name, dropping).await?;
+    let desk = service.desk();
+    let given_back = || desk.stats().running + desk.stats().waiting == 0;
+    scene
+        .stage
+        .until("every slot of the callee to be given back", given_back)
+        .await?;
+    let stats = desk.stats();
+    ensure!(
+        stats.is_conserved(),
+        "calls of a service do not add up: {stats:?}"
+    );
+    Ok(())
 }
 
 /// A handle that was shut down neither calls nor serves (LIF-001).
