@@ -6,6 +6,7 @@ mod call;
 mod certs;
 mod chromium;
 mod conformance;
+mod documents;
 mod page;
 mod program;
 mod rollout;
