@@ -72,3 +72,16 @@ pub mod broker {
 #[cfg(all(doctest, feature = "crossbeam"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of the documents, in the same way.
+#[cfg(all(doctest, feature = "crossbeam"))]
+#[doc = include_str!("../docs/configuration.md")]
+struct Configuration;
+
+#[cfg(all(doctest, feature = "opentelemetry"))]
+#[doc = include_str!("../docs/tracing.md")]
+struct Tracing;
+
+#[cfg(all(doctest, feature = "crossbeam", feature = "protobuf"))]
+#[doc = include_str!("../docs/protobuf.md")]
+struct Protobuf;

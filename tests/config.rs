@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use eventbus::config::MetricsAddress;
 use eventbus::rollout::{Mode, Rollout};
+use eventbus::rpc::Deadlines;
 use eventbus::{BrokerMode, Config, ConfigError, Phase, Rate, Tls, TopicFilter};
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::{Figment, Jail};
@@ -541,9 +542,10 @@ fn an_operation_has_a_deadline_of_its_own_or_the_default() {
     Jail::expect_with(|jail| {
         let seconds = Duration::from_secs;
         let none = Config::load().unwrap().operations;
+        assert_eq!(none, Deadlines::of_collectors());
         assert_eq!(
-            (none.of("shutdown"), none.of("hash")),
-            (seconds(5), seconds(5))
+            (none.of("health_check"), none.of("hash")),
+            (seconds(2), seconds(5))
         );
         jail.create_file(
             "eventbus.toml",
@@ -551,14 +553,14 @@ fn an_operation_has_a_deadline_of_its_own_or_the_default() {
             [operations]
             default = "7s"
             health_check = "1s"
-            shutdown = "30s"
+            shutdown = "40s"
             [operations.methods]
             hash = "60s"
             "#,
         )?;
         let file = Config::load().unwrap().operations;
         assert_eq!(file.of("health_check"), seconds(1));
-        assert_eq!(file.of("shutdown"), seconds(30));
+        assert_eq!(file.of("shutdown"), seconds(40));
         assert_eq!(
             (file.of("hash"), file.of("other")),
             (seconds(60), seconds(7))
@@ -571,7 +573,7 @@ fn an_operation_has_a_deadline_of_its_own_or_the_default() {
         assert_eq!(both.of("health_check"), Duration::from_millis(250));
         assert_eq!(
             (both.of("other"), both.of("shutdown")),
-            (seconds(3), seconds(30))
+            (seconds(3), seconds(40))
         );
         assert_eq!(
             (both.of("scan"), both.of("hash")),

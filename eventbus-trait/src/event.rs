@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{CodecError, ContentType, Json, encode_json};
+use crate::codec::{Codec, CodecError, ContentType, Json, encode_json};
 use crate::correlation::Correlation;
 use crate::origin::{Origin, PublisherId};
 use crate::payload::Payload;
@@ -144,6 +144,21 @@ impl Event {
             topic.try_into()?,
             Payload::typed::<V, Json>(value),
         ))
+    }
+
+    /// An event whose payload is a protobuf message, encoded now.
+    ///
+    /// # Errors
+    /// [`EventError`] if `topic` is not a valid topic or the message is too large to be encoded.
+    #[cfg(feature = "protobuf")]
+    pub fn protobuf<T>(topic: T, message: &impl prost::Message) -> Result<Self, EventError>
+    where
+        T: TryInto<Topic>,
+        TopicError: From<T::Error>,
+    {
+        let topic = topic.try_into().map_err(TopicError::from)?;
+        let bytes = crate::codec::encode_protobuf(message)?;
+        Ok(Self::on(topic, Payload::new(bytes, ContentType::Protobuf)))
     }
 
     /// Asks for another delivery than [`Delivery::AtLeastOnce`].
@@ -283,6 +298,30 @@ impl Event {
     /// [`CodecError`] if it is a typed value without an encoding.
     pub fn bytes(&self) -> Result<Bytes, CodecError> {
         self.payload.bytes()
+    }
+
+    /// The payload as a `T`: the published value itself where it is at hand, else read by `C`.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the payload is no such value.
+    pub fn decode<T, C>(&self) -> Result<Arc<T>, CodecError>
+    where
+        T: Any + Send + Sync,
+        C: Codec<T>,
+    {
+        self.payload.decode::<T, C>()
+    }
+
+    /// As `decode`, as a protobuf message.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the payload is no such message.
+    #[cfg(feature = "protobuf")]
+    pub fn decode_protobuf<T>(&self) -> Result<Arc<T>, CodecError>
+    where
+        T: Any + Send + Sync + prost::Message + Default,
+    {
+        self.payload.decode::<T, crate::codec::Protobuf>()
     }
 
     /// The payload as a `T`: the published value itself where it is at hand, else read as JSON.

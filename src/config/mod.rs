@@ -78,7 +78,7 @@ pub const FILE_VARIABLE: &str = "EVENTBUS_CONFIG";
 ///
 /// [operations]                     # how long calls wait, for who asks: `Config::operations`
 /// default = "5s"
-/// health_check = "1s"              # and start_collection, stop_collection, update_config,
+/// health_check = "2s"              # and start_collection, stop_collection, update_config,
 /// shutdown = "30s"                 # get_capabilities
 /// [operations.methods]             # of the application's own services
 /// hash = "60s"
@@ -122,7 +122,7 @@ pub struct Config {
     pub link_timeout: Duration,
     /// Where what the bus does can be seen.
     pub observe: Observe,
-    /// How long calls wait, by operation: 5 s. The bus leaves each call the deadline that it has; this is
+    /// How long calls wait, by operation, as [`Deadlines::of_collectors`]. The bus leaves each call the deadline that it has; this is
     /// for those who make calls, to be given to them with [`Deadlines::give`].
     pub operations: Deadlines,
     /// Certificates of a phase `tcp://host:port`, and of a broker that listens at a TCP port.
@@ -223,7 +223,7 @@ impl Default for Config {
             wait: false,
             link_timeout: Duration::from_secs(60),
             observe: Observe::default(),
-            operations: Deadlines::default(),
+            operations: Deadlines::of_collectors(),
             tls: None,
             rollout: None,
             acl: None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eventbus_trait::rpc::{DEFAULT_DEADLINE, Deadlines, MAX_METHOD_BYTES};
+use eventbus_trait::rpc::{Deadlines, MAX_METHOD_BYTES};
 use figment::Figment;
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -51,10 +51,10 @@ impl RawOperations {
             long if long > LONGEST => Err(ConfigError::value(figment, key, "at most `24h`")),
             fits => Ok(fits),
         };
-        let others = self
-            .default
-            .map(|lapse| checked("operations.default", lapse));
-        let mut deadlines = Deadlines::new(others.transpose()?.unwrap_or(DEFAULT_DEADLINE));
+        let mut deadlines = Deadlines::of_collectors();
+        if let Some(lapse) = self.default {
+            deadlines = deadlines.for_others(checked("operations.default", lapse)?);
+        }
         for (operation, lapse) in own {
             if let Some(lapse) = lapse {
                 let lapse = checked(&format!("operations.{operation}"), lapse)?;

@@ -48,12 +48,7 @@ pub struct CollectorClient {
 /// a member cuts off after 30 s, and 5 s for the rest. A shutdown brings its own deadline.
 #[must_use]
 pub fn default_deadlines() -> Deadlines {
-    let change = Duration::from_secs(35);
-    Deadlines::new(Duration::from_secs(5))
-        .with(HEALTH_CHECK, Duration::from_secs(2))
-        .with(START_COLLECTION, change)
-        .with(STOP_COLLECTION, change)
-        .with(UPDATE_CONFIG, change)
+    Deadlines::of_collectors()
 }
 
 impl CollectorClient {

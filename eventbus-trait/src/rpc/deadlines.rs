@@ -36,10 +36,30 @@ impl Deadlines {
         }
     }
 
+    /// What suits the operations of a collector: 2 s for a health check, 35 s for what changes something,
+    /// which collectors cut off after 30 s, 30 s for a shutdown, and 5 s for the rest.
+    #[must_use]
+    pub fn of_collectors() -> Self {
+        let change = Duration::from_secs(35);
+        Self::default()
+            .with("health_check", Duration::from_secs(2))
+            .with("start_collection", change)
+            .with("stop_collection", change)
+            .with("update_config", change)
+            .with("shutdown", Duration::from_secs(30))
+    }
+
     /// Gives one operation a deadline of its own; a later one replaces it.
     #[must_use]
     pub fn with(mut self, method: impl Into<String>, deadline: Duration) -> Self {
         self.by_method.insert(method.into(), deadline);
+        self
+    }
+
+    /// Sets the deadline of the operations that have none of their own.
+    #[must_use]
+    pub fn for_others(mut self, deadline: Duration) -> Self {
+        self.others = deadline;
         self
     }
 
@@ -96,6 +116,11 @@ mod tests {
         assert_eq!(
             deadlines.own().collect::<Vec<_>>(),
             [("shutdown", seconds(60))]
+        );
+        let deadlines = deadlines.for_others(seconds(4));
+        assert_eq!(
+            (deadlines.of("hash"), deadlines.of("shutdown")),
+            (seconds(4), seconds(60))
         );
         assert_eq!(Deadlines::default().of("shutdown"), DEFAULT_DEADLINE);
     }
