@@ -16,7 +16,7 @@ const MOST_LINES: usize = 550;
 const MOST_LINES_OF_TESTS: usize = 800;
 
 /// Which members of the workspace each member may import; what is not listed may not be imported.
-const IMPORTS: [(&str, &[&str]); 10] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("eventbus-trait", &[]),
     ("crossbeam-backend", &["eventbus-trait"]),
     ("busrt-backend", &["eventbus-trait"]),
@@ -46,6 +46,7 @@ const IMPORTS: [(&str, &[&str]); 10] = [
     ("eventbus-cli", &["eventbus", "conformance"]),
     // An application like any other.
     ("migration", &["eventbus"]),
+    ("agent", &["eventbus", "control"]),
 ];
 
 fn root() -> &'static Path {

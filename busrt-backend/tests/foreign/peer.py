@@ -2,7 +2,8 @@
 
     peer.py busrt|busrt_async publish   SOCKET TOPIC PAYLOAD    says `published`
     peer.py busrt|busrt_async subscribe SOCKET TOPIC            says `ready`, then a line per event
-    peer.py busrt|busrt_async call      SOCKET SERVICE METHOD   calls with {"from": "python"}, says what comes
+    peer.py busrt|busrt_async call      SOCKET SERVICE METHOD [REQUEST]
+                                                                calls with REQUEST or {"from": "python"}, says what comes
     peer.py busrt|busrt_async serve     SOCKET NAME             says `ready`, then serves `sum` and `fail`
 
 The decoder is the one of docs/wire-format.md, which the test has written to decoder.py.
@@ -85,8 +86,8 @@ def sync(role, socket, topic, payload):
 
         rpc = module.Rpc(client)
         if role == "call":
-            request = module.Request(payload, b'{"from": "python"}')
-            called = rpc.call(topic, request)
+            asked = module.Request(payload, request)
+            called = rpc.call(topic, asked)
             try:
                 told(called.wait_completed(timeout=30).get_payload(), None)
             except module.RpcException as error:
@@ -130,8 +131,8 @@ async def asynchronous(role, socket, topic, payload):
 
         rpc = module.Rpc(client)
         if role == "call":
-            request = module.Request(payload, b'{"from": "python"}')
-            called = await rpc.call(topic, request)
+            asked = module.Request(payload, request)
+            called = await rpc.call(topic, asked)
             try:
                 told((await called.wait_completed(timeout=30)).get_payload(), None)
             except module.RpcException as error:
@@ -157,8 +158,9 @@ async def asynchronous(role, socket, topic, payload):
         await asyncio.Event().wait()
 
 
-library, role, socket, topic, *payload = sys.argv[1:]
-payload = payload[0] if payload else ""
+library, role, socket, topic, *words = sys.argv[1:]
+payload = words[0] if words else ""
+request = (words[1] if len(words) > 1 else '{"from": "python"}').encode()
 if role != "call":
     payload = payload.encode()
 if library == "busrt":

@@ -1,0 +1,280 @@
+//! The agent: knows who is there, counts what they tell, and asks them for tasks.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use control::client::CollectorClient;
+use control::dispatch::{self, Dispatcher, Outcome, TaskSpec};
+use control::member::Activity;
+use control::registry::{Change, Member, Registry, Rules};
+use control::results::{self, Gather, Wanted};
+use control::shutdown::Coordinator;
+use eventbus::{Correlation, EventBus, PublisherId, Subscribe};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::hash::{HashRequest, Hashed};
+use crate::{Failure, HASH_EXECUTABLE, KIND, procmond, setup};
+
+/// What it listens to.
+const EVENTS: &str = "events.process.#";
+/// How long everybody may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+/// Heartbeats of the monitor that it hosts itself.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Has the broker, unless there is one, and asks the members of the bus for tasks. It reads commands from
+/// its standard input: `members`, `hash PID …`, `shutdown` (of all members), `quit`.
+#[derive(Debug, Parser)]
+#[command(name = "agent")]
+struct Args {
+    /// Prints a line for so many events.
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// How long a task may take.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    deadline: Duration,
+}
+
+/// Runs until it is told to quit, or interrupted.
+///
+/// # Errors
+/// Why it does not run, in a sentence.
+pub async fn main() -> Result<(), Failure> {
+    let args = Args::parse();
+    let (bus, shared) = setup::open_agent().await?;
+    let registry = Registry::start(Arc::clone(&bus), Rules::default()).await?;
+    let hosted = if shared {
+        None
+    } else {
+        let home = bus.connect(Some("procmond")).await?;
+        Some(procmond::serve(home, "procmond", HEARTBEAT).await?)
+    };
+    let agent = Arc::new(Agent {
+        dispatcher: Dispatcher::start(
+            Arc::clone(&bus),
+            "agent",
+            &registry,
+            dispatch::Options::default(),
+        )
+        .await?,
+        gather: Gather::start(Arc::clone(&bus), results::Options::default()).await?,
+        bus,
+        registry,
+        deadline: args.deadline,
+    });
+    // A first task, for whoever comes first.
+    let own = i32::try_from(std::process::id())?;
+    tokio::spawn(Arc::clone(&agent).hash(vec![own], true));
+    let listened = agent.listen(args.every).await;
+    if let Some(host) = hosted {
+        host.shutdown(END_WITHIN).await;
+    }
+    agent.bus.shutdown().await?;
+    listened
+}
+
+struct Agent {
+    bus: Arc<dyn EventBus>,
+    registry: Registry,
+    dispatcher: Dispatcher,
+    gather: Gather,
+    deadline: Duration,
+}
+
+impl Agent {
+    async fn listen(self: &Arc<Self>, every: u64) -> Result<(), Failure> {
+        let mut events = self.bus.subscribe(Subscribe::to(EVENTS)?).await?;
+        let mut changes = self.registry.watch();
+        let mut commands = commands();
+        let mut interrupted = std::pin::pin!(setup::interrupted());
+        let mut counts = BTreeMap::<String, u64>::new();
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                ended = &mut interrupted => return ended,
+                event = events.recv() => {
+                    let event = event.ok_or("the bus was closed")?;
+                    seen += 1;
+                    *counts.entry(event.topic().to_string()).or_default() += 1;
+                    if seen % every == 0 {
+                        println!("{seen} events: {counts:?}");
+                    }
+                }
+                change = changes.next() => {
+                    let change = change.ok_or("the bus was closed")?;
+                    self.changed(change);
+                }
+                Some(command) = commands.recv() => {
+                    if !self.obey(&command) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn changed(self: &Arc<Self>, change: Change) {
+        match change {
+            Change::Resync(members) => members.into_iter().for_each(|m| self.joined(&m)),
+            Change::Joined(member) => self.joined(&member),
+            Change::Degraded(member) => {
+                println!("{} is degraded: {:?}", member.identity.name, member.health);
+            }
+            Change::Recovered(member) => println!("{} has recovered", member.identity.name),
+            Change::Changed(member) => {
+                println!("{} is {:?} now", member.identity.name, member.activity);
+            }
+            Change::Removed { member, reason } => println!("{} {reason}", member.identity.name),
+            _ => {}
+        }
+    }
+
+    /// Has a monitor that does nothing begin.
+    fn joined(self: &Arc<Self>, member: &Member) {
+        let identity = &member.identity;
+        println!("{} has joined: {}", identity.name, describe(member));
+        if identity.kind != KIND || member.activity != Activity::Idle {
+            return;
+        }
+        let client = CollectorClient::new(Arc::clone(&self.bus), &identity.name);
+        tokio::spawn(async move {
+            if let Err(error) = client.start_collection(&Value::Null).await {
+                eprintln!("{error}");
+            }
+        });
+    }
+
+    /// Does what somebody has typed; says whether to go on.
+    fn obey(self: &Arc<Self>, command: &str) -> bool {
+        let words: Vec<_> = command.split_whitespace().collect();
+        match words[..] {
+            [] => {}
+            ["quit"] => return false,
+            ["members"] => {
+                for member in self.registry.members() {
+                    println!("{}: {}", member.identity.name, describe(&member));
+                }
+            }
+            ["hash", ref pids @ ..] if !pids.is_empty() => {
+                match pids.iter().map(|pid| pid.parse()).collect() {
+                    Ok(pids) => drop(tokio::spawn(Arc::clone(self).hash(pids, false))),
+                    Err(error) => eprintln!("no process: {error}"),
+                }
+            }
+            ["shutdown"] => drop(tokio::spawn(Arc::clone(self).shut_down())),
+            _ => {
+                eprintln!("no command `{command}`; there are: members, hash PID …, shutdown, quit")
+            }
+        }
+        true
+    }
+
+    /// Has executables hashed, each by whoever has least to do, and gathers what comes of it.
+    async fn hash(self: Arc<Self>, pids: Vec<i32>, patient: bool) {
+        let whole = Correlation::new(PublisherId::random().to_string());
+        let id = |pid: i32| format!("{}/{pid}", whole.id);
+        let ids: Vec<_> = pids.iter().map(|pid| id(*pid)).collect();
+        let wanted = Wanted::ids(&whole.id, ids).within(self.deadline);
+        let gathering = match self.gather.begin(wanted) {
+            Ok(gathering) => gathering,
+            Err(error) => return eprintln!("{error}"),
+        };
+        let each = pids.iter().map(|pid| {
+            let (agent, whole, id) = (Arc::clone(&self), whole.clone(), id(*pid));
+            let pid = *pid;
+            tokio::spawn(async move {
+                let outcome = agent.task(pid, id, &whole, patient).await;
+                let done = outcome.is_ok();
+                match outcome {
+                    Ok(text) => println!("{text}"),
+                    Err(error) => println!("hash of {pid} failed: {error}"),
+                }
+                done
+            })
+        });
+        let mut done = 0;
+        for task in each.collect::<Vec<_>>() {
+            done += usize::from(task.await.unwrap_or(false));
+        }
+        if done < pids.len() {
+            return println!("{done} of {} hashed", pids.len());
+        }
+        let gathered = gathering.gathered().await;
+        println!(
+            "{done} of {} hashed, {} gathered",
+            pids.len(),
+            gathered.parts.len()
+        );
+    }
+
+    async fn task(
+        &self,
+        pid: i32,
+        id: String,
+        whole: &Correlation,
+        patient: bool,
+    ) -> Result<String, Failure> {
+        let mut spec = TaskSpec::json(HASH_EXECUTABLE, &HashRequest { pid })?
+            .id(id)
+            .correlation(whole)
+            .deadline(self.deadline);
+        if patient {
+            spec = spec.wait_for_member();
+        }
+        let outcome: Outcome = self.dispatcher.submit(spec)?.outcome().await;
+        let done = outcome?;
+        let hashed: Hashed = serde_json::from_slice(&done.result.bytes()?)?;
+        Ok(format!(
+            "{} {} {} by {}, attempt {}",
+            hashed.sha256,
+            hashed.pid,
+            hashed.executable.display(),
+            done.member,
+            done.attempt
+        ))
+    }
+
+    /// Has everybody end, those first that publish.
+    async fn shut_down(self: Arc<Self>) {
+        let coordinator = Coordinator::new(Arc::clone(&self.bus)).deadline(END_WITHIN);
+        match coordinator.shut_down(&self.registry.members()).await {
+            Ok(report) => {
+                for member in &report.members {
+                    println!("{} {}", member.name, member.end);
+                }
+                println!("{} members were shut down", report.members.len());
+            }
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+fn describe(member: &Member) -> String {
+    let identity = &member.identity;
+    let can: Vec<_> = identity.capabilities.iter().map(String::as_str).collect();
+    format!(
+        "{} {}, {:?}, {:?}, can {}",
+        identity.kind,
+        identity.version,
+        member.activity,
+        member.health,
+        can.join(" ")
+    )
+}
+
+/// What is typed, line by line. The end of input is no end: who has none goes on.
+fn commands() -> mpsc::Receiver<String> {
+    let (sender, commands) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    commands
+}
