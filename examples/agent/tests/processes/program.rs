@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Names the program that the test is to be.
-pub(crate) const ROLE: &str = "EVENTBUS_TEST_ROLE";
+pub(crate) const ROLE: &str = "AGENT_TEST_ROLE";
 /// Reaching it is a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,6 +23,7 @@ impl Program {
             .args(words)
             .env(ROLE, role)
             .env("EVENTBUS_PHASE", phase)
+            .env_remove("EVENTBUS_NO_FOREIGN")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
