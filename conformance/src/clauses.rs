@@ -90,6 +90,11 @@ pub static CLAUSES: &[Clause] = &[
     clause!("DEL-011", del::del_011_flush, "`flush` waits until all have all",
         needs: &[SeveralHandles]),
     clause!(
+        "DEL-012",
+        del::del_012_as_its_codec_wrote_it,
+        "bytes are those of the codec"
+    ),
+    clause!(
         "ORD-001",
         ord::ord_001_order_within_a_topic,
         "publish order within a topic"

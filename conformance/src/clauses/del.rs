@@ -3,12 +3,14 @@
 mod content;
 mod counting;
 mod refusal;
+mod typed;
 
 pub(super) use content::{del_006_unaltered, del_007_too_large};
 pub(super) use counting::{
     del_008_conservation, del_009_at_most_once_never_waits, del_010_receipt, del_011_flush,
 };
 pub(super) use refusal::{del_004_refused_is_never_delivered, del_005_cancelled_at_most_once};
+pub(super) use typed::del_012_as_its_codec_wrote_it;
 
 use std::sync::Arc;
 

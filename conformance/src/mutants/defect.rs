@@ -146,7 +146,8 @@ Bus {
         also ["FLT-001" "FLT-002" "FLT-003" "FLT-004" "FLT-005" "FLT-006"];
     StripsHeaders "Headers and correlations are lost on the way." "DEL-006"
         also ["DEL-007"];
-    StopsAtNul "A payload ends at its first NUL, unless it is marked." "DEL-006";
+    StopsAtNul "A payload ends at its first NUL, unless it is marked." "DEL-006"
+        also ["DEL-012"];
     SwallowsLarge "An event over the size limit is taken, and goes nowhere." "DEL-007"
         also ["DEL-004" "MIG-005" "OBS-001" "OBS-002"];
     Miscounts "Subscriptions count one event too many as turned away." "DEL-008"
@@ -167,6 +168,7 @@ Bus {
     ConfirmsTooSoon "Receipts are confirmed before the event is queued." "DEL-010"
         also ["DEL-011"];
     FlushesTooSoon "A flush returns before what it is for is queued." "DEL-011";
+    RereadsProtobuf "Protobuf is read and written again, without what its reader does not know." "DEL-012";
     ReordersTopic "One delivery in forty changes places with the next of its author on its topic." "ORD-001"
         also ["DEL-005" "DEL-009" "DEL-010" "ORD-002" "ORD-003" "ORD-005" "SUB-007"
             "SUB-009" "FLW-002" "FLW-005" "LIF-003" "FLT-001" "FLT-002" "FLT-003"

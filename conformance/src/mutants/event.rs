@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use eventbus_trait::{Event, Origin, Payload, PublisherId};
+use eventbus_trait::{ContentType, Event, Origin, Payload, PublisherId};
 
 use crate::history::{Mark, mark_of, payload};
 
@@ -28,6 +28,56 @@ pub(super) fn until_nul(event: &Event) -> Event {
     let bytes = event.bytes().unwrap_or_default();
     let until = bytes.iter().position(|byte| *byte == 0);
     like(event, bytes[..until.unwrap_or(bytes.len())].to_vec())
+}
+
+/// As a decoder that knows the fields 1 and 2 would write it again; what is no protobuf stays as it is.
+pub(super) fn reread(event: &Event) -> Event {
+    let bytes = event.bytes().unwrap_or_default();
+    if *event.payload().content_type() != ContentType::Protobuf {
+        return event.clone();
+    }
+    known_fields(&bytes).map_or_else(|| event.clone(), |known| like(event, known))
+}
+
+fn known_fields(mut from: &[u8]) -> Option<Vec<u8>> {
+    let mut known = Vec::new();
+    while !from.is_empty() {
+        let key = varint(&mut from)?;
+        let value = varint(&mut from)?;
+        let (text, rest) = match key % 8 {
+            0 => (&[][..], from),
+            2 => from.split_at_checked(usize::try_from(value).ok()?)?,
+            _ => return None,
+        };
+        from = rest;
+        if matches!(key / 8, 1 | 2) {
+            put_varint(&mut known, key);
+            put_varint(&mut known, value);
+            known.extend(text);
+        }
+    }
+    Some(known)
+}
+
+fn varint(from: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..70).step_by(7) {
+        let (byte, rest) = from.split_first()?;
+        *from = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn put_varint(into: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7f {
+        into.push((value % 128) as u8 | 0x80);
+        value /= 128;
+    }
+    into.push(value as u8);
 }
 
 /// Without headers and correlation.

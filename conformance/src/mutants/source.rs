@@ -17,7 +17,7 @@ use futures_util::task::noop_waker_ref;
 
 use super::bus::Core;
 use super::event::{
-    author_of, bare, invented, longer, publisher_of, recounted, renamed, until_nul,
+    author_of, bare, invented, longer, publisher_of, recounted, renamed, reread, until_nul,
 };
 use super::{Defect, EVERY, FIRST};
 use crate::history::mark_of;
@@ -128,6 +128,7 @@ impl MutantSource {
                 let event = match self.defect() {
                     Defect::StripsHeaders if !is_fence(&event) => bare(&event),
                     Defect::StopsAtNul if !is_fence(&event) => until_nul(&event),
+                    Defect::RereadsProtobuf if !is_fence(&event) => reread(&event),
                     _ => event,
                 };
                 self.ready.push_back(Item::Event(event));
