@@ -75,7 +75,7 @@ pub enum PoolError {
         kind: String,
         /// Why not.
         #[source]
-        reason: OpenError,
+        reason: Box<OpenError>,
     },
     /// It could not be connected. The next who asks tries again.
     #[error("no connection for `{kind}`: {reason}")]
@@ -236,7 +236,7 @@ impl Pool {
                 let opened = open(&describe(kind)).await;
                 opened.map_err(|reason| PoolError::Open {
                     kind: kind.to_owned(),
-                    reason,
+                    reason: Box::new(reason),
                 })
             }
         }
