@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use eventbus::config::MetricsAddress;
+use eventbus::config::{Flag, Layer, MetricsAddress, SettingValue, settings};
 use eventbus::rollout::{Mode, Rollout};
 use eventbus::rpc::Deadlines;
 use eventbus::{BrokerMode, Config, ConfigError, Phase, Rate, Tls, TopicFilter};
@@ -230,12 +230,12 @@ fn a_mistake_names_key_value_place_and_what_is_allowed() {
     let cases = [
         (
             "phaze = 'crossbeam'",
-            "unknown key `phaze` in file `eventbus.toml`; allowed are `phase`, `primary`, \
+            "unknown key `phaze` in file `eventbus.toml`; did you mean `phase`? allowed are `phase`, `primary`, \
              `candidate`, `name`, `limits`, `broker`, `connect`, `observe`, `operations`, `tls`, `rollout`, `acl`",
         ),
         (
             "[broker]\nmod = 'auto'",
-            "unknown key `broker.mod` in file `eventbus.toml`; allowed are `mode`, \
+            "unknown key `broker.mod` in file `eventbus.toml`; did you mean `broker.mode`? allowed are `mode`, \
              `max_connections`, `timeout`, `grace`, `rate`, `unix`, `tcp`, `metrics`",
         ),
         (
@@ -325,7 +325,8 @@ fn a_mistake_in_the_environment_names_the_variable() {
     Jail::expect_with(|jail| {
         jail.set_env("EVENTBUS_LIMITZ__X", "1");
         assert!(load_error().starts_with(
-            "unknown key `limitz` in the environment (`EVENTBUS_LIMITZ`); allowed are `phase`"
+            "unknown key `limitz` in the environment (`EVENTBUS_LIMITZ`); did you mean \
+                 `EVENTBUS_LIMITS`? allowed are `phase`"
         ));
         Ok(())
     });
@@ -638,6 +639,103 @@ fn a_mistake_in_the_operations_is_told_by_its_key() {
             error.contains("bad value `soon`") && error.contains(place),
             "{error}"
         );
+        Ok(())
+    });
+}
+
+/// What a table takes, as serde says it when it is given something else.
+fn allowed(table: &str) -> Vec<String> {
+    let key = format!("{table}zzzzzzzz");
+    let figment = Figment::from(Serialized::default(&key, 1));
+    match Config::from_figment(&figment).unwrap_err() {
+        ConfigError::UnknownKey { allowed, .. } => {
+            let names = allowed.split(", ").map(|name| name.trim_matches('`'));
+            names.map(|name| format!("{table}{name}")).collect()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_key_is_a_setting() {
+    let text =
+        "phase = 'crossbeam'\n[rollout]\nphases = ['crossbeam', 'in-process']\njournal = 'x'";
+    let figment = Figment::from(Toml::string(text));
+    let shown: Vec<_> = settings(&figment)
+        .unwrap()
+        .into_iter()
+        .map(|s| s.key)
+        .collect();
+    let tables = [
+        "limits",
+        "broker",
+        "connect",
+        "observe",
+        "operations",
+        "tls",
+        "rollout",
+        "rollout.gates",
+        "rollout.hooks",
+    ];
+    let mut wanted = Vec::new();
+    for table in ["".to_owned()]
+        .into_iter()
+        .chain(tables.map(|table| format!("{table}.")))
+    {
+        let of_table = allowed(&table);
+        let table = |key: &String| {
+            tables.contains(&&**key) || ["acl", "operations.methods"].contains(&&**key)
+        };
+        wanted.extend(of_table.into_iter().filter(|key| !table(key)));
+    }
+    for key in &wanted {
+        assert!(shown.contains(key), "`{key}` is not shown");
+    }
+    assert_eq!(shown.len(), wanted.len(), "{shown:?}");
+}
+
+#[test]
+fn a_setting_says_who_set_it() {
+    Jail::expect_with(|jail| {
+        let file = "candidate = 'in-process'\n[broker]\nmax_connections = 5\nunix = ['/a', '/b']\n[acl.x]\ncall = ['y']\n[operations.methods]\nhash = '9s'";
+        jail.create_file("eventbus.toml", file)?;
+        jail.set_env("EVENTBUS_BROKER__MAX_CONNECTIONS", "6");
+        jail.set_env("EVENTBUS_CONNECT__TIMEOUT", "90s");
+        let figment = Config::figment().unwrap();
+        let figment = figment.merge(Flag::text("--set broker.rate", "broker.rate", "7"));
+        let all = settings(&figment).unwrap();
+        let told = |key: &str| {
+            let setting = all.iter().find(|setting| setting.key == key).unwrap();
+            (setting.value.clone(), setting.from.clone())
+        };
+        let path = Path::new("eventbus.toml").to_owned();
+        let file = || Layer::File { path: path.clone() };
+        let environment = |name: &str| Layer::Environment {
+            variable: name.to_owned(),
+        };
+        let text = |text: &str| SettingValue::Text(text.to_owned());
+        let list =
+            |texts: &[&str]| SettingValue::List(texts.iter().map(|&t| t.to_owned()).collect());
+        assert_eq!(told("phase"), (text("crossbeam"), Layer::Default));
+        assert_eq!(told("candidate"), (text("in-process"), file()));
+        assert_eq!(told("broker.unix"), (list(&["/a", "/b"]), file()));
+        assert_eq!(told("operations.methods.hash"), (text("9s"), file()));
+        assert_eq!(told("acl.x.call"), (list(&["y"]), file()));
+        let connections = environment("EVENTBUS_BROKER__MAX_CONNECTIONS");
+        assert_eq!(
+            told("broker.max_connections"),
+            (SettingValue::Number(6), connections)
+        );
+        let timeout = environment("EVENTBUS_CONNECT__TIMEOUT");
+        assert_eq!(told("connect.timeout"), (text("1m 30s"), timeout));
+        let flag = Layer::Flag {
+            flag: "--set broker.rate".to_owned(),
+        };
+        assert_eq!(told("broker.rate"), (SettingValue::Number(7), flag));
+        assert_eq!(told("tls.key"), (SettingValue::None, Layer::Default));
+        let bad = figment.merge(Flag::text("--set broker.rate", "broker.rate", "fast"));
+        let sentence = "bad value `fast` for `broker.rate` in flag `--set broker.rate`; expected a whole number";
+        assert_eq!(settings(&bad).unwrap_err().to_string(), sentence);
         Ok(())
     });
 }

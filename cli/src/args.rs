@@ -11,8 +11,10 @@ use eventbus::shadow::sabotage::Sabotage;
 use crate::broker::args::BrokerArgs;
 use crate::call::args::CallArgs;
 use crate::certs::args::CertsArgs;
+use crate::config::args::ConfigArgs;
 use crate::conformance::args::ConformanceArgs;
 use crate::failure::Failure;
+use crate::help::{self, CompletionsArgs};
 use crate::rollout::args::RolloutArgs;
 use crate::shadow::endpoint::Endpoint;
 use crate::tail::args::TailArgs;
@@ -21,7 +23,7 @@ use crate::validate::args::ValidateArgs;
 
 /// One event bus over crossbeam channels or a busrt broker.
 #[derive(Debug, Parser)]
-#[command(name = "eventbus", version, about)]
+#[command(name = "eventbus", version, after_help = help::FIRST)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     /// a UNIX socket, on this machine's process events, for 10 s each.
     ///
     /// Exit code: 0 if both sides matched, 1 if they diverged, 2 if nothing could be compared.
+    #[command(after_help = help::SHADOW)]
     Shadow(Box<ShadowArgs>),
 
     /// Run a broker by itself, for programs that share a bus over a UNIX socket or TCP.
@@ -44,6 +47,7 @@ pub(crate) enum Command {
     /// above `EVENTBUS_*` variables, and those above the configuration file.
     ///
     /// Exit code: 0 when it was told to end, 2 if it cannot start.
+    #[command(after_help = help::BROKER)]
     Broker(Box<BrokerArgs>),
 
     /// Watch a running program in the terminal: its phase, comparison, latencies and queues.
@@ -53,6 +57,7 @@ pub(crate) enum Command {
     /// pauses, arrows and page keys scroll. In a pipe it prints once what it sees.
     ///
     /// Exit code: 0, or 2 if it gets no answer at first.
+    #[command(after_help = help::TOP)]
     Top(TopArgs),
 
     /// Call a service on a bus that runs, and print its reply.
@@ -62,6 +67,7 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 with a reply, 1 if the service was asked and said no, 2 if there is no such
     /// service, no answer in time, or no bus.
+    #[command(after_help = help::CALL)]
     Call(Box<CallArgs>),
 
     /// Show what goes over a bus that runs, as it goes.
@@ -71,16 +77,23 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0, also when it is told to end or nobody reads on; 1 if `--duration` was over before
     /// `--count` events came; 2 if there is no bus.
+    #[command(after_help = help::TAIL)]
     Tail(Box<TailArgs>),
 
     /// Make certificates for TCP: an authority for development, and what it signs.
+    #[command(after_help = help::CERTS)]
     Certs(CertsArgs),
+
+    /// Show a configuration, value by value with where it comes from, or check what would fail.
+    #[command(after_help = help::CONFIG)]
+    Config(ConfigArgs),
 
     /// Move a running bus from one phase to the next, or back.
     ///
     /// The bus is in another process, which has a rollout configured; see docs/rollout.md.
     ///
     /// Exit code: 0 if it was done or answered, 1 if the rollout said no, 2 if nobody answered.
+    #[command(after_help = help::ROLLOUT)]
     Rollout(Box<RolloutArgs>),
 
     /// Run the contract, clause by clause, and end with a table of what each phase keeps.
@@ -90,6 +103,7 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 if no MUST was broken or left unexercised, 1 if one was, 2 if nothing could be
     /// run. Waived clauses are listed, and do not count.
+    #[command(after_help = help::CONFORMANCE)]
     Conformance(Box<ConformanceArgs>),
 
     /// Measure each transport on this machine, and recommend one for each use, with its reasons.
@@ -100,7 +114,12 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0 if every transport delivered each event that it had accepted, once, unaltered
     /// and in order; 1 if one did not; 2 if one could not be measured.
+    #[command(after_help = help::VALIDATE)]
     Validate(Box<ValidateArgs>),
+
+    /// Print what a shell needs to complete these commands and their flags.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
 }
 
 /// What `eventbus shadow` can do besides comparing.

@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use eventbus::broker::why_no_port;
+use eventbus::config::MetricsAddress;
+
 /// A reason to end with exit code 2, as one sentence.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -39,6 +42,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Nothing can be served there.
+    pub(crate) fn listen(address: &MetricsAddress, reason: &std::io::Error) -> Self {
+        let why = match address {
+            MetricsAddress::Tcp(at) => why_no_port(*at, reason),
+            MetricsAddress::Unix(_) => reason.to_string(),
+        };
+        Self::io(format!("listen at `{address}`"), why)
+    }
+
     /// What was tried, and what the system said.
     pub(crate) fn io(action: impl Into<String>, reason: impl Display) -> Self {
         Self::Cannot {

@@ -8,8 +8,10 @@ mod args;
 mod broker;
 mod call;
 mod certs;
+mod config;
 mod conformance;
 mod failure;
+mod help;
 mod payload;
 mod place;
 mod plain;
@@ -80,11 +82,13 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Call(args) => runtime()?.block_on(call::run(&args)),
         Command::Tail(args) => runtime()?.block_on(tail::run(&args)),
         Command::Certs(args) => certs::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Rollout(args) => rollout::run(&args),
         // Each clause has a runtime of its own, and some measure what the process has.
         Command::Conformance(args) => conformance::run(&args),
         // Each transport is measured in a process of its own.
         Command::Validate(args) => validate::run(&args),
+        Command::Completions(args) => help::completions(&args),
     }
 }
 
@@ -101,9 +105,13 @@ fn usage(error: &clap::Error) -> u8 {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        // Nobody is left to tell when standard output is closed.
-        let _ = error.print();
-        return 0;
+        return match error.print() {
+            Err(reason) if reason.kind() != std::io::ErrorKind::BrokenPipe => {
+                complain(&format!("cannot write to standard output: {reason}"));
+                FAILED
+            }
+            _ => 0,
+        };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         complain("no command given; try `eventbus shadow`, or `eventbus --help`");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use eventbus::config::Flag;
 use eventbus::{BrokerMode, Config, EventBus, Observe, OpenError, Phase};
 use tokio::time::timeout;
 
@@ -78,12 +79,6 @@ impl FromStr for At {
 }
 
 impl RemoteArgs {
-    /// Comes to the bus as a guest.
-    pub(crate) async fn open(&self) -> Result<Arc<dyn EventBus>, Failure> {
-        let config = self.configuration()?;
-        Ok(eventbus::open(&config).await?)
-    }
-
     /// What a guest opens: only that of the configuration which is about the way there.
     pub(crate) fn configuration(&self) -> Result<Config, Failure> {
         let mut figment = match &self.config {
@@ -91,15 +86,15 @@ impl RemoteArgs {
             None => Config::figment()?,
         };
         if let At::Phase(phase) = &self.at {
-            figment = figment.merge(("phase", phase.to_string()));
+            figment = figment.merge(Flag::new("--at", "phase", phase.to_string()));
         }
-        for (key, file) in [
-            ("tls.ca", &self.ca),
-            ("tls.cert", &self.cert),
-            ("tls.key", &self.key),
+        for (flag, key, file) in [
+            ("--ca", "tls.ca", &self.ca),
+            ("--cert", "tls.cert", &self.cert),
+            ("--key", "tls.key", &self.key),
         ] {
             if let Some(file) = file {
-                figment = figment.merge((key, file));
+                figment = figment.merge(Flag::new(flag, key, file));
             }
         }
         let mut config = Config::from_figment(&figment)?;
@@ -135,6 +130,11 @@ impl RemoteArgs {
         config.observe = Observe::default();
         Ok(config.broker_mode(BrokerMode::External))
     }
+}
+
+/// Comes to the bus.
+pub(crate) async fn open(config: &Config) -> Result<Arc<dyn EventBus>, Failure> {
+    Ok(eventbus::open(config).await?)
 }
 
 /// Leaves; what holds that up is the broker's to clear away.

@@ -235,7 +235,7 @@ pub enum SubscribeError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// Nothing answers at the address.
-    #[error("nothing answers at `{address}`: {reason}")]
+    #[error("nothing answers at `{address}`: {reason}; is a broker running there?")]
     Unreachable {
         /// The address.
         address: String,

@@ -29,13 +29,16 @@ const NUMBERS: [&str; 11] = [
     "rollout.gates.failures",
 ];
 
+/// The layer's name.
+pub(super) const LAYER: &str = "the environment";
+
 /// The layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Environment;
 
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
-        Metadata::named("the environment").interpolater(|_, keys| variable(&keys.join(".")))
+        Metadata::named(LAYER).interpolater(|_, keys| variable(&keys.join(".")))
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
@@ -71,7 +74,8 @@ fn key(name: &str) -> Option<String> {
     (!key.split('.').any(str::is_empty)).then_some(key)
 }
 
-fn value(key: &str, text: String) -> Value {
+/// What a text sets a key to.
+pub(super) fn value(key: &str, text: String) -> Value {
     match text.parse::<u64>() {
         Ok(number) if NUMBERS.contains(&key) => return Value::from(number),
         _ => {}

@@ -7,7 +7,9 @@ use figment::error::{Actual, Kind};
 use figment::value::Value;
 use figment::{Figment, Source};
 
-use super::environment::variable;
+use super::environment::{self, variable};
+use super::nearest::nearest;
+use super::settings::FLAG;
 use crate::phase::PhaseError;
 
 /// Why a configuration cannot be used.
@@ -31,7 +33,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// There is no such key.
-    #[error("unknown key `{key}` in {place}; allowed are {allowed}")]
+    #[error("unknown key `{key}` in {place}; {}allowed are {allowed}", perhaps(nearest.as_deref()))]
     UnknownKey {
         /// The key, with its table.
         key: String,
@@ -39,6 +41,8 @@ pub enum ConfigError {
         place: String,
         /// The keys that exist there.
         allowed: String,
+        /// The key that was meant, if one is near; in the environment, its variable.
+        nearest: Option<String>,
     },
     /// The value does not fit its key.
     #[error("bad value `{value}` for `{key}` in {place}; expected {expected}")]
@@ -92,10 +96,20 @@ impl ConfigError {
                     Some(_) => format!("{path}.{field}"),
                     None => field,
                 };
+                let place = Self::place(figment, &key);
+                let nearest = nearest(&key, allowed).map(|nearest| {
+                    let in_environment = place.starts_with(environment::LAYER);
+                    if in_environment {
+                        variable(&nearest)
+                    } else {
+                        nearest
+                    }
+                });
                 return Self::UnknownKey {
-                    place: Self::place(figment, &key),
+                    place,
                     key,
                     allowed: list(allowed),
+                    nearest,
                 };
             }
             Kind::UnknownVariant(_, allowed) => list(allowed),
@@ -135,9 +149,10 @@ impl ConfigError {
         match figment.find_metadata(key) {
             Some(meta) => match &meta.source {
                 Some(source) => describe(source),
-                None if meta.name == "the environment" => {
-                    format!("the environment (`{}`)", variable(key))
+                None if meta.name == environment::LAYER => {
+                    format!("{} (`{}`)", environment::LAYER, variable(key))
                 }
+                _ if meta.name.starts_with(FLAG) => meta.name.replacen(FLAG, "flag `", 1) + "`",
                 None => "the program's settings".to_owned(),
             },
             None => "the configuration".to_owned(),
@@ -151,6 +166,10 @@ fn describe(source: &Source) -> String {
         Source::Code(_) => "the program's settings".to_owned(),
         other => other.to_string(),
     }
+}
+
+fn perhaps(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`? "))
 }
 
 fn list(allowed: &[&str]) -> String {

@@ -9,9 +9,11 @@
 mod environment;
 mod error;
 mod listen;
+mod nearest;
 mod operations;
 mod raw;
 mod rollout;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,12 +22,14 @@ use std::time::Duration;
 
 use eventbus_trait::Limits;
 use eventbus_trait::rpc::Deadlines;
-use figment::Figment;
+/// The layers of a configuration before they are read; see [`Config::figment`].
+pub use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use listen::{AclRule, MetricsAddress};
+pub use settings::{Flag, Layer, Setting, SettingValue, settings};
 
 use crate::phase::{Phase, PhaseError};
 use crate::rollout::Rollout;

@@ -32,8 +32,10 @@ pub use acl::{Acl, AclRule};
 pub(crate) use directory::DIRECTORY;
 pub(crate) use handshake::ERR_NO_ROOM;
 pub use options::{BrokerError, BrokerOptions, Listener, RateLimit};
-pub use socket::SocketError;
+pub use socket::{SocketError, examine};
 pub use stats::{BrokerStats, Monitor};
+#[cfg(feature = "tcp")]
+pub use tcp::why_no_port;
 
 use std::fmt;
 use std::io;

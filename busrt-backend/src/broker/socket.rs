@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation};
 use tokio::net::UnixListener;
 use tracing::info;
 
@@ -23,7 +23,10 @@ const MAX_PATH: usize = 107;
 #[non_exhaustive]
 pub enum SocketError {
     /// The path is longer than the kernel takes.
-    #[error("socket path of {bytes} bytes is over the limit of {MAX_PATH}: `{}`", path.display())]
+    #[error(
+        "socket path of {bytes} bytes is over the limit of {MAX_PATH}; take a shorter one than `{}`",
+        path.display()
+    )]
     TooLong {
         /// The path.
         path: PathBuf,
@@ -110,17 +113,9 @@ impl Drop for OwnedSocket {
 
 /// Takes the lock of the socket at `path`: [`SocketError::InUse`] if another process has it.
 pub(super) fn claim(path: &Path) -> Result<SocketLock, SocketError> {
-    let bytes = path.as_os_str().len();
-    if bytes > MAX_PATH {
-        return Err(SocketError::TooLong {
-            path: path.to_owned(),
-            bytes,
-        });
-    }
+    check_length(path)?;
     prepare_directory(path)?;
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    let lock_path = lock_of(path);
     let in_use = || SocketError::InUse {
         path: path.to_owned(),
     };
@@ -131,11 +126,69 @@ pub(super) fn claim(path: &Path) -> Result<SocketLock, SocketError> {
     Ok(lock)
 }
 
-fn prepare_directory(path: &Path) -> Result<(), SocketError> {
-    let directory = match path.parent() {
+/// Whether a broker could listen at `path` now. Nothing is made or changed, so it may be another answer
+/// a moment later.
+///
+/// # Errors
+/// [`SocketError`], as the broker would have it.
+pub fn examine(path: &Path) -> Result<(), SocketError> {
+    check_length(path)?;
+    let directory = directory_of(path);
+    // The nearest one that is there is where the others would be made.
+    let found = directory.ancestors().find(|directory| directory.exists());
+    let nearest = found.unwrap_or(Path::new("."));
+    if nearest == directory {
+        check_directory(directory)?;
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|e| failed("write in directory", nearest)(e.into()))?;
+    let in_use = || SocketError::InUse {
+        path: path.to_owned(),
+    };
+    if let Ok(lock) = OpenOptions::new().write(true).open(lock_of(path)) {
+        // Let go of at once: the claim of one that starts just now fails, and it tries again or says so.
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(in_use()),
+            _ => drop(lock),
+        }
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(in_use());
+    }
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(SocketError::NotASocket {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_length(path: &Path) -> Result<(), SocketError> {
+    let bytes = path.as_os_str().len();
+    if bytes <= MAX_PATH {
+        return Ok(());
+    }
+    Err(SocketError::TooLong {
+        path: path.to_owned(),
+        bytes,
+    })
+}
+
+fn lock_of(path: &Path) -> PathBuf {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    lock.into()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn prepare_directory(path: &Path) -> Result<(), SocketError> {
+    let directory = directory_of(path);
     if !directory.exists() {
         DirBuilder::new()
             .recursive(true)
@@ -143,6 +196,11 @@ fn prepare_directory(path: &Path) -> Result<(), SocketError> {
             .create(directory)
             .map_err(failed("create directory", directory))?;
     }
+    check_directory(directory)
+}
+
+/// Whether it is this user's alone.
+fn check_directory(directory: &Path) -> Result<(), SocketError> {
     let metadata = directory
         .metadata()
         .map_err(failed("look at directory", directory))?;

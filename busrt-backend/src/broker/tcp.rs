@@ -59,8 +59,33 @@ impl Bound {
 fn no_port(address: SocketAddr, reason: &io::Error) -> BrokerError {
     BrokerError::Listen {
         address,
-        reason: reason.to_string(),
+        reason: why_no_port(address, reason),
     }
+}
+
+/// What the system said when it was asked for a port, and what can be done about it.
+#[must_use]
+pub fn why_no_port(address: SocketAddr, reason: &io::Error) -> String {
+    let way_out = match reason.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there, which `ss -ltnp` shows",
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 is for root or CAP_NET_BIND_SERVICE; take one above"
+        }
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported if address.is_ipv6() => {
+            "this machine has no such IPv6 address; take one that `ip address` shows, or `127.0.0.1`"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; take one that `ip address` shows, or `0.0.0.0` for all"
+        }
+        _ => match reason.raw_os_error() {
+            // std has no kind of its own for it.
+            Some(code) if code == rustix::io::Errno::AFNOSUPPORT.raw_os_error() => {
+                "this machine has no IPv6; take an IPv4 address such as `127.0.0.1`"
+            }
+            _ => return reason.to_string(),
+        },
+    };
+    format!("{reason}; {way_out}")
 }
 
 /// Listens at a TCP port for clients with a certificate.

@@ -53,7 +53,7 @@ pub enum TlsError {
         cert: PathBuf,
     },
     /// The certificate's time is over.
-    #[error("certificate `{}` expired at {at}", path.display())]
+    #[error("certificate `{}` expired at {at}; have it issued again", path.display())]
     Expired {
         /// The certificate's file.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum TlsError {
         at: String,
     },
     /// The certificate's time has not come.
-    #[error("certificate `{}` is not valid before {at}", path.display())]
+    #[error("certificate `{}` is not valid before {at}; is the clock right?", path.display())]
     NotYetValid {
         /// The certificate's file.
         path: PathBuf,
@@ -95,6 +95,14 @@ pub enum TlsError {
         name: String,
         /// The names that it does entitle to.
         names: String,
+    },
+    /// The broker's own certificate is not for the name that its clients dial.
+    #[error("certificate `{}` is not for `{name}`, which clients dial", path.display())]
+    NotForName {
+        /// The certificate's file.
+        path: PathBuf,
+        /// The name.
+        name: String,
     },
     /// A certificate cannot be for this name.
     #[error("server name `{name}` is neither a DNS name nor an IP address")]

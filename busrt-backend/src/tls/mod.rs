@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
 
 use crate::broker::BrokerError;
 
@@ -85,6 +86,46 @@ pub fn own_names(options: &TlsOptions) -> Result<CertNames, TlsError> {
         });
     }
     Ok(names)
+}
+
+/// Whether a client that dials `host` can use the files, and may be called `name`.
+///
+/// # Errors
+/// [`TlsError`] names the file and what is wrong with it.
+pub fn check_client(options: &TlsOptions, host: &str, name: Option<&str>) -> Result<(), TlsError> {
+    // The port plays no part before it connects.
+    let connector = Connector::new(host, 0, options)?;
+    match name {
+        Some(name) => connector.check_name(name),
+        None => own_names(options).map(|_| ()),
+    }
+}
+
+/// Whether a broker can use the files, and if its clients dial `host`, whether its certificate is for
+/// that name.
+///
+/// # Errors
+/// [`TlsError`] names the file and what is wrong with it.
+pub fn check_broker(options: &TlsOptions, host: Option<&str>) -> Result<(), TlsError> {
+    let material = files::Material::read(options, files::Side::Server)?;
+    let Some(name) = host.map(|host| options.server_name.as_deref().unwrap_or(host)) else {
+        return Ok(());
+    };
+    let server = ServerName::try_from(name).map_err(|_| TlsError::ServerName {
+        name: name.to_owned(),
+    })?;
+    let own = material
+        .own
+        .cert
+        .first()
+        .map(webpki::EndEntityCert::try_from);
+    match own {
+        Some(Ok(own)) if own.verify_is_valid_for_subject_name(&server).is_ok() => Ok(()),
+        _ => Err(TlsError::NotForName {
+            path: options.cert.clone(),
+            name: name.to_owned(),
+        }),
+    }
 }
 
 /// Where a broker listens whose clients dial `host`.

@@ -91,7 +91,7 @@ fn a_certificate_out_of_its_time_is_told_with_the_date() {
         assert_eq!(
             expired.to_string(),
             format!(
-                "certificate `{}` expired at 2021-02-03T00:00:00Z",
+                "certificate `{}` expired at 2021-02-03T00:00:00Z; have it issued again",
                 old.cert.display()
             )
         );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use eventbus::Config;
-use eventbus::config::MetricsAddress;
+use eventbus::config::{Flag, MetricsAddress};
 
 use crate::args::{absolute, duration, http_address};
 use crate::failure::Failure;
@@ -81,41 +81,55 @@ impl BrokerArgs {
         if !self.unix.is_empty() {
             let paths = self.unix.iter().map(|path| absolute(path));
             let paths = paths.collect::<Result<Vec<_>, _>>();
-            figment = figment.merge(("broker.unix", paths.map_err(Failure::Flags)?));
+            let paths = paths.map_err(Failure::Flags)?;
+            figment = figment.merge(Flag::new("--unix", "broker.unix", paths));
         }
         if !self.tcp.is_empty() {
             let ports: Vec<_> = self.tcp.iter().map(ToString::to_string).collect();
-            figment = figment.merge(("broker.tcp", ports));
+            figment = figment.merge(Flag::new("--tcp", "broker.tcp", ports));
         }
-        for (key, file) in [
-            ("tls.ca", &self.tls_ca),
-            ("tls.cert", &self.tls_cert),
-            ("tls.key", &self.tls_key),
-            ("tls.crl", &self.tls_crl),
+        for (flag, key, file) in [
+            ("--tls-ca", "tls.ca", &self.tls_ca),
+            ("--tls-cert", "tls.cert", &self.tls_cert),
+            ("--tls-key", "tls.key", &self.tls_key),
+            ("--tls-crl", "tls.crl", &self.tls_crl),
         ] {
             if let Some(file) = file {
-                figment = figment.merge((key, file));
+                figment = figment.merge(Flag::new(flag, key, file));
             }
         }
-        for (key, number) in [
-            ("broker.max_connections", self.max_connections),
-            ("broker.rate", self.rate),
-            ("limits.max_event_size", self.max_event_size),
+        for (flag, key, number) in [
+            (
+                "--max-connections",
+                "broker.max_connections",
+                self.max_connections,
+            ),
+            ("--rate", "broker.rate", self.rate),
+            (
+                "--max-event-size",
+                "limits.max_event_size",
+                self.max_event_size,
+            ),
         ] {
             if let Some(number) = number {
-                figment = figment.merge((key, number));
+                figment = figment.merge(Flag::new(flag, key, number));
             }
         }
-        for (key, time) in [
-            ("broker.timeout", self.timeout),
-            ("broker.grace", self.grace),
+        for (flag, key, time) in [
+            ("--timeout", "broker.timeout", self.timeout),
+            ("--grace", "broker.grace", self.grace),
         ] {
             if let Some(time) = time {
-                figment = figment.merge((key, humantime::format_duration(time).to_string()));
+                let time = humantime::format_duration(time).to_string();
+                figment = figment.merge(Flag::new(flag, key, time));
             }
         }
         if let Some(metrics) = &self.metrics {
-            figment = figment.merge(("broker.metrics", metrics.to_string()));
+            figment = figment.merge(Flag::new(
+                "--metrics",
+                "broker.metrics",
+                metrics.to_string(),
+            ));
         }
         Ok(Config::from_figment(&figment)?)
     }

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
     let metrics = match &config.broker.metrics {
         Some(address) => {
             let bound = Server::bind(address).await;
-            Some(bound.map_err(|reason| Failure::io(format!("listen at `{address}`"), reason))?)
+            Some(bound.map_err(|reason| Failure::listen(address, &reason))?)
         }
         None => None,
     };

@@ -26,9 +26,9 @@ pub(crate) struct CallArgs {
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 
-    /// How long to wait for the answer
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
-    pub(crate) deadline: Duration,
+    /// How long to wait for the answer [default: what `[operations]` of the configuration says, or 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
 
     /// Say that it may be carried out twice
     #[arg(long)]

@@ -9,9 +9,9 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use eventbus::Payload;
 use eventbus::codec::ContentType;
 use eventbus::rpc::{Call, CallError, Reply};
+use eventbus::{Config, Payload};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -19,7 +19,7 @@ use crate::complain;
 use crate::failure::Failure;
 use crate::payload::{self, Form, Shown};
 use crate::plain;
-use crate::remote::leave;
+use crate::remote::{leave, open};
 use crate::shadow::output::print;
 use crate::signals::Signals;
 use args::CallArgs;
@@ -60,9 +60,10 @@ struct Refusal {
 /// Calls and prints the reply; returns the exit code.
 pub(crate) async fn run(args: &CallArgs) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
-    let call = call(args)?;
+    let config = args.remote.configuration()?;
+    let call = call(args, &config)?;
     let bus = tokio::select! {
-        bus = args.remote.open() => bus?,
+        bus = open(&config) => bus?,
         () = signals.next() => return Err(Failure::Interrupted),
     };
     let began = Instant::now();
@@ -82,7 +83,7 @@ pub(crate) async fn run(args: &CallArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn call(args: &CallArgs) -> Result<Call, Failure> {
+fn call(args: &CallArgs, config: &Config) -> Result<Call, Failure> {
     let bytes = match args.request.as_deref() {
         None => Bytes::new(),
         Some("-") => read()?,
@@ -96,7 +97,9 @@ fn call(args: &CallArgs) -> Result<Call, Failure> {
         }
     };
     let payload = Payload::new(bytes, content_type);
-    let call = Call::new(&args.service, &args.method, payload).deadline(args.deadline);
+    let configured = config.operations.of(&args.method);
+    let call = Call::new(&args.service, &args.method, payload);
+    let call = call.deadline(args.deadline.unwrap_or(configured));
     Ok(if args.idempotent {
         call.idempotent()
     } else {

@@ -7,7 +7,6 @@ pub(crate) mod args;
 mod authority;
 mod show;
 
-use std::io::Write as _;
 use std::path::Path;
 
 use eventbus::Tls;
@@ -17,6 +16,7 @@ use crate::certs::args::{
 };
 use crate::certs::authority::Authority;
 use crate::failure::Failure;
+use crate::shadow::output;
 
 /// Does what is asked; the answer is always yes.
 pub(crate) fn run(args: &CertsArgs) -> Result<u8, Failure> {
@@ -96,5 +96,5 @@ fn tell(directory: &Path, file: &str, what: &str) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(|reason| Failure::io("print", reason))
+    output::print(&format!("{text}\n"))
 }

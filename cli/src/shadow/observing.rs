@@ -27,8 +27,7 @@ impl Observing {
         let looking = match args.observe.as_ref().or(configured.as_ref()) {
             Some(address) => {
                 let server = Server::bind(address).await;
-                let server = server
-                    .map_err(|reason| Failure::io(format!("listen at `{address}`"), reason))?;
+                let server = server.map_err(|reason| Failure::listen(address, &reason))?;
                 crate::tell(&match server.address() {
                     MetricsAddress::Tcp(at) => format!("to be seen at http://{at}/"),
                     socket @ MetricsAddress::Unix(_) => format!("to be seen at {socket}"),

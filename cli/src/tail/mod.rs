@@ -14,7 +14,7 @@ use eventbus::{EventBus, Item, Overflow, Subscribe, Subscription};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
-use crate::remote::leave;
+use crate::remote::{leave, open};
 use crate::signals::Signals;
 use crate::tell;
 use args::TailArgs;
@@ -28,8 +28,9 @@ const STUCK: Duration = Duration::from_millis(500);
 /// Shows events until it is told to end; returns the exit code.
 pub(crate) async fn run(args: &TailArgs) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
+    let config = args.remote.configuration()?;
     let opened = async {
-        let bus = args.remote.open().await?;
+        let bus = open(&config).await?;
         let events = bus.subscribe(subscribe(args)?).await?;
         Ok::<_, Failure>((bus, events))
     };

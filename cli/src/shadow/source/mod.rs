@@ -48,7 +48,10 @@ impl Source {
             )));
         }
         Ok(match &args.source {
-            SourceKind::Proc => Self::Proc,
+            SourceKind::Proc => {
+                proc::tell_what_is_hidden();
+                Self::Proc
+            }
             SourceKind::Synthetic => Self::Synthetic(synthetic::Shape {
                 rate: args.rate,
                 payload,

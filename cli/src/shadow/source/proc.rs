@@ -22,6 +22,7 @@ use tokio::time::MissedTickBehavior;
 use super::children::Children;
 use crate::failure::Failure;
 use crate::shadow::feed::Feed;
+use crate::tell;
 
 /// Time between two passes.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -77,6 +78,17 @@ struct Known {
     seen: u64,
     /// Pass in which it was last told of.
     told: u64,
+}
+
+/// Says so when the processes of others cannot be seen, so that few events are no riddle.
+pub(super) fn tell_what_is_hidden() {
+    let readable = |path: &str| std::fs::read(path).is_ok();
+    if readable("/proc/self/stat") && !readable("/proc/1/stat") {
+        tell(
+            "/proc shows only processes of this user (hidepid), so only those are compared; \
+             `--source synthetic` needs none",
+        );
+    }
 }
 
 /// Publishes what happens to processes until the feed wants no more.
