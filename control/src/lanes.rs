@@ -8,12 +8,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventbus_trait::{Event, EventBus, PublishError};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
+
+/// Before a letter is tried again, whatever time the bus has given it: its deadline may be very short.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An event for an addressee.
 #[derive(Debug)]
@@ -130,14 +134,91 @@ async fn publish(bus: &dyn EventBus, mut event: Event, until: Instant) -> (Optio
             return (None, retries);
         };
         let (returned, reason) = refused.into_parts();
-        // Each of these has waited for the publish deadline, but for a lost connection: there the bus
-        // queues until it is full, so this cannot spin faster than it is told `Disconnected`.
-        let transient = matches!(reason, PublishError::Backpressure { .. });
-        if !transient || Instant::now() >= until {
+        let pause = match &reason {
+            PublishError::Backpressure { .. } => PAUSE,
+            PublishError::RateLimited { retry_after } => PAUSE.max(*retry_after),
+            _ => return (Some(Unsent::Refused(reason)), retries),
+        };
+        let again = Instant::now() + pause;
+        if again >= until {
             return (Some(Unsent::Refused(reason)), retries);
         }
         warn!(topic = %returned.topic(), %reason, "trying again");
+        sleep_until(again).await;
         retries += 1;
         event = returned;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_backend::CrossbeamBus;
+    use eventbus_trait::{Limits, Subscribe};
+
+    use super::*;
+
+    fn letter(topic: &str, tag: u32) -> Letter<u32> {
+        Letter {
+            event: Event::new(topic, tag.to_string().into_bytes()).unwrap(),
+            until: Instant::now() + Duration::from_secs(60),
+            tag,
+        }
+    }
+
+    /// The bus has a clock of its own, so this one is not turned.
+    #[tokio::test]
+    async fn who_has_no_room_holds_up_nobody_else_and_gets_everything_in_order() {
+        let bus = CrossbeamBus::new(Limits {
+            publish_deadline: Duration::from_millis(5),
+            ..Limits::default()
+        });
+        let full = Subscribe::to("full").unwrap().capacity(1);
+        let mut full = bus.subscribe(full).await.unwrap();
+        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        for tag in 0..4 {
+            lanes.push("a", letter("full", tag));
+        }
+        lanes.push("b", letter("empty", 9));
+        assert_eq!((lanes.lanes(), lanes.waiting("a")), (2, Some(4)));
+        let mut first = [lanes.next().await.tag, lanes.next().await.tag];
+        first.sort_unstable();
+        assert_eq!(first, [0, 9]);
+        assert!(lanes.retract("a", |tag| *tag == 3) && !lanes.retract("a", |tag| *tag == 1));
+        // Nobody reads until it has been tried in vain.
+        let pause = tokio::time::timeout(PAUSE * 3, lanes.next()).await;
+        assert!(pause.is_err(), "{pause:?}");
+        let mut retries = 0;
+        for expected in 0..3_u32 {
+            let event = full.recv().await.unwrap();
+            assert_eq!(event.bytes().unwrap(), expected.to_string());
+            if expected < 2 {
+                let sent = lanes.next().await;
+                assert_eq!((sent.tag, sent.error), (expected + 1, None));
+                retries += sent.retries;
+            }
+        }
+        assert!(retries > 0);
+        assert_eq!(lanes.lanes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_finds_no_room_in_its_time_is_told_and_the_next_one_tried() {
+        let bus = CrossbeamBus::new(Limits::default());
+        let full = Subscribe::to("full").unwrap().capacity(1);
+        let _full = bus.subscribe(full).await.unwrap();
+        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        for tag in 0..3 {
+            let until = Instant::now() + Duration::from_millis(20);
+            lanes.push(
+                "a",
+                Letter {
+                    until,
+                    ..letter("full", tag)
+                },
+            );
+        }
+        let errors = [lanes.next().await, lanes.next().await, lanes.next().await];
+        let errors = errors.map(|sent| sent.error);
+        assert_eq!(errors, [None, Some(Unsent::TooLate), Some(Unsent::TooLate)]);
     }
 }

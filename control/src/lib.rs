@@ -14,3 +14,7 @@ mod remember;
 pub mod results;
 pub mod shutdown;
 pub mod tasks;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/control.md")]
+struct Guide;

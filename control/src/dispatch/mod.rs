@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use eventbus_trait::trace::TraceParent;
 use eventbus_trait::{
     ConnectError, EventBus, FilterError, PublisherId, Subscribe, SubscribeError, check_client_name,
 };
@@ -167,6 +168,8 @@ pub struct Dispatcher {
     now: watch::Receiver<Now>,
     seen: watch::Receiver<u64>,
     driver: JoinHandle<()>,
+    /// It ends with its last handle.
+    _registry: Registry,
 }
 
 struct Shared {
@@ -257,6 +260,7 @@ impl Dispatcher {
             now,
             seen,
             driver,
+            _registry: registry.clone(),
         })
     }
 
@@ -272,11 +276,12 @@ impl Dispatcher {
     /// # Errors
     /// [`SubmitError`]; nobody was asked then.
     pub fn submit(&self, spec: TaskSpec) -> Result<TaskHandle, SubmitError> {
+        let trace = TraceParent::current().map(|parent| parent.to_string());
         let mut inner = self.shared.inner.lock();
         if inner.closed {
             return Err(SubmitError::Closed);
         }
-        let taken = inner.with(|core, now, steps| core.submit(spec, now, steps))?;
+        let taken = inner.with(|core, now, steps| core.submit(spec.traced(trace), now, steps))?;
         let (id, outcome) = match taken {
             Taken::Ended(id, outcome) => {
                 let (_, ended) = watch::channel(Some(outcome));

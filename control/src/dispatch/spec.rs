@@ -36,6 +36,7 @@ pub struct TaskSpec {
     pub(super) priority: u8,
     pub(super) correlation: Option<Correlation>,
     pub(super) patient: bool,
+    trace_parent: Option<String>,
 }
 
 impl TaskSpec {
@@ -50,6 +51,7 @@ impl TaskSpec {
             priority: DEFAULT_PRIORITY,
             correlation: None,
             patient: false,
+            trace_parent: None,
         }
     }
 
@@ -100,6 +102,30 @@ impl TaskSpec {
     pub fn correlation(mut self, whole: &Correlation) -> Self {
         self.correlation = Some(whole.clone());
         self
+    }
+
+    /// Part of the trace that it is submitted in, unless it was said that it is of another.
+    pub(super) fn traced(mut self, trace: Option<String>) -> Self {
+        if trace.is_some() && self.trace().is_none() {
+            self.trace_parent = trace;
+        }
+        self
+    }
+
+    fn trace(&self) -> Option<&String> {
+        self.correlation.as_ref()?.trace_parent.as_ref()
+    }
+
+    /// What its events are correlated by.
+    pub(super) fn events(&self) -> Correlation {
+        let mut own = match &self.correlation {
+            Some(whole) => whole.child(&self.id),
+            None => Correlation::new(&self.id),
+        };
+        if self.trace_parent.is_some() {
+            own.trace_parent.clone_from(&self.trace_parent);
+        }
+        own
     }
 
     /// Waits for a capable member, until its deadline, if there is none: just after a start, say.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use control::collector::{self, Asked, Collector, Ended, Refusal, serve_collector};
 use control::dispatch::{Dispatcher, Options, TaskSpec};
-use control::member::{Activity, Heartbeat, Identity};
+use control::member::Identity;
 use control::registry::{Registry, Rules};
 use control::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
-use eventbus::{BrokerMode, Config, Event, EventBus, Payload, Phase, Subscribe};
+use eventbus::{BrokerMode, Config, EventBus, Payload, Phase, Subscribe};
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
@@ -61,19 +63,37 @@ impl TaskHandler for Deeds {
     }
 }
 
+/// Collects nothing.
+struct Idle;
+
+#[async_trait]
+impl Collector for Idle {
+    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
 /// Does tasks until its standard input ends, and says what it has counted.
 async fn member(bus: Arc<dyn EventBus>, name: String) {
     let identity = Identity::new(&name, "process")
         .capability("work")
         .max_tasks(8);
-    let (tell_gone, gone) = watch::channel(false);
-    let handler = Arc::new(Deeds { name, gone });
-    let options = worker::Options::default();
-    let worker = Worker::start(Arc::clone(&bus), &identity, handler, options)
+    let options = collector::Options {
+        interval: INTERVAL,
+        ..collector::Options::default()
+    };
+    let host = serve_collector(Arc::clone(&bus), identity, Idle, options)
         .await
         .unwrap();
+    let (tell_gone, gone) = watch::channel(false);
+    let handler = Arc::new(Deeds { name, gone });
+    let worker = Worker::of(&host, Arc::clone(&bus), handler, worker::Options::default());
+    let worker = worker.await.unwrap();
     let mut gos = bus.subscribe(Subscribe::to("go.#").unwrap()).await.unwrap();
-    let heart = tokio::spawn(beat(Arc::clone(&bus), identity));
     say("ready");
     let mut nothing = Vec::new();
     let mut stdin = tokio::io::stdin();
@@ -81,8 +101,9 @@ async fn member(bus: Arc<dyn EventBus>, name: String) {
         _ = stdin.read_to_end(&mut nothing) => {}
         () = async { while gos.recv().await.is_some() { tell_gone.send_replace(true); } } => {}
     }
-    let stats = worker.stop(Duration::from_secs(10)).await.stats;
-    heart.abort();
+    let ended = host.shutdown(Duration::from_secs(10)).await;
+    assert!(matches!(ended, Ended::ShutDown(_)), "{ended:?}");
+    let stats = worker.stop(Duration::ZERO).await.stats;
     let stats = serde_json::json!({
         "accepted": stats.accepted,
         "repeated": stats.repeated,
@@ -90,23 +111,6 @@ async fn member(bus: Arc<dyn EventBus>, name: String) {
         "malformed": stats.malformed,
     });
     say(&format!("stats {stats}"));
-}
-
-async fn beat(bus: Arc<dyn EventBus>, identity: Identity) {
-    let mut heartbeat = Heartbeat {
-        identity,
-        activity: Activity::Idle,
-        ailment: None,
-        interval_ms: INTERVAL.as_millis().try_into().unwrap(),
-        number: 0,
-    };
-    let mut due = tokio::time::interval(INTERVAL);
-    loop {
-        due.tick().await;
-        heartbeat.number += 1;
-        let event = Event::json(heartbeat.topic(), &heartbeat).unwrap();
-        bus.publish(event).await.unwrap();
-    }
 }
 
 /// Submits a task, and is there until it is killed.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::doing::{Doing, Place};
 use super::super::roster::Seat;
 use super::super::spec::{AttemptEnd, TaskError};
-use super::{Asked, CallOff, Core, Step, correlation, turn};
+use super::{Asked, CallOff, Core, Step, turn};
 use crate::tasks::Mark;
 
 impl Core {
@@ -17,7 +17,7 @@ impl Core {
         let doing = self.tasks.get(id)?;
         Some(Step::Cancel(Box::new(CallOff {
             mark: self.mark(id, doing),
-            correlation: correlation(&doing.spec),
+            correlation: doing.spec.events(),
             seat,
         })))
     }
@@ -187,7 +187,7 @@ impl Core {
             seat,
             mark: self.mark(id, &doing),
             spec: Arc::clone(&doing.spec),
-            correlation: correlation(&doing.spec),
+            correlation: doing.spec.events(),
             due: doing.due,
         };
         let answer_by = doing.due.min(now + self.options.accept_within);

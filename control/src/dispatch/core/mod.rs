@@ -281,14 +281,6 @@ fn turn(id: &Arc<str>, doing: &Doing) -> Turn {
     (Reverse(doing.spec.priority), doing.turn, Arc::clone(id))
 }
 
-/// What a task's events are correlated by.
-fn correlation(spec: &TaskSpec) -> Correlation {
-    match &spec.correlation {
-        Some(whole) => whole.child(&spec.id),
-        None => Correlation::new(&spec.id),
-    }
-}
-
 impl Asked {
     /// The order as it is at this time; nothing if it is too late for it.
     pub(super) fn order(&self, now: Instant) -> Option<crate::tasks::Order> {

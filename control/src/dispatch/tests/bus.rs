@@ -286,6 +286,17 @@ async fn a_bus_that_is_closed_ends_what_is_outstanding() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_that_nobody_else_has_lives_as_long_as_its_dispatcher() {
+    let mut scene = Scene::new().await;
+    let dispatcher = scene.dispatcher(Options::default()).await;
+    let handle = dispatcher.submit(task("x").wait_for_member()).unwrap();
+    let another = Registry::start(Arc::clone(&scene.bus), Rules::default()).await;
+    drop(std::mem::replace(&mut scene.registry, another.unwrap()));
+    let _member = scene.member("m1", 1, 60_000).await;
+    assert!(handle.outcome().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_that_are_no_reports_and_forged_ones_change_nothing() {
     let scene = Scene::new().await;
     let member = scene.member("m1", 1, 60_000).await;

@@ -504,10 +504,25 @@ fn a_task_that_nobody_takes_is_given_up_after_so_many_attempts() {
 
 #[test]
 fn events_of_a_task_are_a_part_of_what_it_was_submitted_for() {
-    let mut scene = Scene::with(&["a"], 2);
+    let mut scene = Scene::with(&["a"], 5);
     let whole = Correlation::new("scan").tag("host", "h");
     scene.submit(spec("1").correlation(&whole)).unwrap();
     assert_eq!(scene.asked[0].correlation, whole.child("1"));
     scene.task("2");
     assert_eq!(scene.asked[1].correlation, Correlation::new("2"));
+    let trace = || Some("00-1-2-01".to_owned());
+    scene.submit(spec("3").traced(trace())).unwrap();
+    scene.submit(spec("4").traced(None)).unwrap();
+    let mut elsewhere = whole.clone();
+    elsewhere.trace_parent = Some("00-3-4-01".to_owned());
+    scene
+        .submit(spec("5").correlation(&elsewhere).traced(trace()))
+        .unwrap();
+    let traces = scene.asked[2..]
+        .iter()
+        .map(|asked| asked.correlation.trace_parent.clone());
+    assert_eq!(
+        traces.collect::<Vec<_>>(),
+        [trace(), None, elsewhere.trace_parent]
+    );
 }

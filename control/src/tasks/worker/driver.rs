@@ -174,6 +174,7 @@ impl Driver {
             attempt = mark.attempt,
             capability = work.task.capability
         );
+        work.correlation.adopt(&span);
         let handler = Arc::clone(&self.handler);
         let abort = self
             .handlers
