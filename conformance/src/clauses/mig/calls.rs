@@ -23,11 +23,14 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How often each request was carried out.
 type Carried = Arc<Mutex<BTreeMap<Vec<u8>, u32>>>;
 
+/// A defect of the candidate, and what it is counted as.
+type Told = (Defect, fn(&Mirroring) -> bool);
+
 /// MIG-006: a call is made on the primary, and its caller gets the primary's answer, whatever the
 /// candidate does. Only what is marked idempotent is made on the candidate as well, and counted by what
 /// that answered; the others are counted as not mirrored.
 pub(crate) async fn mig_006_calls_are_the_primarys(context: Context) -> Checked {
-    let told: [(Defect, fn(&Mirroring) -> bool); 5] = [
+    let told: [Told; 5] = [
         (Defect::None, |calls| calls.same == EACH),
         (Defect::SwapsReplies, |calls| {
             calls.differs > 0 && calls.same + calls.differs == EACH
