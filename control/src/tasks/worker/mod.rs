@@ -1,6 +1,6 @@
 //! What a member runs to do tasks: orders in, reports out, and a bound on everything between.
 //!
-//! [`intake`] decides and knows nothing of buses; the driver here only carries out what it says. So what
+//! `intake` decides and knows nothing of buses; the driver here only carries out what it says. So what
 //! holds of tasks is tested without a bus.
 //!
 //! Invariant: every handler is a child of the driver; when the worker is dropped, nothing of it is left.
