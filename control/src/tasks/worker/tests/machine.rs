@@ -95,6 +95,12 @@ impl Seen {
             }
             Answer::Refused { .. } if !self.open.contains(&id) => {}
             last => {
+                if let Answer::Done(payload) = &last {
+                    let bytes = payload.bytes().unwrap();
+                    let number = std::str::from_utf8(&bytes).unwrap().parse().unwrap();
+                    let aborted = self.aborted.contains(&number);
+                    assert!(!aborted, "what was given up has a result");
+                }
                 if self.open.remove(&id) {
                     self.finals += 1;
                     self.answered.insert(id, last);
