@@ -325,9 +325,14 @@ impl Lane {
         }
     }
 
-    fn tried(&self, publisher: &Publisher, event: Event, count: bool) -> Result<Receipt, Stopped> {
+    fn tried(
+        &self,
+        publisher: &Publisher,
+        mut event: Event,
+        count: bool,
+    ) -> Result<Receipt, Stopped> {
         let before = Before::of(&event);
-        let (event, stamp) = self.stamped(event);
+        let stamp = self.stamp(&mut event);
         let tried = if count {
             publisher.try_publish(event)
         } else {
@@ -348,7 +353,7 @@ impl Lane {
     /// accepted, so its stamp counts as used.
     pub(crate) async fn publish_inside(
         &self,
-        event: Event,
+        mut event: Event,
         turn: Turn<'_>,
     ) -> Result<Receipt, Stopped> {
         let _inside = match self.enter() {
@@ -360,7 +365,7 @@ impl Lane {
             return Err(Stopped::Closed(event));
         };
         let before = Before::of(&event);
-        let (event, stamp) = self.stamped(event);
+        let stamp = self.stamp(&mut event);
         publisher.publish(event).await.map_err(|refused| {
             self.give_back(stamp);
             let (event, reason) = refused.into_parts();
@@ -471,14 +476,15 @@ impl Lane {
         })
     }
 
-    /// The event with a stamp; and where the stamps end then, and how many are new.
-    fn stamped(&self, event: Event) -> (Event, Option<(u64, u64)>) {
+    /// Stamps the event, where it is; returns where the stamps end then, and how many are new.
+    #[inline]
+    fn stamp(&self, event: &mut Event) -> Option<(u64, u64)> {
         if event.has_given_origin() {
-            return (event, None);
+            return None;
         }
         let sequence = self.next.fetch_add(1, Ordering::SeqCst);
-        let event = event.given_origin(self.origin(sequence));
-        (event, Some((sequence + 1, 1)))
+        event.give_origin(self.origin(sequence));
+        Some((sequence + 1, 1))
     }
 
     fn origin(&self, sequence: u64) -> Origin {
