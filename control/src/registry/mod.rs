@@ -71,6 +71,8 @@ pub enum RegistryError {
 pub struct Registry {
     shared: Arc<Shared>,
     _task: Arc<Ended>,
+    /// Without it the handle would be shut down, and the registry deaf.
+    _bus: Arc<dyn EventBus>,
 }
 
 /// Ends the task that listens when the last clone is gone.
@@ -98,6 +100,7 @@ impl Registry {
         Ok(Self {
             shared,
             _task: Arc::new(Ended(task)),
+            _bus: bus,
         })
     }
 

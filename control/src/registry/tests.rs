@@ -83,6 +83,19 @@ impl Scene {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn it_keeps_the_handle_that_it_listens_with() {
+    let bus: Arc<dyn EventBus> = CrossbeamBus::new(Limits::default());
+    let ears = bus.connect(None).await.unwrap();
+    let registry = Registry::start(ears, Rules::default()).await.unwrap();
+    let said = heartbeat("a", 1);
+    let payload = Payload::raw(serde_json::to_vec(&said).unwrap());
+    bus.publish(Event::new(said.topic(), payload).unwrap())
+        .await
+        .unwrap();
+    eventually(|| registry.member("a").is_some()).await;
+}
+
 /// Waits for what other tasks bring about. A loop that only yielded would stop a paused clock, and
 /// with it the watchdog.
 async fn eventually(mut so: impl FnMut() -> bool) {

@@ -35,8 +35,6 @@ struct Scene {
     directory: TempDir,
     bus: Arc<dyn EventBus>,
     registry: Registry,
-    /// The registry's connection.
-    _ears: Arc<dyn EventBus>,
 }
 
 impl Scene {
@@ -44,14 +42,11 @@ impl Scene {
         let directory = tempfile::tempdir().unwrap();
         let bus = roles::open(&directory.path().join("run/bus.sock"), BrokerMode::Embedded).await;
         let ears = bus.connect(None).await.unwrap();
-        let registry = Registry::start(Arc::clone(&ears), Rules::default())
-            .await
-            .unwrap();
+        let registry = Registry::start(ears, Rules::default()).await.unwrap();
         Self {
             directory,
             bus,
             registry,
-            _ears: ears,
         }
     }
 
