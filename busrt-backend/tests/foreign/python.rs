@@ -44,12 +44,12 @@ impl Python {
         let code = documented("OP_PUBLISH").unwrap();
         let code = code.replace("/run/example/bus.sock", socket);
         assert!(code.contains(socket));
-        self.code(&code)
+        self.code(&code, &[])
     }
 
-    /// Starts a program; it may import `decode` from `decoder`.
-    pub(crate) fn code(&self, code: &str) -> Peer {
-        Peer::start(self.command().arg("-c").arg(code))
+    /// Starts a program with words of its own; it may import `decode` from `decoder`.
+    pub(crate) fn code(&self, code: &str, words: &[&str]) -> Peer {
+        Peer::start(self.command().arg("-c").arg(code).args(words))
     }
 
     fn command(&self) -> Command {

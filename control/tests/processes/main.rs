@@ -192,7 +192,7 @@ fn the_documented_python_asks_a_member_and_gives_it_a_task() {
         let code = code
             .replace("/run/example/bus.sock", socket.to_str().unwrap())
             .replace(r#""hash""#, r#""work""#);
-        let peer = python.code(&code);
+        let peer = python.code(&code, &[]);
         // Dropped, it would be killed before it has sent the task.
         let line = tokio::task::spawn_blocking(move || (peer.line(), peer));
         let (said, _peer) = line.await.unwrap();

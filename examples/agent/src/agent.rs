@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::hash::{HashRequest, Hashed};
+use crate::reputation::Reputation;
 use crate::{Failure, HASH_EXECUTABLE, KIND, procmond, setup};
 
 /// What it listens to.
@@ -51,7 +52,7 @@ pub async fn main() -> Result<(), Failure> {
         None
     } else {
         let home = bus.connect(Some("procmond")).await?;
-        Some(procmond::serve(home, "procmond", HEARTBEAT).await?)
+        Some(procmond::serve(home, "procmond", HEARTBEAT, None).await?)
     };
     let agent = Arc::new(Agent {
         dispatcher: Dispatcher::start(
@@ -228,8 +229,13 @@ impl Agent {
         let outcome: Outcome = self.dispatcher.submit(spec)?.outcome().await;
         let done = outcome?;
         let hashed: Hashed = serde_json::from_slice(&done.result.bytes()?)?;
+        let said = match &hashed.reputation {
+            None => String::new(),
+            Some(Reputation::Said(said)) => format!(", reputation {said}"),
+            Some(Reputation::Unavailable(why)) => format!(", no reputation: {why}"),
+        };
         Ok(format!(
-            "{} {} {} by {}, attempt {}",
+            "{} {} {} by {}, attempt {}{said}",
             hashed.sha256,
             hashed.pid,
             hashed.executable.display(),

@@ -16,6 +16,8 @@ use eventbus::{ContentType, Payload};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use crate::reputation::{Oracle, Reputation};
+
 /// Read at once, in bytes.
 const CHUNK: usize = 1 << 16;
 
@@ -38,11 +40,15 @@ pub struct Hashed {
     pub bytes: u64,
     /// Its digest, in hexadecimal digits.
     pub sha256: String,
+    /// What a service says of it, if one is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reputation: Option<Reputation>,
 }
 
 /// Does the task.
 pub(crate) struct Hasher {
     pub(crate) member: String,
+    pub(crate) oracle: Option<Oracle>,
 }
 
 /// Ends the reading when nobody waits for its result any more.
@@ -68,9 +74,13 @@ impl TaskHandler for Hasher {
         let failed = |error: &dyn std::error::Error| {
             TaskFailure::new(format!("cannot read what process {pid} runs: {error}"))
         };
-        let hashed = hashed
+        let mut hashed = hashed
             .map_err(|error| failed(&error))?
             .map_err(|error| failed(&error))?;
+        if let Some(oracle) = &self.oracle {
+            let said = oracle.ask(&hashed.sha256, &work.correlation).await;
+            hashed.reputation = Some(said);
+        }
         let json = serde_json::to_vec(&hashed).map_err(|error| failed(&error))?;
         Ok(Payload::new(json, ContentType::Json))
     }
@@ -110,5 +120,6 @@ fn hash(pid: i32, given_up: &AtomicBool) -> io::Result<Hashed> {
         executable,
         bytes,
         sha256,
+        reputation: None,
     })
 }

@@ -9,6 +9,7 @@ pub mod agent;
 mod hash;
 mod proc;
 pub mod procmond;
+mod reputation;
 mod setup;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ use tokio::runtime::Runtime;
 
 pub use hash::{HashRequest, Hashed};
 pub use proc::Process;
+pub use reputation::Reputation;
 
 /// Why a program ends before it should: a sentence.
 pub type Failure = Box<dyn Error + Send + Sync>;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, interval_at};
 
 use crate::hash::Hasher;
 use crate::proc::{self, Process};
+use crate::reputation::Oracle;
 use crate::{Failure, HASH_EXECUTABLE, KIND, setup};
 
 /// Tasks at once.
@@ -37,6 +38,9 @@ struct Args {
     /// Time between two heartbeats.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     heartbeat: Duration,
+    /// Service whose method `reputation` is asked about each digest.
+    #[arg(long)]
+    reputation: Option<String>,
 }
 
 /// What `update_config` takes.
@@ -60,7 +64,13 @@ impl Default for Settings {
 pub async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     let bus = setup::open_collector(&args.name).await?;
-    let host = serve(Arc::clone(&bus), &args.name, args.heartbeat).await?;
+    let host = serve(
+        Arc::clone(&bus),
+        &args.name,
+        args.heartbeat,
+        args.reputation,
+    )
+    .await?;
     println!("{} serves", args.name);
     let ended = tokio::select! {
         ended = host.ended() => ended,
@@ -90,13 +100,18 @@ pub(crate) async fn serve(
     bus: Arc<dyn EventBus>,
     name: &str,
     heartbeat: Duration,
+    reputation: Option<String>,
 ) -> Result<Host, Failure> {
     let identity = Identity::new(name, KIND)
         .version(env!("CARGO_PKG_VERSION"))
         .capability(HASH_EXECUTABLE)
         .max_tasks(MAX_TASKS);
     let member = name.to_owned();
-    let hasher = Arc::new(Hasher { member });
+    let oracle = reputation.map(|service| Oracle {
+        bus: Arc::clone(&bus),
+        service,
+    });
+    let hasher = Arc::new(Hasher { member, oracle });
     // Before anybody hears of it, it hears what it is asked.
     let options = worker::Options::default();
     let worker = Worker::start(Arc::clone(&bus), &identity, hasher, options).await?;

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Ok("procmond") => return agent::run(agent::procmond::main),
         _ => {}
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         ("events_flow_and_a_task_is_done", events_flow),
         ("the_six_operations", the_six_operations),
         ("a_killed_monitors_task_moves_to_another", a_task_moves),
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         ),
         ("in_one_process_by_configuration_alone", in_one_process),
         ("a_python_client_checks_its_health", a_python_client),
+        ("it_calls_a_python_service", a_python_service),
     ];
     let trial = |(name, run): (&str, fn())| {
         Trial::test(name, move || {
@@ -289,4 +290,29 @@ fn a_python_client() {
         let message = answer["message"].as_str().unwrap();
         assert!(message.contains("unknown field `from`"), "{message}");
     }
+}
+
+fn a_python_service() {
+    if std::env::var_os("EVENTBUS_NO_FOREIGN").is_some_and(|value| value == "1") {
+        return;
+    }
+    let scene = Scene::new();
+    let mut agent = scene.agent(&[]);
+    let words = ["procmond", "--reputation", "oracle"];
+    let procmond = Program::start("procmond", &scene.phase(), &words);
+    procmond.says("procmond serves");
+    // Nobody is there to be asked yet, which fails nothing.
+    let alone = agent.says(&own_digest());
+    assert!(
+        alone.contains("no reputation: no service `oracle`"),
+        "{alone}"
+    );
+    let python = Python::new().unwrap();
+    let socket = scene.socket().display().to_string();
+    let service = python.code(include_str!("../../reputation.py"), &[&socket, "oracle"]);
+    assert_eq!(service.line(), "ready");
+    agent.tell(&format!("hash {}", std::process::id()));
+    let answered = agent.says("reputation {\"known\":false}");
+    assert!(answered.contains(&own_digest()), "{answered}");
+    assert_eq!(service.line(), own_digest());
 }
