@@ -227,7 +227,7 @@ fn sec_004_a_guest_answers_what_it_was_asked() {
         "once"
     );
     drop((guest, caller));
-    scene.end(1);
+    scene.end(2);
 }
 
 /// SEC-004: who may do nothing is not even heard of, and nobody opens a link to nothing.

@@ -207,7 +207,8 @@ impl CollectorClient {
             .map_err(|error| failed(error.into()))?
             .deadline(deadline);
         call.correlation.clone_from(&self.correlation);
-        if [HEALTH_CHECK, GET_CAPABILITIES].contains(&operation) {
+        // A shadow compares what it mirrors, and how long a member has been up is never the same.
+        if operation == GET_CAPABILITIES {
             call = call.idempotent();
         }
         let reply = self.bus.call(call).await.map_err(failed)?;
