@@ -144,6 +144,7 @@ impl Shadowing {
             ("differing", report.differs),
             ("duplicate", report.duplicates),
             ("phantom", report.phantoms),
+            ("differing_call", report.calls.differs),
         ]
         .map(|(class, n)| (class.to_owned(), n))
         .into();
