@@ -16,6 +16,8 @@ use super::{GatherError, Options};
 
 /// What members say of tasks before there is a result.
 const NO_RESULTS: [&str; 2] = ["accepted", "refused"];
+/// What a member says of an attempt that it was told to give up: another one may still have a result.
+const CANCELLED: &str = "cancelled";
 
 /// What a gatherer has counted, and keeps now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +57,8 @@ struct One {
     due: Instant,
     /// What has come, by what tells it from others: its place among the parts, if it found room.
     came: BTreeMap<String, Option<usize>>,
+    /// What was named, and given up by somebody: why it is missing, unless it comes after all.
+    cancelled: BTreeSet<String>,
     parts: Vec<Part>,
     bytes: usize,
     repeated: u64,
@@ -105,6 +109,7 @@ impl Heap {
             wanted,
             due,
             came: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             parts: Vec::new(),
             bytes: 0,
             repeated: 0,
@@ -151,6 +156,13 @@ impl Heap {
             self.counts.unwanted += 1;
             return;
         };
+        if correlation.stage.as_deref() == Some(CANCELLED) {
+            self.counts.unwanted += 1;
+            if one.wanted.named().is_some() {
+                one.cancelled.insert(name);
+            }
+            return;
+        }
         if let Some(Some(_)) = one.came.get(&name) {
             one.repeated += 1;
             self.counts.repeated += 1;
@@ -272,6 +284,7 @@ impl One {
                     let why = match self.came.get(name) {
                         Some(Some(_)) => return None,
                         Some(None) => Absence::NoRoom,
+                        None if self.cancelled.contains(name) => Absence::Cancelled,
                         None => Absence::Silent,
                     };
                     let name = name.clone();

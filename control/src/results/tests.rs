@@ -66,6 +66,34 @@ async fn all_that_were_named_are_gathered_once_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_given_up_is_no_result_and_the_next_one_has_it() {
+    let scene = Scene::new(Options::default()).await;
+    let wanted = Wanted::ids("scan", ["a", "b"]).within(Duration::from_secs(3));
+    let gathering = scene.gather.begin(wanted).unwrap();
+    let any = scene.gather.begin(Wanted::any("scan", 1)).unwrap();
+    for (id, stage) in [
+        ("a", "accepted"),
+        ("a", "cancelled"),
+        ("b", "cancelled"),
+        ("a", "done"),
+    ] {
+        let correlation = Correlation::new("scan").child(id).stage(stage);
+        let event = Event::new("results.x", stage).unwrap();
+        let event = event.correlation(correlation);
+        scene.bus.publish(event).await.unwrap();
+    }
+    let gathered = gathering.gathered().await;
+    let [part] = &*gathered.parts else {
+        panic!("{gathered:?}");
+    };
+    assert_eq!(part.payload, "done".into());
+    assert_eq!((gathered.ended, gathered.short), (Ended::Deadline, 1));
+    let missing: Vec<_> = gathered.missing.iter().map(Missing::to_string).collect();
+    assert_eq!(missing, ["`b` was cancelled"]);
+    assert_eq!(any.gathered().await.parts[0].payload, "done".into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_come_by_the_deadline_is_named() {
     let scene = Scene::new(Options::default()).await;
     let wanted = Wanted::topics("scan", ["results.x", "results.y"]);

@@ -109,7 +109,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// What it says of a task: done, failed or cancelled.
+    /// What it says of a task: done or failed.
     ///
     /// # Errors
     /// [`Malformed`] if it is no report of a task.
@@ -136,12 +136,15 @@ pub enum Absence {
     Silent,
     /// It came, and there was no room for it.
     NoRoom,
+    /// A member gave it up because its dispatcher said so, and no result has come.
+    Cancelled,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why {
             Absence::Silent => write!(f, "`{}` did not come", self.name),
+            Absence::Cancelled => write!(f, "`{}` was cancelled", self.name),
             Absence::NoRoom => write!(f, "`{}` came and found no room", self.name),
         }
     }
