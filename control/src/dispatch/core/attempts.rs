@@ -33,6 +33,13 @@ impl Core {
         }
     }
 
+    /// Whether this is the attempt that is under way: not an earlier one, nor one of an earlier submission.
+    fn is_under_way(&self, mark: &Mark) -> bool {
+        self.tasks.get(mark.id.as_str()).is_some_and(|doing| {
+            matches!(doing.place, Place::At { .. }) && *mark == self.mark(&mark.id, doing)
+        })
+    }
+
     /// The order could not be published.
     pub(in super::super) fn unsent(
         &mut self,
@@ -41,12 +48,12 @@ impl Core {
         now: Instant,
         steps: &mut Vec<Step>,
     ) {
+        if !self.is_under_way(mark) {
+            return;
+        }
         let Some(doing) = self.tasks.get_mut(mark.id.as_str()) else {
             return;
         };
-        if doing.attempt != mark.attempt || !matches!(doing.place, Place::At { .. }) {
-            return;
-        }
         let hopeless = match &reason {
             Some(PublishError::TooLarge { .. } | PublishError::Codec(_)) => reason.as_ref(),
             _ => None,
@@ -71,7 +78,9 @@ impl Core {
         reason: String,
         steps: &mut Vec<Step>,
     ) {
-        self.end_early(&mark.id, TaskError::Unsendable { reason }, steps);
+        if self.is_under_way(mark) {
+            self.end_early(&mark.id, TaskError::Unsendable { reason }, steps);
+        }
     }
 
     /// The seat's member has been told to give up the task.

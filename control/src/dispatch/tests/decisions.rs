@@ -526,3 +526,29 @@ fn events_of_a_task_are_a_part_of_what_it_was_submitted_for() {
         [trace(), None, elsewhere.trace_parent]
     );
 }
+
+#[test]
+fn news_of_an_earlier_submission_or_attempt_is_none_of_the_present_one() {
+    let mut scene = Scene::with(&["a", "b"], 2);
+    scene.task("1");
+    let earlier = scene.asked.remove(0).mark;
+    scene.act(|core, _, steps| core.cancel("1", steps));
+    scene.outcome("1").unwrap_err();
+    scene.task("1");
+    let present = scene.asked.remove(0).mark;
+    assert_ne!(earlier, present);
+    assert_eq!(earlier.attempt, present.attempt);
+    let too_large = PublishError::TooLarge { size: 9, limit: 8 };
+    scene.act(|core, now, steps| {
+        core.unsent(&earlier, None, now, steps);
+        core.unsent(&earlier, Some(too_large), now, steps);
+        core.hopeless(&earlier, "no".to_owned(), steps);
+    });
+    assert!(scene.ended.is_empty() && scene.asked.is_empty());
+    scene.act(|core, now, steps| core.unsent(&present, None, now, steps));
+    assert_eq!(scene.asks(), [ask("b", "1", 2)]);
+    scene.act(|core, _, steps| core.hopeless(&present, "no".to_owned(), steps));
+    assert!(scene.ended.is_empty(), "that attempt is over");
+    scene.says("b", "1", 2, done());
+    scene.outcome("1").unwrap();
+}
