@@ -153,6 +153,14 @@ pub enum Refused {
     /// The member says that it is somebody else now.
     #[error("its identity has changed within one instance")]
     Changed,
+    /// A member of another kind has the name, and is there.
+    #[error("its kind is `{kind}`, but the member of this name is of `{known}`, and is there")]
+    OtherKind {
+        /// What it says that it is.
+        kind: String,
+        /// What the member is.
+        known: String,
+    },
     /// The member's heartbeats come much faster than it promised.
     #[error("too many for its interval")]
     Flood,

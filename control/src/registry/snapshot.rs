@@ -111,6 +111,8 @@ pub struct RegistryStats {
     pub stale: u64,
     /// Heartbeats refused because an instance has changed its identity.
     pub changed: u64,
+    /// Heartbeats refused because a member of another kind has the name, and is there.
+    pub other_kind: u64,
     /// Heartbeats refused unread because their member sends too many.
     pub flood: u64,
     /// Heartbeats refused because there is no room for a further member.

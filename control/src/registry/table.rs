@@ -66,6 +66,7 @@ impl Table {
             Err(Refused::Interval { .. }) => &mut self.stats.interval,
             Err(Refused::Stale) => &mut self.stats.stale,
             Err(Refused::Changed) => &mut self.stats.changed,
+            Err(Refused::OtherKind { .. }) => &mut self.stats.other_kind,
             Err(Refused::Flood) => &mut self.stats.flood,
             Err(Refused::Crowded { .. }) => &mut self.stats.crowded,
         } += 1;
@@ -75,8 +76,11 @@ impl Table {
     /// Reads a heartbeat, and checks all that does not depend on what is known of its member. A flood
     /// is refused unread.
     fn admit(&mut self, topic: &str, bytes: &[u8], now: Instant) -> Result<Heartbeat, Refused> {
-        let name = topic.rsplit('.').next().unwrap_or_default();
+        let (whose, name) = topic.rsplit_once('.').unwrap_or_default();
+        let kind = whose.strip_prefix("health.");
+        // What comes elsewhere is not what this member sends.
         let entry = self.entries.get_mut(name);
+        let entry = entry.filter(|entry| kind == Some(&entry.identity.kind));
         if entry.is_some_and(|entry| !entry.takes_turn(now)) {
             return Err(Refused::Flood);
         }
@@ -141,6 +145,12 @@ impl Table {
         let Some(entry) = self.entries.get_mut(&heartbeat.identity.name) else {
             return Ok(());
         };
+        if heartbeat.identity.kind != entry.identity.kind {
+            return Err(Refused::OtherKind {
+                kind: heartbeat.identity.kind,
+                known: entry.identity.kind.clone(),
+            });
+        }
         if heartbeat.identity.instance != entry.identity.instance {
             let leaves = heartbeat.activity == Activity::Leaving;
             if leaves || entry.knows_former(&heartbeat.identity.instance) {
@@ -160,10 +170,11 @@ impl Table {
             return Err(Refused::Stale);
         }
         let (activity, ailment) = (entry.activity, entry.ailment.clone());
-        let (well, interval) = (entry.is_well(), entry.interval);
+        let (well, interval, overdue) = (entry.is_well(), entry.interval, entry.overdue);
         entry.hear(heartbeat, now);
         let member = entry.member(self.floor, now);
-        if entry.interval < interval {
+        // The clock was set for its removal, or for its longer interval.
+        if overdue || entry.interval < interval {
             let due = entry.due(self.floor, self.rules.degrade_after);
             self.next = Some(self.next.map_or(due, |next| next.min(due)));
         }

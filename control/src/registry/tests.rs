@@ -75,6 +75,7 @@ impl Scene {
                 + s.interval
                 + s.stale
                 + s.changed
+                + s.other_kind
                 + s.flood
                 + s.crowded
         };
@@ -160,6 +161,10 @@ async fn a_member_that_is_heard_again_recovers() {
         panic!("it has not recovered")
     };
     assert_eq!(member.health, Health::Well);
+    // Silent again, it is told as soon as at the first time, though nobody else makes it be looked for.
+    let heard = Instant::now();
+    assert!(matches!(scene.next().await, Change::Degraded(_)));
+    assert_eq!(heard.elapsed(), 2 * INTERVAL);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,6 +293,50 @@ async fn who_lies_about_name_kind_instance_or_interval_is_refused() {
     );
     assert_eq!(counted, (4, 1, 4, 2), "{stats:?}");
     assert_eq!((stats.heard, stats.members), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_another_kind_does_not_take_a_living_name() {
+    let mut scene = Scene::new().await;
+    scene.say(&heartbeat("a", 1)).await;
+    joined(scene.next().await);
+    let mut evil = heartbeat("a", 1);
+    (evil.identity.kind, evil.identity.instance) = ("evil".to_owned(), "life-2".to_owned());
+    scene.say(&evil).await;
+    (evil.number, evil.activity) = (2, Activity::Leaving);
+    scene.say(&evil).await;
+    let stats = scene.looked_at(3).await;
+    assert_eq!((stats.other_kind, stats.heard), (2, 1), "{stats:?}");
+    let there = scene.registry.member("a").unwrap();
+    assert_eq!(there.identity, heartbeat("a", 1).identity.into());
+    // Once it is free, the name is anybody's.
+    let mut leaves = heartbeat("a", 2);
+    leaves.activity = Activity::Leaving;
+    scene.say(&leaves).await;
+    assert!(matches!(scene.next().await, Change::Removed { .. }));
+    (evil.number, evil.activity) = (3, Activity::Idle);
+    scene.say(&evil).await;
+    assert_eq!(joined(scene.next().await).identity.kind, "evil");
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_of_another_kind_costs_a_member_no_turn() {
+    let scene = Scene::new().await;
+    scene.say(&heartbeat("a", 1)).await;
+    for topic in ["health.evil.a", "health.a", "health.process.a.a"] {
+        for _ in 0..100 {
+            scene.raw(topic, "garbage").await;
+        }
+    }
+    scene.say(&heartbeat("a", 2)).await;
+    let stats = scene.looked_at(302).await;
+    assert_eq!((stats.malformed, stats.flood), (300, 0), "{stats:?}");
+    assert_eq!(stats.heard, 2);
+    // On its own topic it does: somebody has its rights.
+    for _ in 0..100 {
+        scene.raw("health.process.a", "garbage").await;
+    }
+    assert!(scene.looked_at(402).await.flood > 0);
 }
 
 #[tokio::test(start_paused = true)]
