@@ -435,3 +435,39 @@ async fn a_broker_that_comes_back_finds_its_services_and_calls() {
     callee.shutdown().await.unwrap();
     second.shutdown().await.unwrap();
 }
+
+/// A service whose runtime has ended tells its callers so: it neither hangs nor holds up anybody else.
+#[test]
+fn a_service_whose_runtime_has_ended_is_gone() {
+    // A deadlock would keep a runtime from ending, and with it a watchdog that runs there.
+    let (ended, watchdog) = std::sync::mpsc::sync_channel(1);
+    let test = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(calls_a_service_without_a_runtime());
+        drop(runtime);
+        ended.send(())
+    });
+    let hangs = watchdog.recv_timeout(PATIENCE);
+    assert_ne!(hangs, Err(std::sync::mpsc::RecvTimeoutError::Timeout));
+    test.join().unwrap().unwrap();
+}
+
+async fn calls_a_service_without_a_runtime() {
+    let (_dir, path) = peer::socket();
+    let host = host(&path).await;
+    let (own, serves) = (tokio::runtime::Runtime::new().unwrap(), Arc::clone(&host));
+    let serving = own.spawn(async move { serves.serve(Service::new("service", methods())).await });
+    let serving = in_time(serving).await.unwrap().unwrap();
+    let caller = bus(&path, "caller", |_| {}).await;
+    assert!(in_time(caller.call(asks("service", "echo"))).await.is_ok());
+    own.shutdown_background();
+    let gone = Err(CallError::CalleeGone {
+        service: "service".to_owned(),
+    });
+    for _ in 0..3 {
+        assert_eq!(in_time(caller.call(asks("service", "echo"))).await, gone);
+    }
+    in_time(serving.stop(Duration::ZERO)).await;
+    in_time(caller.shutdown()).await.unwrap();
+    in_time(host.shutdown()).await.unwrap();
+}

@@ -11,6 +11,7 @@
 //! life under an old name is not taken for it.
 
 pub(crate) mod connection;
+mod contexts;
 mod handle;
 mod made;
 mod pending;

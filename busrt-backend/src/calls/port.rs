@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::contexts::{Contexts, LARGEST};
 use super::pending::{Awaited, Cancelled, Pending, Request, Said, Stray};
 use super::seat::{self, Seat};
 use crate::client::Answer;
@@ -33,8 +34,6 @@ pub(crate) const ASK_EVERY: Duration = Duration::from_millis(250);
 const ASKED_AT_ONCE: usize = 4_096;
 /// Bytes queued beyond which replies wait.
 const ROOM: usize = 8 << 20;
-/// Clients whose context is kept until their request comes.
-const CONTEXTS: usize = 4_096;
 /// Messages queued beyond which nothing is said that can go unsaid.
 const MOST: usize = 16_384;
 
@@ -45,7 +44,7 @@ pub(crate) struct Port {
     pending: Mutex<Pending>,
     seat: Mutex<Option<Arc<Seat>>>,
     questions: Mutex<Vec<Question>>,
-    contexts: Mutex<HashMap<String, Context>>,
+    contexts: Mutex<Contexts>,
     stopping: AtomicBool,
     /// Told when there is something to send.
     pub(crate) wake: Notify,
@@ -273,7 +272,7 @@ impl Port {
             CallFrame::Error { id, code, payload } => {
                 self.on_answer(sender, id, Said::Error(code, payload));
             }
-            CallFrame::Context(context) => self.on_context(sender, context),
+            CallFrame::Context(context) => self.on_context(sender, context, payload.len()),
             CallFrame::Cancel { id } => {
                 if let Some(seat) = self.seat() {
                     seat.cancel(sender, id);
@@ -288,7 +287,7 @@ impl Port {
                 method,
                 payload,
             } => {
-                let context = self.contexts.lock().remove(sender);
+                let context = self.contexts.lock().take(sender);
                 let request = seat::Request {
                     sender,
                     id,
@@ -305,12 +304,12 @@ impl Port {
         true
     }
 
-    fn on_context(&self, sender: &str, context: Context) {
-        let mut contexts = self.contexts.lock();
-        if contexts.len() >= CONTEXTS {
-            contexts.clear();
+    fn on_context(&self, sender: &str, context: Context, size: usize) {
+        let kept = self.contexts.lock().put(sender, context, size);
+        if let Err(so_far) = kept {
+            let limit = LARGEST;
+            warn!(client = %self.name, sender, size, limit, so_far, "call without its correlation");
         }
-        contexts.insert(sender.to_owned(), context);
     }
 
     fn on_answer(&self, sender: &str, id: u32, said: Said) {
@@ -475,7 +474,33 @@ fn is_gone(kind: ErrorKind) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use eventbus_trait::{ContentType, Correlation};
+
     use super::*;
+
+    #[test]
+    fn what_a_caller_says_ahead_of_its_request_is_bounded() {
+        let port = Port::new("c".into());
+        let said = |sender: &str, root: String| {
+            let context = Context {
+                id: 1,
+                left: ASK_EVERY,
+                idempotent: false,
+                content_type: ContentType::Json,
+                correlation: Some(Correlation::new(root)),
+            };
+            assert!(port.on_message(sender, &Bytes::from(context.write())));
+        };
+        said("first", "a".to_owned());
+        for sender in 0..4_096 {
+            said(&sender.to_string(), "a".to_owned());
+        }
+        said("large", "a".repeat(100 << 10));
+        let kept = |sender| port.contexts.lock().take(sender);
+        assert!(kept("large").is_some_and(|context| context.correlation.is_none()));
+        assert!(kept("4095").is_some_and(|context| context.correlation.is_some()));
+        assert_eq!((kept("first"), kept("0")), (None, None));
+    }
 
     #[test]
     fn what_the_broker_answers_is_no_lost_connection() {

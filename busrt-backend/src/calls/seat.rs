@@ -67,7 +67,8 @@ struct Key {
 
 struct Running {
     task: u64,
-    abort: AbortHandle,
+    /// Not there until the task is.
+    abort: Option<AbortHandle>,
     give_up: GiveUp,
     enveloped: bool,
 }
@@ -76,7 +77,9 @@ impl Running {
     /// Ends its task. The next call finds its place free, however long that takes.
     fn end(&self) {
         self.give_up.now();
-        self.abort.abort();
+        if let Some(abort) = &self.abort {
+            abort.abort();
+        }
     }
 }
 
@@ -237,20 +240,32 @@ impl Seat {
             answered: false,
             _inside: inside,
         };
-        let give_up = ticket.give_up();
-        // The table is locked until the task is in it, however fast it is.
-        let spawned = self.runtime.spawn(attend(under, id, call, ticket));
         let running = Running {
             task,
-            abort: spawned.abort_handle(),
-            give_up,
+            abort: None,
+            give_up: ticket.give_up(),
             enveloped,
         };
-        let before = state.running.insert(key, running);
+        let before = state.running.insert(key.clone(), running);
+        // A runtime that ends drops the task in `spawn`, and that takes it out of the table.
         drop(state);
         // An earlier life of the caller had the same number.
         if let Some(before) = before {
             before.end();
+        }
+        let spawned = self.runtime.spawn(attend(under, id, call, ticket));
+        self.begun(&key, task, spawned.abort_handle());
+    }
+
+    /// A task is there. Whoever took its call out of the table meanwhile could not end it.
+    fn begun(&self, key: &Key, task: u64, abort: AbortHandle) {
+        let mut state = self.state.lock();
+        match state.running.get_mut(key) {
+            Some(running) if running.task == task => running.abort = Some(abort),
+            _ => {
+                drop(state);
+                abort.abort();
+            }
         }
     }
 
