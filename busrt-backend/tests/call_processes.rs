@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use busrt_backend::{Address, BrokerMode, BusrtBus, Options, open};
@@ -27,6 +27,9 @@ use tokio::time::timeout;
 
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
 const SERVICE: &str = "callee";
+/// A call that is never answered, and how many of them are in their handlers.
+const HOLD: &str = "hold";
+const HELD: &str = "held";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Calls in all, those under way at once, and those answered when the callee is killed.
 const CALLS: u64 = 10_000;
@@ -76,10 +79,18 @@ async fn bus(socket: &Path, broker: BrokerMode) -> Arc<BusrtBus> {
     open(options).await.unwrap()
 }
 
-/// Serves until it is killed, and answers each number with itself.
+/// Serves until it is killed, and answers each number with itself, and what it is to hold never.
 async fn callee(socket: PathBuf) {
     let bus = bus(&socket, BrokerMode::External).await;
+    static HOLDS: AtomicU8 = AtomicU8::new(0);
     let echo = |call: Call| async move {
+        if call.method == HOLD {
+            HOLDS.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+        if call.method == HELD {
+            return Ok(Reply::new(vec![HOLDS.load(Ordering::SeqCst)]));
+        }
         // Some calls are in handlers when it is killed, whenever that is.
         tokio::task::yield_now().await;
         Ok(Reply::new(call.payload))
@@ -135,6 +146,18 @@ async fn ten_thousand(socket: &Path, stock: bool, comes_back: bool) {
     let next = Arc::new(AtomicU64::new(0));
     let ends: Arc<parking_lot::Mutex<BTreeMap<String, u64>>> = Arc::default();
     let ended = Arc::new(parking_lot::Mutex::new(vec![0_u8; CALLS as usize]));
+    let mut beat = tokio::time::interval(Duration::from_millis(1));
+    let caller = Arc::clone(&bus);
+    let held = Call::new(SERVICE, HOLD, "").deadline(PATIENCE);
+    let held = tokio::spawn(async move { caller.call(held).await });
+    loop {
+        let reply = bus.call(Call::new(SERVICE, HELD, "")).await.unwrap();
+        if reply.payload.bytes().unwrap()[0] == 1 {
+            break;
+        }
+        beat.tick().await;
+    }
+    let asked = bus.stats().calls.made;
     let mut callers = JoinSet::new();
     for _ in 0..OUTSTANDING {
         let (bus, next, replied) = (Arc::clone(&bus), Arc::clone(&next), Arc::clone(&replied));
@@ -162,7 +185,6 @@ async fn ten_thousand(socket: &Path, stock: bool, comes_back: bool) {
             }
         });
     }
-    let mut beat = tokio::time::interval(Duration::from_millis(1));
     while replied.load(Ordering::SeqCst) < KILLED_AFTER {
         beat.tick().await;
     }
@@ -176,19 +198,21 @@ async fn ten_thousand(socket: &Path, stock: bool, comes_back: bool) {
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
+    let held = held.await.unwrap();
+    assert!(
+        matches!(held, Err(CallError::CalleeGone { .. })),
+        "{held:?}"
+    );
     assert!(ended.lock().iter().all(|times| *times == 1));
     let ends = ends.lock().clone();
     let count = |end: &str| ends.get(end).copied().unwrap_or_default();
     println!("{ends:?}");
     assert_eq!(count("reply") + count("gone") + count("none"), CALLS);
-    assert!(
-        count("reply") >= KILLED_AFTER && count("gone") > 0,
-        "{ends:?}"
-    );
+    assert!(count("reply") >= KILLED_AFTER, "{ends:?}");
     let calls = bus.stats().calls;
     assert_eq!(
         (calls.made, calls.outstanding, calls.cancelled),
-        (CALLS, 0, 0)
+        (CALLS + asked, 0, 0)
     );
     if let Some(reborn) = reborn {
         let again = Call::new(SERVICE, "echo", "again").deadline(PATIENCE);
