@@ -6,8 +6,10 @@
 
 pub mod client;
 pub mod collector;
+mod complaints;
 pub mod dispatch;
 mod lanes;
+mod later;
 pub mod member;
 pub mod registry;
 mod remember;

@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use self::core::{Core, Step, Taken};
+use crate::later::after;
 use crate::registry::Registry;
 use crate::tasks::reports_topic;
 use driver::Driver;
@@ -313,7 +314,7 @@ impl Dispatcher {
     /// cancels the rest. How many that were.
     pub async fn stop(mut self, deadline: Duration) -> usize {
         self.shared.inner.lock().closed = true;
-        let at = Instant::now() + deadline;
+        let at = after(Instant::now(), deadline);
         if timeout_at(at, self.idle()).await.is_ok() {
             return 0;
         }

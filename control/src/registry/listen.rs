@@ -2,7 +2,6 @@
 //!
 //! Invariant: nobody is judged before everything has been read that was there when the time came.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +11,13 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::rules::Refused;
 use super::snapshot::Change;
 use super::table::Table;
 use super::watch::Shared;
+use crate::complaints::{Complaints, Short};
 
 /// A timer that comes so late tells that this process stood still, and may not have heard what was said.
 const STALL: Duration = Duration::from_millis(250);
-/// Time between two lines about refused heartbeats.
-const QUIET: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(
     shared: Ending,
@@ -29,7 +26,8 @@ pub(super) async fn run(
 ) {
     let mut listener = Listener {
         shared,
-        complaints: Complaints::default(),
+        refused: Complaints::default(),
+        lagged: Complaints::default(),
     };
     let mut stateful = true;
     listener.connected(&bus.borrow_and_update().clone());
@@ -74,7 +72,8 @@ impl Drop for Ending {
 
 struct Listener {
     shared: Ending,
-    complaints: Complaints,
+    refused: Complaints,
+    lagged: Complaints,
 }
 
 impl Listener {
@@ -83,7 +82,9 @@ impl Listener {
         match item {
             Item::Lagged(lost) => {
                 self.shared.0.change(|table, _| table.lost(lost, now));
-                self.complaints.too_slow(lost, now);
+                if let Some(more) = self.lagged.turn(now) {
+                    warn!(lost, more, "registry was too slow, and has lost heartbeats");
+                }
             }
             Item::Event(event) => self.hear(&event, now),
         }
@@ -96,8 +97,10 @@ impl Listener {
         let hear = |table: &mut Table, changed: &mut _| table.hear(topic, bytes, now, changed);
         let (heard, changed) = self.shared.0.change(hear);
         tell(&changed);
-        if let Err(reason) = heard {
-            self.complaints.about(topic, &reason, now);
+        if let Err(reason) = heard
+            && let Some(more) = self.refused.turn(now)
+        {
+            warn!(topic, reason = %Short(reason), more, "heartbeat refused");
         }
     }
 
@@ -156,43 +159,5 @@ fn tell(changes: &[Change]) {
             }
             Change::Changed(_) | Change::Resync(_) => {}
         }
-    }
-}
-
-/// Tells the log of refused heartbeats: now and then, because they may be many.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    kept: u64,
-    lagged: Option<Instant>,
-}
-
-impl Complaints {
-    fn too_slow(&mut self, lost: u64, now: Instant) {
-        if self.lagged.is_none_or(|last| now >= last + QUIET) {
-            self.lagged = Some(now);
-            warn!(lost, "registry was too slow, and has lost heartbeats");
-        }
-    }
-
-    fn about(&mut self, topic: &str, reason: &Refused, now: Instant) {
-        let said = self.last.is_some_and(|last| now < last + QUIET);
-        if said {
-            self.kept += 1;
-            return;
-        }
-        let more = std::mem::take(&mut self.kept);
-        self.last = Some(now);
-        warn!(topic, reason = %Short(reason), more, "heartbeat refused");
-    }
-}
-
-/// What others wrote does not fill the log.
-struct Short<'a>(&'a Refused);
-
-impl fmt::Display for Short<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        text.chars().take(200).try_for_each(|c| write!(f, "{c}"))
     }
 }

@@ -13,6 +13,8 @@ use tracing::warn;
 
 use super::wanted::{Absence, Ended, Gathered, Missing, Of, Part, Wanted};
 use super::{GatherError, Options};
+use crate::complaints::{Complaints, Short};
+use crate::later::after;
 
 /// What members say of tasks before there is a result.
 const NO_RESULTS: [&str; 2] = ["accepted", "refused"];
@@ -49,6 +51,7 @@ pub(super) struct Heap {
     number: u64,
     closed: bool,
     counts: GatherStats,
+    no_room: Complaints,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl Heap {
             number: 0,
             closed: false,
             counts: GatherStats::default(),
+            no_room: Complaints::default(),
         }
     }
 
@@ -99,7 +103,7 @@ impl Heap {
         }
         self.number += 1;
         let (waiter, gathered) = oneshot::channel();
-        let due = now + wanted.within;
+        let due = after(now, wanted.within);
         self.alarms.insert((due, self.number));
         self.by_root
             .entry(wanted.root.clone())
@@ -173,12 +177,10 @@ impl Heap {
         if full || self.bytes + size > self.options.bytes {
             one.refused += 1;
             self.counts.refused += 1;
-            warn!(
-                root = one.wanted.root,
-                part = name,
-                size,
-                "no room for a result"
-            );
+            if let Some(more) = self.no_room.turn(Instant::now()) {
+                let (root, part) = (Short(&one.wanted.root), Short(&name));
+                warn!(%root, %part, size, more, "no room for a result");
+            }
             if one.wanted.named().is_some() {
                 one.came.insert(name, None);
             }

@@ -246,3 +246,12 @@ async fn what_is_no_result_is_left_out() {
     let closed = scene.gather.begin(Wanted::any("scan", 1)).unwrap_err();
     assert_eq!(closed, GatherError::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn for_ever_is_no_overflow() {
+    let scene = Scene::new(Options::default()).await;
+    let wanted = Wanted::any("scan", 1).within(Duration::MAX);
+    let gathering = scene.gather.begin(wanted).unwrap();
+    scene.result("results.x", "1", "").await;
+    assert!(gathering.gathered().await.is_complete());
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use eventbus_trait::codec::CodecError;
 use eventbus_trait::{ContentType, Payload};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use super::content::Content;
 use super::{
@@ -175,8 +176,19 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malfo
     }
     serde_json::from_slice(bytes).map_err(|error| match serde_json::from_slice::<Version>(bytes) {
         Ok(Version { v }) if v != VERSION => Malformed::Version { version: v },
-        _ => Malformed::Json(error.to_string()),
+        _ => Malformed::Json(wrong(&error)),
     })
+}
+
+/// What is wrong with it and where. Not what it says: serde quotes that, and it may be nobody's business.
+fn wrong(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Io => "it cannot be read",
+        Category::Syntax => "no JSON",
+        Category::Data => "not its fields",
+        Category::Eof => "it breaks off",
+    };
+    format!("{what}, at line {} column {}", error.line(), error.column())
 }
 
 pub(super) fn check_version(version: u32) -> Result<(), Malformed> {

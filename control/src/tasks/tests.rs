@@ -144,6 +144,23 @@ fn what_is_out_of_bounds_does_not_come_in() {
     );
 }
 
+#[test]
+fn what_is_wrong_is_said_without_what_it_says() {
+    for bad in [
+        r#"{"v":1,"order":"secret"}"#,
+        r#"{"v":1,"report":"secret"}"#,
+        "secret",
+    ] {
+        for error in [
+            Order::decode(bad.as_bytes()).unwrap_err().to_string(),
+            Report::decode(bad.as_bytes()).unwrap_err().to_string(),
+        ] {
+            assert!(!error.contains("secret"), "{error}");
+            assert!(error.contains(", at line 1 column "), "{error}");
+        }
+    }
+}
+
 fn payloads() -> impl Strategy<Value = eventbus_trait::Payload> {
     let bytes = prop::collection::vec(any::<u8>(), 0..64);
     let types = prop::sample::select(vec![

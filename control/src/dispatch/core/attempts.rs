@@ -9,6 +9,7 @@ use super::super::doing::{Doing, Place};
 use super::super::roster::Seat;
 use super::super::spec::{AttemptEnd, TaskError};
 use super::{Asked, CallOff, Core, Step, turn};
+use crate::later::after;
 use crate::tasks::Mark;
 
 impl Core {
@@ -199,7 +200,7 @@ impl Core {
             correlation: doing.spec.events(),
             due: doing.due,
         };
-        let answer_by = doing.due.min(now + self.options.accept_within);
+        let answer_by = doing.due.min(after(now, self.options.accept_within));
         self.tasks.insert(Arc::clone(id), doing);
         self.alarm(id, answer_by);
         Some(Step::Ask(Box::new(asked)))

@@ -27,6 +27,7 @@ pub use handler::{TaskFailure, TaskHandler, Work};
 
 use super::orders_topic;
 use crate::collector::{Host, Intake as Gate};
+use crate::later::after;
 use crate::member::Identity;
 use driver::Driver;
 use intake::Intake;
@@ -262,7 +263,7 @@ impl Worker {
     /// rest is dropped and given back: dispatchers ask others. After that it is gone.
     pub async fn stop(mut self, deadline: Duration) -> Stopped {
         self.drain();
-        let at = Instant::now() + deadline;
+        let at = after(Instant::now(), deadline);
         let drained = timeout_at(at, self.idle()).await.is_ok();
         if !drained {
             self.shared.interrupt.store(true, Ordering::Release);
@@ -270,6 +271,8 @@ impl Worker {
             let _told = timeout_at(at + GRACE, self.idle()).await;
         }
         let stats = self.stats();
+        // A bus that was closed leaves nothing to be waited for, but that is no end.
+        let drained = drained && stats.interrupted == 0;
         self.driver.abort();
         let _gone = (&mut self.driver).await;
         Stopped { drained, stats }
