@@ -2,7 +2,8 @@
 //!
 //! Each addressee has a lane of letters, of which one is being published. A letter that finds no room, or no
 //! connection, is tried again until its time is over: each time is logged and counted, and what became of
-//! the letter in the end is told to whoever asks for [`next`](Lanes::next).
+//! the letter in the end is told to whoever asks for [`next`](Lanes::next). A letter that was given up while it
+//! is under way is not tried again.
 //!
 //! Invariant: of one lane at most one letter is under way, and letters leave in the order in which they came.
 
@@ -13,20 +14,39 @@ use std::time::Duration;
 use eventbus_trait::{Event, EventBus, PublishError};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+
+use crate::later::after;
 
 /// Before a letter is tried again, whatever time the bus has given it: its deadline may be very short.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// An event for an addressee.
-#[derive(Debug)]
 pub(crate) struct Letter<T> {
-    pub(crate) event: Event,
-    /// When it is of no use any more.
-    pub(crate) until: Instant,
+    pub(crate) content: Content,
+    pub(crate) until: Until,
     /// What the sender calls it.
     pub(crate) tag: T,
+}
+
+/// What a letter says.
+pub(crate) enum Content {
+    Event(Event),
+    /// It depends on when it is sent, and is written anew each time.
+    Written(Box<Write>),
+}
+
+/// Writes an event as it is at this time. Nothing if it is too late for it.
+pub(crate) type Write = dyn Fn(Instant) -> Result<Option<Event>, String> + Send + Sync;
+
+/// When a letter is of no use any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    At(Instant),
+    /// So long after its turn has come.
+    Within(Duration),
 }
 
 /// What became of a letter.
@@ -47,13 +67,33 @@ pub(crate) enum Unsent {
     Refused(PublishError),
     #[error("no room on its way in time")]
     TooLate,
+    #[error("it was given up")]
+    GivenUp,
+    #[error("{0}")]
+    Unwritable(String),
+}
+
+/// One addressee's.
+struct Lane<T> {
+    /// What the letter that is being published is called.
+    tag: T,
+    /// Gives that letter up. Nothing if that was done.
+    give_up: Option<oneshot::Sender<()>>,
+    /// The letters behind it.
+    waiting: VecDeque<Letter<T>>,
+}
+
+/// How the publishing of a lane's letter has ended.
+struct Tried {
+    to: Arc<str>,
+    error: Option<Unsent>,
+    retries: u64,
 }
 
 pub(crate) struct Lanes<T> {
     bus: Arc<dyn EventBus>,
-    /// The letters behind the one that is being published.
-    lanes: HashMap<Arc<str>, VecDeque<Letter<T>>>,
-    sending: FuturesUnordered<BoxFuture<'static, Sent<T>>>,
+    lanes: HashMap<Arc<str>, Lane<T>>,
+    sending: FuturesUnordered<BoxFuture<'static, Tried>>,
 }
 
 impl<T: Send + 'static> Lanes<T> {
@@ -72,17 +112,26 @@ impl<T: Send + 'static> Lanes<T> {
 
     /// Letters on their way to one addressee.
     pub(crate) fn waiting(&self, to: &str) -> Option<usize> {
-        self.lanes.get(to).map(|lane| lane.len() + 1)
+        self.lanes.get(to).map(|lane| lane.waiting.len() + 1)
     }
 
     pub(crate) fn push(&mut self, to: &str, letter: Letter<T>) {
         if let Some(lane) = self.lanes.get_mut(to) {
-            lane.push_back(letter);
+            lane.waiting.push_back(letter);
             return;
         }
         let to: Arc<str> = to.into();
-        self.lanes.insert(Arc::clone(&to), VecDeque::new());
-        self.send(to, letter);
+        let (tag, give_up) = self.send(Arc::clone(&to), letter);
+        let give_up = Some(give_up);
+        let waiting = VecDeque::new();
+        self.lanes.insert(
+            to,
+            Lane {
+                tag,
+                give_up,
+                waiting,
+            },
+        );
     }
 
     /// Takes back a letter that is not under way yet. Whether there was one.
@@ -90,63 +139,108 @@ impl<T: Send + 'static> Lanes<T> {
         let Some(lane) = self.lanes.get_mut(to) else {
             return false;
         };
-        let before = lane.len();
-        lane.retain(|letter| !is(&letter.tag));
-        lane.len() < before
+        let before = lane.waiting.len();
+        lane.waiting.retain(|letter| !is(&letter.tag));
+        lane.waiting.len() < before
+    }
+
+    /// Does not try a letter again that is under way: if it has not found room, it is [`Unsent::GivenUp`].
+    pub(crate) fn give_up(&mut self, to: &str, is: impl Fn(&T) -> bool) {
+        if let Some(lane) = self.lanes.get_mut(to)
+            && is(&lane.tag)
+            && let Some(give_up) = lane.give_up.take()
+        {
+            // Else it has just been published.
+            let _under_way = give_up.send(());
+        }
     }
 
     /// What became of the next letter. Never if none is on its way. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Sent<T> {
-        let Some(sent) = self.sending.next().await else {
-            return std::future::pending().await;
-        };
-        let lane = self.lanes.get_mut(&sent.to);
-        if let Some(letter) = lane.and_then(VecDeque::pop_front) {
-            self.send(Arc::clone(&sent.to), letter);
-        } else {
-            self.lanes.remove(&sent.to);
+        loop {
+            let Some(tried) = self.sending.next().await else {
+                return std::future::pending().await;
+            };
+            // Each that is being published has a lane.
+            if let Some(sent) = self.tried(tried) {
+                return sent;
+            }
         }
-        sent
     }
 
-    fn send(&self, to: Arc<str>, letter: Letter<T>) {
+    fn tried(&mut self, tried: Tried) -> Option<Sent<T>> {
+        let Tried { to, error, retries } = tried;
+        let mut lane = self.lanes.remove(&to)?;
+        let tag = if let Some(letter) = lane.waiting.pop_front() {
+            let (next, give_up) = self.send(Arc::clone(&to), letter);
+            lane.give_up = Some(give_up);
+            let tag = std::mem::replace(&mut lane.tag, next);
+            self.lanes.insert(Arc::clone(&to), lane);
+            tag
+        } else {
+            lane.tag
+        };
+        Some(Sent {
+            to,
+            tag,
+            error,
+            retries,
+        })
+    }
+
+    fn send(&self, to: Arc<str>, letter: Letter<T>) -> (T, oneshot::Sender<()>) {
         let bus = Arc::clone(&self.bus);
+        let (give_up, given_up) = oneshot::channel();
+        let until = match letter.until {
+            Until::At(at) => at,
+            Until::Within(time) => after(Instant::now(), time),
+        };
+        let content = letter.content;
         self.sending.push(Box::pin(async move {
-            let (error, retries) = publish(&*bus, letter.event, letter.until).await;
-            Sent {
-                to,
-                tag: letter.tag,
-                error,
-                retries,
-            }
+            let mut retries = 0;
+            let published = publish(&*bus, content, until, given_up, &mut retries).await;
+            let error = published.err();
+            Tried { to, error, retries }
         }));
+        (letter.tag, give_up)
     }
 }
 
-async fn publish(bus: &dyn EventBus, mut event: Event, until: Instant) -> (Option<Unsent>, u64) {
-    let mut retries = 0;
+async fn publish(
+    bus: &dyn EventBus,
+    mut content: Content,
+    until: Instant,
+    mut given_up: oneshot::Receiver<()>,
+    retries: &mut u64,
+) -> Result<(), Unsent> {
     loop {
-        let published = timeout_at(until, bus.publish(event)).await;
-        let Ok(published) = published else {
-            return (Some(Unsent::TooLate), retries);
+        let (event, write) = match content {
+            Content::Event(event) => (event, None),
+            Content::Written(write) => {
+                let event = write(Instant::now()).map_err(Unsent::Unwritable)?;
+                (event.ok_or(Unsent::TooLate)?, Some(write))
+            }
         };
-        let Err(refused) = published else {
-            return (None, retries);
+        let published = timeout_at(until, bus.publish(event)).await;
+        let Err(refused) = published.map_err(|_| Unsent::TooLate)? else {
+            return Ok(());
         };
         let (returned, reason) = refused.into_parts();
         let pause = match &reason {
             PublishError::Backpressure { .. } => PAUSE,
             PublishError::RateLimited { retry_after } => PAUSE.max(*retry_after),
-            _ => return (Some(Unsent::Refused(reason)), retries),
+            _ => return Err(Unsent::Refused(reason)),
         };
-        let again = Instant::now() + pause;
+        let again = after(Instant::now(), pause);
         if again >= until {
-            return (Some(Unsent::Refused(reason)), retries);
+            return Err(Unsent::Refused(reason));
+        }
+        if timeout_at(again, &mut given_up).await.is_ok() {
+            return Err(Unsent::GivenUp);
         }
         warn!(topic = %returned.topic(), %reason, "trying again");
-        sleep_until(again).await;
-        retries += 1;
-        event = returned;
+        *retries += 1;
+        content = write.map_or(Content::Event(returned), Content::Written);
     }
 }
 
@@ -159,8 +253,8 @@ mod tests {
 
     fn letter(topic: &str, tag: u32) -> Letter<u32> {
         Letter {
-            event: Event::new(topic, tag.to_string().into_bytes()).unwrap(),
-            until: Instant::now() + Duration::from_secs(60),
+            content: Content::Event(Event::new(topic, tag.to_string().into_bytes()).unwrap()),
+            until: Until::At(Instant::now() + Duration::from_secs(60)),
             tag,
         }
     }
@@ -208,7 +302,7 @@ mod tests {
         let _full = bus.subscribe(full).await.unwrap();
         let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
         for tag in 0..3 {
-            let until = Instant::now() + Duration::from_millis(20);
+            let until = Until::At(Instant::now() + Duration::from_millis(20));
             lanes.push(
                 "a",
                 Letter {
@@ -220,5 +314,52 @@ mod tests {
         let errors = [lanes.next().await, lanes.next().await, lanes.next().await];
         let errors = errors.map(|sent| sent.error);
         assert_eq!(errors, [None, Some(Unsent::TooLate), Some(Unsent::TooLate)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_is_not_tried_again_and_the_next_has_its_whole_time_from_then_on() {
+        let bus = CrossbeamBus::new(Limits {
+            publish_deadline: Duration::from_millis(5),
+            ..Limits::default()
+        });
+        let full = Subscribe::to("full").unwrap().capacity(1);
+        let mut full = bus.subscribe(full).await.unwrap();
+        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        for tag in 0..2 {
+            lanes.push("a", letter("full", tag));
+        }
+        let began = Instant::now();
+        let write = move |now: Instant| {
+            let spent = now.duration_since(began).as_millis().to_string();
+            let event = Event::new("full", spent.into_bytes());
+            event.map(Some).map_err(|error| error.to_string())
+        };
+        let last = Letter {
+            content: Content::Written(Box::new(write)),
+            until: Until::Within(PAUSE * 9),
+            tag: 2,
+        };
+        lanes.push("a", last);
+        assert_eq!(lanes.next().await.tag, 0);
+        // Longer than the last one has, from when it was pushed.
+        let pause = tokio::time::timeout(PAUSE * 10, lanes.next()).await;
+        assert!(pause.is_err(), "{pause:?}");
+        lanes.give_up("a", |tag| *tag == 2);
+        lanes.give_up("a", |tag| *tag == 1);
+        lanes.give_up("a", |tag| *tag == 1);
+        let sent = lanes.next().await;
+        assert_eq!((sent.tag, sent.error), (1, Some(Unsent::GivenUp)));
+        let pause = tokio::time::timeout(PAUSE / 2, lanes.next()).await;
+        assert!(pause.is_err(), "there is no room yet: {pause:?}");
+        assert_eq!(full.recv().await.unwrap().bytes().unwrap(), "0");
+        let sent = lanes.next().await;
+        assert_eq!((sent.tag, sent.error), (2, None));
+        let says = full.recv().await.unwrap().bytes().unwrap();
+        let says: u128 = std::str::from_utf8(&says).unwrap().parse().unwrap();
+        assert!(
+            says > (PAUSE * 10 + PAUSE / 2).as_millis(),
+            "written when it was sent: {says} ms"
+        );
+        assert_eq!(lanes.lanes(), 0);
     }
 }

@@ -11,11 +11,12 @@ use tracing::{debug, warn};
 use super::core::{Asked, CallOff, Step};
 use super::roster::Seat;
 use super::{Now, Shared};
-use crate::lanes::{Lanes, Letter, Sent, Unsent};
+use crate::complaints::{Complaints, Short};
+use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::registry::Watch;
 use crate::tasks::{Mark, Order, Report, orders_topic};
 
-/// How long a cancellation may wait for room on its way. After that the task's deadline does the same.
+/// How long a cancellation may wait for room on its way, from when it is its turn. After that the task's deadline does the same.
 const CANCEL_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An order on its way.
@@ -29,6 +30,7 @@ pub(super) struct Driver {
     tell_now: watch::Sender<Now>,
     tell_seen: watch::Sender<u64>,
     lanes: Lanes<Tag>,
+    malformed: Complaints,
 }
 
 impl Driver {
@@ -43,6 +45,7 @@ impl Driver {
             tell_now,
             tell_seen,
             lanes: Lanes::new(bus),
+            malformed: Complaints::default(),
         }
     }
 
@@ -98,7 +101,7 @@ impl Driver {
             }
             for step in steps {
                 match step {
-                    Step::Ask(asked) => self.ask(&asked),
+                    Step::Ask(asked) => self.ask(*asked),
                     Step::Cancel(off) => self.cancel(*off),
                     Step::End { .. } => {}
                 }
@@ -106,19 +109,26 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, asked: &Asked) {
-        let Some(order) = asked.order(Instant::now()) else {
-            // Its deadline is an alarm of the core, which ends it.
-            return;
-        };
+    /// The order is written when it is sent, because it says how much time is left.
+    fn ask(&mut self, asked: Asked) {
+        let to = asked.seat.member.name.clone();
         let tag = Tag::Ask(asked.mark.clone());
         let correlation = asked.correlation.clone().stage("do");
-        if let Err(reason) = self.send(&asked.seat, &order, correlation, asked.due, tag) {
-            warn!(task = asked.mark.id, reason, "order not sent");
-            let mut inner = self.shared.inner.lock();
-            inner.core.counts.unsent += 1;
-            inner.with(|core, _, steps| core.hopeless(&asked.mark, reason, steps));
-        }
+        let until = Until::At(asked.due);
+        let write = move |now| match asked.order(now) {
+            Some(order) => written(&asked.seat, &order, &correlation).map(Some),
+            // Its deadline is an alarm of the core, which ends it.
+            None => Ok(None),
+        };
+        let content = Content::Written(Box::new(write));
+        self.lanes.push(
+            &to,
+            Letter {
+                content,
+                until,
+                tag,
+            },
+        );
     }
 
     fn cancel(&mut self, off: CallOff) {
@@ -128,36 +138,28 @@ impl Driver {
             correlation,
         } = off;
         let to = &seat.member.name;
-        if self
-            .lanes
-            .retract(to, |tag| matches!(tag, Tag::Ask(of) if *of == mark))
-        {
+        let is = |tag: &Tag| matches!(tag, Tag::Ask(of) if *of == mark);
+        if self.lanes.retract(to, is) {
             return self.released(&seat);
         }
-        let until = Instant::now() + CANCEL_WITHIN;
+        // It may have arrived all the same: the cancellation goes behind it.
+        self.lanes.give_up(to, is);
         let correlation = correlation.stage("cancel");
         let tag = Tag::Cancel(seat.clone(), mark.clone());
-        if let Err(reason) = self.send(&seat, &Order::Cancel(mark), correlation, until, tag) {
-            warn!(member = seat.member.name, reason, "cancellation not sent");
-            self.released(&seat);
+        match written(&seat, &Order::Cancel(mark), &correlation) {
+            Ok(event) => {
+                let letter = Letter {
+                    content: Content::Event(event),
+                    until: Until::Within(CANCEL_WITHIN),
+                    tag,
+                };
+                self.lanes.push(&seat.member.name, letter);
+            }
+            Err(reason) => {
+                warn!(member = seat.member.name, reason, "cancellation not sent");
+                self.released(&seat);
+            }
         }
-    }
-
-    fn send(
-        &mut self,
-        seat: &Seat,
-        order: &Order,
-        correlation: Correlation,
-        until: Instant,
-        tag: Tag,
-    ) -> Result<(), String> {
-        let payload = order.encode().map_err(|error| error.to_string())?;
-        let topic = orders_topic(&seat.member.kind, &seat.member.name);
-        let event = Event::new(topic, payload).map_err(|error| error.to_string())?;
-        let event = event.correlation(correlation);
-        self.lanes
-            .push(&seat.member.name, Letter { event, until, tag });
-        Ok(())
     }
 
     fn released(&self, seat: &Seat) {
@@ -174,22 +176,24 @@ impl Driver {
                 self.released(&seat);
             }
             Tag::Ask(mark) => {
-                let Some(reason) = sent.error else {
-                    return;
+                let reason = match sent.error {
+                    // The core has done with it.
+                    None | Some(Unsent::GivenUp) => return,
+                    Some(reason) => reason,
                 };
                 warn!(member = %sent.to, task = mark.id, attempt = mark.attempt, %reason, "order not sent");
-                let reason = match reason {
-                    Unsent::Refused(reason) => Some(reason),
-                    Unsent::TooLate => None,
-                };
                 let mut inner = self.shared.inner.lock();
                 inner.core.counts.unsent += 1;
-                inner.with(|core, now, steps| core.unsent(&mark, reason, now, steps));
+                inner.with(|core, now, steps| match reason {
+                    Unsent::Refused(reason) => core.unsent(&mark, Some(reason), now, steps),
+                    Unsent::Unwritable(reason) => core.hopeless(&mark, reason, steps),
+                    Unsent::TooLate | Unsent::GivenUp => core.unsent(&mark, None, now, steps),
+                });
             }
         }
     }
 
-    fn report(&self, event: &Event) {
+    fn report(&mut self, event: &Event) {
         let bytes = event.bytes().map_err(|error| error.to_string());
         let report = bytes.and_then(|bytes| Report::decode(&bytes).map_err(|e| e.to_string()));
         let mut inner = self.shared.inner.lock();
@@ -198,10 +202,20 @@ impl Driver {
             Err(reason) => {
                 inner.core.counts.malformed += 1;
                 drop(inner);
-                warn!(topic = %event.topic(), reason, "not a report");
+                if let Some(more) = self.malformed.turn(Instant::now()) {
+                    let topic = event.topic();
+                    warn!(topic = %Short(topic), reason = %Short(reason), more, "not a report");
+                }
             }
         }
     }
+}
+
+fn written(seat: &Seat, order: &Order, correlation: &Correlation) -> Result<Event, String> {
+    let payload = order.encode().map_err(|error| error.to_string())?;
+    let topic = orders_topic(&seat.member.kind, &seat.member.name);
+    let event = Event::new(topic, payload).map_err(|error| error.to_string())?;
+    Ok(event.correlation(correlation.clone()))
 }
 
 /// Waits until then; for ever if there is no such moment.

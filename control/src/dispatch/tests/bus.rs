@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crossbeam_backend::CrossbeamBus;
-use eventbus_trait::{Correlation, Event, EventBus, Limits, Payload};
+use eventbus_trait::{Correlation, Event, EventBus, Limits, Payload, Subscribe};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::{Dispatcher, Now, Options, SubmitError, TaskError, TaskSpec};
 use crate::member::{Activity, Heartbeat, Identity};
 use crate::registry::{Registry, Rules};
 use crate::results::{Gather, Wanted};
 use crate::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
-use crate::tasks::{Answer, FailureReason};
+use crate::tasks::{Answer, FailureReason, Order};
 
 /// Does what the payload says, and notes what it has done.
 #[derive(Default)]
@@ -316,6 +316,84 @@ async fn events_that_are_no_reports_and_forged_ones_change_nothing() {
     }
     assert_eq!(dispatcher.counts().malformed, 1);
     assert_eq!(handle.try_outcome(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_ever_is_no_overflow() {
+    let scene = Scene::new().await;
+    let member = scene.member("m1", 1, 60_000).await;
+    let options = Options {
+        accept_within: Duration::MAX,
+        pause: Duration::MAX,
+        ..Options::default()
+    };
+    let dispatcher = scene.dispatcher(options).await;
+    let handle = dispatcher.submit(task("x")).unwrap();
+    assert_eq!(dispatcher.stop(Duration::MAX).await, 0);
+    assert_eq!(handle.outcome().await.unwrap().attempt, 1);
+    assert!(member.worker.stop(Duration::MAX).await.drained);
+}
+
+/// The bus has a clock of its own, so this one is not turned.
+#[tokio::test]
+async fn an_order_that_was_given_up_is_not_delivered_any_more() {
+    const TOPIC: &str = "tasks.process.m1";
+    let bus: Arc<dyn EventBus> = CrossbeamBus::new(Limits {
+        publish_deadline: Duration::from_millis(5),
+        ..Limits::default()
+    });
+    let registry = Registry::start(Arc::clone(&bus), Rules::default());
+    let registry = registry.await.unwrap();
+    let deeds = Arc::default();
+    let scene = Scene {
+        bus,
+        registry,
+        deeds,
+    };
+    let orders = Subscribe::to(TOPIC).unwrap().capacity(1);
+    let mut orders = scene.bus.subscribe(orders).await.unwrap();
+    let before = Event::new(TOPIC, "before").unwrap();
+    scene.bus.publish(before).await.unwrap();
+    let heartbeat = Heartbeat {
+        identity: Identity::new("m1", "process")
+            .capability("hash")
+            .max_tasks(1),
+        activity: Activity::Idle,
+        ailment: None,
+        interval_ms: 60_000,
+        number: 1,
+    };
+    scene.say(&heartbeat).await;
+    let waited = Duration::from_millis(100);
+    let options = Options {
+        accept_within: waited,
+        pause: Duration::from_millis(1),
+        ..Options::default()
+    };
+    let dispatcher = scene.dispatcher(options).await;
+    let deadline = Duration::from_secs(20);
+    let handle = dispatcher.submit(task("x").deadline(deadline)).unwrap();
+    while dispatcher.counts().retries == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Long enough that it would have been tried again.
+    assert!(timeout(waited, handle.outcome()).await.is_err());
+    assert_eq!(dispatcher.counts().retries, 1);
+    assert_eq!(orders.recv().await.unwrap().bytes().unwrap(), "before");
+    let mut next = async || {
+        let event = orders.recv().await.unwrap();
+        Order::decode(&event.bytes().unwrap()).unwrap()
+    };
+    let cancelled = next().await;
+    assert!(
+        matches!(&cancelled, Order::Cancel(mark) if mark.attempt == 1),
+        "{cancelled:?}"
+    );
+    let Order::Do(again) = next().await else {
+        panic!("it is asked for again");
+    };
+    assert_eq!(again.mark.attempt, 2);
+    assert!(again.deadline <= deadline - waited * 2, "{again:?}");
 }
 
 #[tokio::test(start_paused = true)]

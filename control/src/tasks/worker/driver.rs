@@ -13,7 +13,8 @@ use tracing::{Instrument, debug, info_span, warn};
 use super::intake::{Ran, Step, Told};
 use super::{Load, Options, Shared, TaskFailure, TaskHandler, Work};
 use crate::collector::{Hold, Intake as Gate};
-use crate::lanes::{Lanes, Letter, Sent, Unsent};
+use crate::complaints::{Complaints, Short};
+use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::member::Identity;
 use crate::tasks::{Answer, FailureReason, Order, Report, reports_topic};
 
@@ -31,6 +32,8 @@ pub(super) struct Driver {
     numbers: HashMap<Id, u64>,
     aborts: HashMap<u64, AbortHandle>,
     lanes: Lanes<Told>,
+    malformed: Complaints,
+    unanswerable: Complaints,
     /// The host's, which waits for what was taken in.
     pub(super) gate: Option<Gate>,
 }
@@ -56,6 +59,8 @@ impl Driver {
             numbers: HashMap::new(),
             aborts: HashMap::new(),
             lanes: Lanes::new(bus),
+            malformed: Complaints::default(),
+            unanswerable: Complaints::default(),
             gate: None,
         }
     }
@@ -111,7 +116,10 @@ impl Driver {
             Ok(order) => order,
             Err(reason) => {
                 self.shared.malformed.fetch_add(1, Ordering::Relaxed);
-                warn!(topic = %event.topic(), reason, "not an order");
+                if let Some(more) = self.malformed.turn(Instant::now()) {
+                    let topic = event.topic();
+                    warn!(topic = %Short(topic), reason = %Short(reason), more, "not an order");
+                }
                 return;
             }
         };
@@ -123,11 +131,14 @@ impl Driver {
         };
         if unheard && matches!(order, Order::Do(_)) {
             self.shared.unanswerable.fetch_add(1, Ordering::Relaxed);
-            warn!(
-                dispatcher = mark.dispatcher,
-                task = mark.id,
-                "its reports find no room: not taken"
-            );
+            if let Some(more) = self.unanswerable.turn(Instant::now()) {
+                warn!(
+                    dispatcher = mark.dispatcher,
+                    task = mark.id,
+                    more,
+                    "its reports find no room: not taken"
+                );
+            }
             return;
         }
         let correlation = event
@@ -214,10 +225,17 @@ impl Driver {
             Ok(event) => {
                 let correlation = told.correlation.clone().stage(told.answer.name());
                 let letter = Letter {
-                    event: event.correlation(correlation),
-                    until: told.until,
+                    content: Content::Event(event.correlation(correlation)),
+                    until: Until::At(told.until),
                     tag: told.clone(),
                 };
+                if has_result(&told.answer) {
+                    // Who asks again and again would have it wait many times over.
+                    let same = |other: &Told| other.mark.id == told.mark.id;
+                    self.lanes.retract(&told.mark.dispatcher, |other| {
+                        same(other) && has_result(&other.answer)
+                    });
+                }
                 self.lanes.push(&told.mark.dispatcher, letter);
             }
             Err(reason) => self.unsendable(&told, FailureReason::Error, reason),
@@ -258,6 +276,10 @@ impl Driver {
             "report not sent"
         );
     }
+}
+
+fn has_result(answer: &Answer) -> bool {
+    matches!(answer, Answer::Done(_) | Answer::Failed { .. })
 }
 
 /// What a panic says; nothing of a handler that was aborted.
