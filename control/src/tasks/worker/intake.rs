@@ -214,6 +214,10 @@ impl Intake {
             let message = format!("has no capability `{}`", task.capability);
             return Some((RefusalReason::Incapable, message));
         }
+        if self.max_tasks == 0 {
+            let message = "does no tasks: its `max_tasks` is 0".to_owned();
+            return Some((RefusalReason::Incapable, message));
+        }
         let (runs, waits) = (self.alive.len(), self.waiting.len());
         if runs >= self.max_tasks && waits >= self.max_waiting {
             let message = format!("{runs} tasks run and {waits} wait, which are its limits");

@@ -373,6 +373,27 @@ async fn who_is_stopped_by_force_gives_back_what_it_has() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bus_that_was_closed_under_running_tasks_has_drained_nothing() {
+    let mut scene = Scene::new(1, Options::default()).await;
+    scene.ask("runs", 1, "hang").await;
+    assert_eq!(scene.answer("runs", 1).await, Answer::Accepted);
+    scene.bus.shutdown().await.unwrap();
+    scene.worker.idle().await;
+    let stopped = scene.worker.stop(Duration::from_secs(5)).await;
+    assert_eq!((stopped.drained, stopped.stats.interrupted), (false, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_does_no_tasks_refuses_each() {
+    let mut scene = Scene::new(0, Options::default()).await;
+    scene.ask("t", 1, "x").await;
+    let answer = scene.answer("t", 1).await;
+    let says = "does no tasks: its `max_tasks` is 0";
+    assert_eq!(refused(&answer), (RefusalReason::Incapable, says));
+    assert_eq!(scene.worker.stats().accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_order_or_no_capability_is_refused_and_counted() {
     let mut scene = Scene::new(1, Options::default()).await;
     let event = Event::new("tasks.process.m1", "garbage").unwrap();
@@ -419,6 +440,60 @@ async fn a_dispatcher_that_does_not_listen_stops_its_own_tasks_alone() {
     drop(deaf);
     advance(Duration::from_secs(1)).await;
     scene.worker.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_again_and_again_has_the_result_wait_but_once() {
+    const TIMES: u32 = 20;
+    let scene = Scene::new(1, Options::default()).await;
+    let slow = Subscribe::to("results.slow").unwrap().capacity(1);
+    let mut slow = scene.bus.subscribe(slow).await.unwrap();
+    for attempt in 1..=TIMES {
+        let mut order = task("t", attempt, "x");
+        order.mark.dispatcher = "slow".to_owned();
+        scene.order(Order::Do(order)).await;
+        while scene.worker.stats().done == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    while scene.worker.stats().repeated < u64::from(TIMES - 1) {
+        tokio::task::yield_now().await;
+    }
+    let mut done = Vec::new();
+    while done.last() != Some(&TIMES) {
+        let event = slow.recv().await.unwrap();
+        let report = Report::decode(&event.bytes().unwrap()).unwrap();
+        if let Answer::Done(_) = report.answer {
+            done.push(report.mark.attempt);
+        }
+    }
+    assert!(
+        done.len() <= 2,
+        "one under way and one that waits: {done:?}"
+    );
+    scene.worker.idle().await;
+    assert_eq!(scene.worker.stats().unanswerable, 0);
+}
+
+#[tokio::test(start_paused = true)]
+#[tracing_test::traced_test]
+async fn a_flood_of_what_is_no_order_is_one_line_and_quotes_nothing() {
+    let scene = Scene::new(1, Options::default()).await;
+    for _ in 0..50 {
+        let event = Event::new("tasks.process.m1", r#"{"v":1,"order":"secret"}"#).unwrap();
+        scene.bus.publish(event).await.unwrap();
+    }
+    while scene.worker.stats().malformed < 50 {
+        tokio::task::yield_now().await;
+    }
+    logs_assert(|lines: &[&str]| {
+        let said = lines.iter().filter(|line| line.contains("not an order"));
+        let quoted = lines.iter().any(|line| line.contains("secret"));
+        match (said.count(), quoted) {
+            (1, false) => Ok(()),
+            other => Err(format!("{other:?}: {lines:?}")),
+        }
+    });
 }
 
 #[tokio::test(start_paused = true)]
