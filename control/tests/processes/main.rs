@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::dispatch::{AttemptEnd, Dispatcher, Options, SubmitError, TaskError, TaskSpec};
-use control::registry::{Registry, Removal, Rules};
+use control::registry::{Change, Registry, Removal, Rules};
 use control::tasks::Report;
 use eventbus::{BrokerMode, Event, EventBus, Payload, Subscribe};
 use futures_util::{StreamExt, stream};
@@ -123,10 +123,13 @@ fn a_task_whose_only_member_is_killed_ends_by_its_deadline_with_the_reason() {
         let scene = Scene::new().await;
         let mut only = scene.member("a").await;
         let dispatcher = scene.dispatcher(Options::default()).await;
-        let spec = task("hang at a").id("t").deadline(Duration::from_secs(4));
+        let mut changes = scene.registry.watch();
+        let spec = task("hang at a").id("t").deadline(Duration::from_secs(15));
         let handle = dispatcher.submit(spec).unwrap();
         only.says("begun t").await;
         only.kill().await;
+        while !matches!(changes.next().await, Some(Change::Removed { .. })) {}
+        assert_eq!(handle.try_outcome(), None, "the deadline came first");
         let Err(TaskError::Deadline { attempts, .. }) = handle.outcome().await else {
             panic!("{:?}", handle.try_outcome());
         };

@@ -17,11 +17,15 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::hash::{HashRequest, Hashed};
+use crate::plain::{complain, say};
+use crate::procmond::{self, GONE, NEW};
 use crate::reputation::Reputation;
-use crate::{Failure, HASH_EXECUTABLE, KIND, procmond, setup};
+use crate::{Failure, HASH_EXECUTABLE, KIND, setup};
 
 /// What it listens to.
 const EVENTS: &str = "events.process.#";
+/// How long the first task may wait for somebody to come who does it.
+const FIRST_WITHIN: Duration = Duration::from_secs(300);
 /// How long everybody may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// Heartbeats of the monitor that it hosts itself.
@@ -35,7 +39,7 @@ struct Args {
     /// Prints a line for so many events.
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// How long a task may take.
+    /// How long a task may take that was asked for.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     deadline: Duration,
 }
@@ -92,7 +96,7 @@ impl Agent {
         let mut changes = self.registry.watch();
         let mut commands = commands();
         let mut interrupted = std::pin::pin!(setup::interrupted());
-        let mut counts = BTreeMap::<String, u64>::new();
+        let mut counts = BTreeMap::<&str, u64>::new();
         let mut seen = 0;
         loop {
             tokio::select! {
@@ -100,9 +104,15 @@ impl Agent {
                 event = events.recv() => {
                     let event = event.ok_or("the bus was closed")?;
                     seen += 1;
-                    *counts.entry(event.topic().to_string()).or_default() += 1;
+                    // Others choose their topics, and could choose very many.
+                    let topic = match event.topic().as_str() {
+                        NEW => NEW,
+                        GONE => GONE,
+                        _ => "other",
+                    };
+                    *counts.entry(topic).or_default() += 1;
                     if seen % every == 0 {
-                        println!("{seen} events: {counts:?}");
+                        say(format_args!("{seen} events: {counts:?}"));
                     }
                 }
                 change = changes.next() => {
@@ -123,13 +133,23 @@ impl Agent {
             Change::Resync(members) => members.into_iter().for_each(|m| self.joined(&m)),
             Change::Joined(member) => self.joined(&member),
             Change::Degraded(member) => {
-                println!("{} is degraded: {:?}", member.identity.name, member.health);
+                say(format_args!(
+                    "{} is degraded: {:?}",
+                    member.identity.name, member.health
+                ));
             }
-            Change::Recovered(member) => println!("{} has recovered", member.identity.name),
+            Change::Recovered(member) => {
+                say(format_args!("{} has recovered", member.identity.name))
+            }
             Change::Changed(member) => {
-                println!("{} is {:?} now", member.identity.name, member.activity);
+                say(format_args!(
+                    "{} is {:?} now",
+                    member.identity.name, member.activity
+                ));
             }
-            Change::Removed { member, reason } => println!("{} {reason}", member.identity.name),
+            Change::Removed { member, reason } => {
+                say(format_args!("{} {reason}", member.identity.name))
+            }
             _ => {}
         }
     }
@@ -137,14 +157,18 @@ impl Agent {
     /// Has a monitor that does nothing begin.
     fn joined(self: &Arc<Self>, member: &Member) {
         let identity = &member.identity;
-        println!("{} has joined: {}", identity.name, describe(member));
+        say(format_args!(
+            "{} has joined: {}",
+            identity.name,
+            describe(member)
+        ));
         if identity.kind != KIND || member.activity != Activity::Idle {
             return;
         }
         let client = CollectorClient::new(Arc::clone(&self.bus), &identity.name);
         tokio::spawn(async move {
             if let Err(error) = client.start_collection(&Value::Null).await {
-                eprintln!("{error}");
+                complain(format_args!("{error}"));
             }
         });
     }
@@ -157,19 +181,23 @@ impl Agent {
             ["quit"] => return false,
             ["members"] => {
                 for member in self.registry.members() {
-                    println!("{}: {}", member.identity.name, describe(&member));
+                    say(format_args!(
+                        "{}: {}",
+                        member.identity.name,
+                        describe(&member)
+                    ));
                 }
             }
             ["hash", ref pids @ ..] if !pids.is_empty() => {
                 match pids.iter().map(|pid| pid.parse()).collect() {
                     Ok(pids) => drop(tokio::spawn(Arc::clone(self).hash(pids, false))),
-                    Err(error) => eprintln!("no process: {error}"),
+                    Err(error) => complain(format_args!("no process: {error}")),
                 }
             }
             ["shutdown"] => drop(tokio::spawn(Arc::clone(self).shut_down())),
-            _ => {
-                eprintln!("no command `{command}`; there are: members, hash PID …, shutdown, quit")
-            }
+            _ => complain(format_args!(
+                "no command `{command}`; there are: members, hash PID …, shutdown, quit"
+            )),
         }
         true
     }
@@ -179,10 +207,11 @@ impl Agent {
         let whole = Correlation::new(PublisherId::random().to_string());
         let id = |pid: i32| format!("{}/{pid}", whole.id);
         let ids: Vec<_> = pids.iter().map(|pid| id(*pid)).collect();
-        let wanted = Wanted::ids(&whole.id, ids).within(self.deadline);
+        let deadline = if patient { FIRST_WITHIN } else { self.deadline };
+        let wanted = Wanted::ids(&whole.id, ids).within(deadline);
         let gathering = match self.gather.begin(wanted) {
             Ok(gathering) => gathering,
-            Err(error) => return eprintln!("{error}"),
+            Err(error) => return complain(format_args!("{error}")),
         };
         let each = pids.iter().map(|pid| {
             let (agent, whole, id) = (Arc::clone(&self), whole.clone(), id(*pid));
@@ -191,8 +220,8 @@ impl Agent {
                 let outcome = agent.task(pid, id, &whole, patient).await;
                 let done = outcome.is_ok();
                 match outcome {
-                    Ok(text) => println!("{text}"),
-                    Err(error) => println!("hash of {pid} failed: {error}"),
+                    Ok(text) => say(format_args!("{text}")),
+                    Err(error) => say(format_args!("hash of {pid} failed: {error}")),
                 }
                 done
             })
@@ -202,14 +231,14 @@ impl Agent {
             done += usize::from(task.await.unwrap_or(false));
         }
         if done < pids.len() {
-            return println!("{done} of {} hashed", pids.len());
+            return say(format_args!("{done} of {} hashed", pids.len()));
         }
         let gathered = gathering.gathered().await;
-        println!(
+        say(format_args!(
             "{done} of {} hashed, {} gathered",
             pids.len(),
             gathered.parts.len()
-        );
+        ));
     }
 
     async fn task(
@@ -224,7 +253,7 @@ impl Agent {
             .correlation(whole)
             .deadline(self.deadline);
         if patient {
-            spec = spec.wait_for_member();
+            spec = spec.wait_for_member().deadline(FIRST_WITHIN);
         }
         let outcome: Outcome = self.dispatcher.submit(spec)?.outcome().await;
         let done = outcome?;
@@ -250,11 +279,14 @@ impl Agent {
         match coordinator.shut_down(&self.registry.members()).await {
             Ok(report) => {
                 for member in &report.members {
-                    println!("{} {}", member.name, member.end);
+                    say(format_args!("{} {}", member.name, member.end));
                 }
-                println!("{} members were shut down", report.members.len());
+                say(format_args!(
+                    "{} members were shut down",
+                    report.members.len()
+                ));
             }
-            Err(error) => eprintln!("{error}"),
+            Err(error) => complain(format_args!("{error}")),
         }
     }
 }

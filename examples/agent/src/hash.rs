@@ -16,6 +16,7 @@ use eventbus::{ContentType, Payload};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use crate::plain::say;
 use crate::reputation::{Oracle, Reputation};
 
 /// Read at once, in bytes.
@@ -64,10 +65,10 @@ impl Drop for GivenUp {
 impl TaskHandler for Hasher {
     async fn run(&self, work: Work) -> Result<Payload, TaskFailure> {
         let HashRequest { pid } = *work.decode_json::<HashRequest>()?;
-        println!(
+        say(format_args!(
             "{} hashes {pid}, attempt {}",
             self.member, work.task.mark.attempt
-        );
+        ));
         let given_up = GivenUp(Arc::default());
         let flag = Arc::clone(&given_up.0);
         let hashed = spawn_blocking(move || hash(pid, &flag)).await;

@@ -7,6 +7,7 @@
 
 pub mod agent;
 mod hash;
+mod plain;
 mod proc;
 pub mod procmond;
 mod reputation;

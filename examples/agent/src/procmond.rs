@@ -19,10 +19,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, interval_at};
 
 use crate::hash::Hasher;
+use crate::plain::{complain, say};
 use crate::proc::{self, Process};
 use crate::reputation::Oracle;
 use crate::{Failure, HASH_EXECUTABLE, KIND, setup};
 
+/// Where it tells of a process that has come.
+pub(crate) const NEW: &str = "events.process.new";
+/// Where it tells of one that has gone.
+pub(crate) const GONE: &str = "events.process.gone";
 /// Tasks at once.
 const MAX_TASKS: u32 = 4;
 /// How long it may take to end when it is interrupted.
@@ -71,7 +76,7 @@ pub async fn main() -> Result<(), Failure> {
         args.reputation,
     )
     .await?;
-    println!("{} serves", args.name);
+    say(format_args!("{} serves", args.name));
     let ended = tokio::select! {
         ended = host.ended() => ended,
         interrupted = setup::interrupted() => {
@@ -82,7 +87,7 @@ pub async fn main() -> Result<(), Failure> {
     let closed = bus.shutdown().await;
     match ended {
         Ended::ShutDown(reply) if reply.ended == Ending::Graceful => {
-            println!("{} has ended gracefully", args.name);
+            say(format_args!("{} has ended gracefully", args.name));
             Ok(closed?)
         }
         Ended::ShutDown(reply) => Err(format!(
@@ -189,7 +194,7 @@ impl Collector for Monitor {
 
     async fn get_capabilities(&self) -> Value {
         json!({
-            "publishes": ["events.process.new", "events.process.gone"],
+            "publishes": [NEW, GONE],
             "config": *self.settings.borrow(),
         })
     }
@@ -228,6 +233,12 @@ fn settings(config: &Value) -> Result<Settings, Refusal> {
     Ok(settings)
 }
 
+/// When to look again: a new interval counts from the last look.
+fn next(looked: Option<Instant>, every: Duration) -> Instant {
+    let now = Instant::now();
+    looked.map_or(now, |looked| now.max(looked + every))
+}
+
 /// Looks at `/proc` again and again, and tells what has changed.
 struct Look {
     bus: Arc<dyn EventBus>,
@@ -237,17 +248,17 @@ struct Look {
 
 impl Look {
     async fn run(mut self, mut settings: watch::Receiver<Settings>, mut stop: watch::Receiver<()>) {
-        let mut began = Instant::now();
+        let mut looked = None;
         loop {
             let every = Duration::from_millis(settings.borrow_and_update().interval_ms);
-            let mut tick = interval_at(began, every);
+            let mut tick = interval_at(next(looked, every), every);
             loop {
                 tokio::select! {
                     // Its sender says nothing, and is dropped.
                     _ = stop.changed() => return,
                     Ok(()) = settings.changed() => break,
                     at = tick.tick() => {
-                        began = at + every;
+                        looked = Some(at);
                         self.look(&stop).await;
                     }
                 }
@@ -263,12 +274,12 @@ impl Look {
         };
         *self.blind.lock() = None;
         for process in &now - &self.known {
-            if stop.has_changed().is_ok() && self.tell("events.process.new", &process).await {
+            if stop.has_changed().is_ok() && self.tell(NEW, &process).await {
                 self.known.insert(process);
             }
         }
         for process in &self.known - &now {
-            if stop.has_changed().is_ok() && self.tell("events.process.gone", &process).await {
+            if stop.has_changed().is_ok() && self.tell(GONE, &process).await {
                 self.known.remove(&process);
             }
         }
@@ -282,9 +293,57 @@ impl Look {
         match self.bus.publish(event).await {
             Ok(_) => true,
             Err(refused) => {
-                eprintln!("{refused}");
+                complain(format_args!("{refused}"));
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use eventbus::{Config, Phase, Subscribe};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_interval_counts_from_the_last_look() {
+        let config = Config::default().phase(Phase::Crossbeam);
+        let bus = eventbus::open(&config).await.unwrap();
+        let mut new = bus.subscribe(Subscribe::to(NEW).unwrap()).await.unwrap();
+        let long = Settings {
+            interval_ms: 60_000,
+        };
+        let (settings, told) = watch::channel(long);
+        let (_stop, stopped) = watch::channel(());
+        let look = Look {
+            bus: Arc::clone(&bus),
+            known: BTreeSet::new(),
+            blind: Arc::default(),
+        };
+        let looking = tokio::spawn(look.run(told, stopped));
+        let began = Instant::now();
+        new.recv().await.unwrap();
+        let cat = Command::new("cat").stdin(Stdio::piped()).spawn();
+        let mut cat = cat.unwrap();
+        settings.send_replace(Settings { interval_ms: 100 });
+        loop {
+            let event = new.recv().await.unwrap();
+            let process = event.decode_json::<Process>().unwrap();
+            if u32::try_from(process.pid) == Ok(cat.id()) {
+                break;
+            }
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+        looking.abort();
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
     }
 }
