@@ -16,7 +16,8 @@ use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::registry::Watch;
 use crate::tasks::{Mark, Order, Report, orders_topic};
 
-/// How long a cancellation may wait for room on its way, from when it is its turn. After that the task's deadline does the same.
+/// How long a cancellation may wait for room on its way, from when it is its turn. After that the task's
+/// deadline does the same.
 const CANCEL_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An order on its way.
