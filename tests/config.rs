@@ -716,7 +716,8 @@ fn a_setting_says_who_set_it() {
         let text = |text: &str| SettingValue::Text(text.to_owned());
         let list =
             |texts: &[&str]| SettingValue::List(texts.iter().map(|&t| t.to_owned()).collect());
-        assert_eq!(told("phase"), (text("crossbeam"), Layer::Default));
+        let unsaid = Config::default().phase.to_string();
+        assert_eq!(told("phase"), (text(&unsaid), Layer::Default));
         assert_eq!(told("candidate"), (text("in-process"), file()));
         assert_eq!(told("broker.unix"), (list(&["/a", "/b"]), file()));
         assert_eq!(told("operations.methods.hash"), (text("9s"), file()));
