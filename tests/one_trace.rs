@@ -58,6 +58,16 @@ fn tracing_to_memory() -> (Spans, impl tracing::Subscriber + Send + Sync) {
     )
 }
 
+/// As long as there is but one dispatcher, tracing asks the thread that comes to a call site first
+/// whether anybody wants it, for good, and tests of other threads come to the same ones: with a second,
+/// it asks them all.
+fn heard_here(
+    subscriber: impl tracing::Subscriber + Send + Sync,
+) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+    let another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    (another, tracing::subscriber::set_default(subscriber))
+}
+
 fn finished(exporter: &Spans, process: &str) -> Vec<Span> {
     let spans = exporter.get_finished_spans().unwrap();
     let of = |span: opentelemetry_sdk::trace::SpanData| Span {
@@ -296,7 +306,7 @@ fn a_workflow_across_three_processes_is_one_trace() {
 /// The whole workflow in this process; spans cannot say which part they are of but by their names.
 fn in_one_process(config: &Config) {
     let (exporter, subscriber) = tracing_to_memory();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = heard_here(subscriber);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -360,7 +370,7 @@ fn it_is_one_trace_in_a_rollout() {
 #[test]
 fn a_refused_event_comes_back_as_it_was() {
     let (_exporter, subscriber) = tracing_to_memory();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = heard_here(subscriber);
     let refused = async {
         let bus = eventbus::open(&Config::default().phase(Phase::InProcess))
             .await

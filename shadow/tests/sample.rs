@@ -14,6 +14,7 @@ use common::{WATCHDOG, crossbeam, numbered, settled, shadow, subscribe, take, wh
 use eventbus_trait::{Event, EventBus, Origin, PublisherId};
 use shadow::sabotage::{Sabotage, SabotageBus};
 use shadow::{Ignore, Report, Sample, ShadowBus, ShadowOptions, Verdict};
+use tracing::subscriber::NoSubscriber;
 
 const PUBLISHERS: u8 = 3;
 const EPOCHS: u64 = 3;
@@ -156,6 +157,9 @@ async fn what_is_logged_of_a_hook_is_logged_under_no_lock() {
     };
     let (bus, looked) = (shadow(options), Arc::new(AtomicU64::new(0)));
     let sink = Looking(Arc::clone(&bus), Arc::clone(&looked));
+    // As long as there is but one dispatcher, tracing asks the thread that comes to a call site first
+    // whether anybody wants it, for good: with this one, it asks them all.
+    let _another = tracing::Dispatch::new(NoSubscriber::default());
     {
         let _sink = tracing::subscriber::set_default(sink);
         bus.try_publish(numbered("t.a", 0)).unwrap();

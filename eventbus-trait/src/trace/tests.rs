@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tracing::info;
-use tracing::subscriber::with_default;
+use tracing::subscriber::{NoSubscriber, with_default};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::rpc::{Call, CallError, Failure, Reply, Service};
@@ -46,6 +46,14 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
+/// `work`, with its spans and events going to `sink`.
+fn with_sink(sink: impl tracing::Subscriber + Send + Sync + 'static, work: impl FnOnce()) {
+    // As long as there is but one dispatcher, tracing asks the thread that comes to a call site first
+    // whether anybody wants it, for good: with this one, it asks them all.
+    let _another = tracing::Dispatch::new(NoSubscriber::default());
+    with_default(sink, work);
+}
+
 impl Lines {
     fn while_doing(work: impl FnOnce()) -> Vec<Value> {
         let lines = Self::default();
@@ -53,7 +61,7 @@ impl Lines {
             .json()
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(lines.clone());
-        with_default(subscriber.finish(), work);
+        with_sink(subscriber.finish(), work);
         let bytes = lines.0.lock().unwrap().clone();
         let text = String::from_utf8(bytes).unwrap();
         text.lines()
@@ -200,7 +208,7 @@ mod traced {
             .build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-        with_default(subscriber, work);
+        with_sink(subscriber, work);
         exporter.get_finished_spans().unwrap()
     }
 
