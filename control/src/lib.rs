@@ -8,6 +8,7 @@ pub mod client;
 pub mod collector;
 mod complaints;
 pub mod dispatch;
+mod intake;
 mod lanes;
 mod later;
 pub mod member;

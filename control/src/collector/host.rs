@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Collector;
-use super::intake::Intake;
 use super::keeper::Keeper;
 use super::pulse;
 use super::service::Operations;
 use super::status::Shared;
 use super::wire::ShutdownReply;
+use crate::intake::Intake;
 use crate::member::{Activity, Heartbeat, Identity, IdentityError};
+use crate::tasks::worker::{self, WorkError, Worker, WorkerStats};
 use eventbus_trait::rpc::{ServeError, Service, Serving};
 use eventbus_trait::{BusState, EventBus, Publisher, Topic, TopicError};
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub max_request: usize,
     /// Version and content of the configuration that the collector goes by from the beginning.
     pub config: Option<(u64, Value)>,
+    /// Bounds of what it does for tasks, if it has a [handler](Collector::task_handler).
+    pub tasks: worker::Options,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             shutdown_limit: Duration::from_secs(30),
             max_request: 256 << 10,
             config: None,
+            tasks: worker::Options::default(),
         }
     }
 }
@@ -77,6 +81,9 @@ pub enum HostError {
     /// Its operations cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Its tasks cannot be had.
+    #[error(transparent)]
+    Work(#[from] WorkError),
 }
 
 /// How a collector that was served has ended.
@@ -94,12 +101,13 @@ pub struct Host {
     shared: Arc<Shared>,
     operations: Operations,
     publisher: Publisher,
+    counters: Option<worker::Counters>,
     ended: watch::Receiver<Option<Ended>>,
     task: AbortHandle,
 }
 
 /// Serves `collector` on `bus` under the name of its identity, and says on `health.KIND.NAME` that it
-/// lives. Call it within a tokio runtime.
+/// lives, once it hears what it is asked and what tasks it is given. Call it within a tokio runtime.
 ///
 /// # Errors
 /// [`HostError`]; nothing was served then, and no heartbeat published.
@@ -124,7 +132,9 @@ pub async fn serve_collector(
     let service = Service::new(name, operations.clone())
         .concurrency(CALLS)
         .longest(shared.options.limit.max(shared.options.shutdown_limit));
+    // The name first, so that the tasks of another member of this name are not taken.
     let serving = bus.serve(service).await?;
+    let worker = work(&bus, &shared).await?;
     let publisher = bus.publisher(topic);
     let mut helpers = JoinSet::new();
     helpers.spawn(pulse::beat(
@@ -135,8 +145,10 @@ pub async fn serve_collector(
     helpers.spawn(pulse::check(Arc::clone(&shared)));
     let (tell, ended) = watch::channel(None);
     let keeper = Keeper::new(Arc::clone(&shared)).run(ordered, stopped);
+    let counters = worker.as_ref().map(Worker::counters);
     let hosting = Hosting {
         shared: Arc::clone(&shared),
+        worker,
         publisher: publisher.clone(),
         serving,
         helpers,
@@ -150,9 +162,22 @@ pub async fn serve_collector(
         shared,
         operations,
         publisher,
+        counters,
         ended,
         task: task.abort_handle(),
     })
+}
+
+/// Hears the orders of the member, if its collector does tasks.
+async fn work(bus: &Arc<dyn EventBus>, shared: &Shared) -> Result<Option<Worker>, WorkError> {
+    let Some(handler) = shared.collector.task_handler() else {
+        return Ok(None);
+    };
+    let (bus, identity) = (Arc::clone(bus), &shared.identity);
+    let options = shared.options.tasks.clone();
+    let gate = shared.intake.clone();
+    let worker = Worker::of(bus, identity, handler, options, gate).await?;
+    Ok(Some(worker))
 }
 
 impl Options {
@@ -174,6 +199,7 @@ impl Options {
 /// What runs while a collector is served.
 struct Hosting {
     shared: Arc<Shared>,
+    worker: Option<Worker>,
     publisher: Publisher,
     serving: Serving,
     helpers: JoinSet<()>,
@@ -190,6 +216,10 @@ impl Hosting {
                 Ended::BusClosed
             }
         };
+        if let Some(worker) = self.worker {
+            // What was taken has ended; if not, it is given back while the member is still there.
+            worker.stop(Duration::ZERO).await;
+        }
         self.helpers.shutdown().await;
         self.shared.leaves();
         if end != Ended::BusClosed {
@@ -220,6 +250,12 @@ impl Host {
     #[must_use]
     pub fn intake(&self) -> Intake {
         self.shared.intake.clone()
+    }
+
+    /// What it did for tasks, also when it is gone; nothing if its collector does none.
+    #[must_use]
+    pub fn tasks(&self) -> Option<WorkerStats> {
+        self.counters.as_ref().map(worker::Counters::stats)
     }
 
     /// What the member is doing.

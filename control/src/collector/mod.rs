@@ -36,10 +36,12 @@
 //! - **Shutting down** stops intake, drains, confirms; what is not done by the deadline is cut off, and the
 //!   reply says so. Asking twice is asking once: both get the same answer, and the earlier deadline holds.
 //! - **Heartbeats** go out on time whatever the collector's methods do, and at once when something changes.
+//! - **Nobody hears of a member that does not hear its orders yet.** With a [task handler](Collector::task_handler)
+//!   the first heartbeat goes out when the orders are subscribed to; and the last one when each task that was
+//!   taken has ended and was told, or was given back.
 
 mod books;
 mod host;
-mod intake;
 mod keeper;
 mod problem;
 mod pulse;
@@ -49,14 +51,18 @@ mod status;
 mod tests;
 pub mod wire;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use eventbus_trait::Correlation;
 use serde_json::Value;
 use tokio::time::Instant;
 
 pub use host::{Ended, Host, HostError, Options, serve_collector};
-pub use intake::{Hold, Intake};
 pub use problem::{Problem, Refusal};
+
+pub use crate::intake::{Hold, Intake};
+use crate::tasks::worker::TaskHandler;
 
 /// On whose behalf, and for how long, a collector is asked for something.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +105,12 @@ pub trait Collector: Send + Sync + 'static {
     /// What it says of itself beyond its [`Identity`](crate::member::Identity).
     async fn get_capabilities(&self) -> Value {
         Value::Null
+    }
+
+    /// What does the tasks that the member is given; nothing if it takes none. It is asked for once, before
+    /// anybody hears of the member.
+    fn task_handler(&self) -> Option<Arc<dyn TaskHandler>> {
+        None
     }
 
     /// Finishes what is left, after it was stopped and all work that was

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::host::Options;
-use super::intake::Intake;
 use super::wire::HealthReport;
 use super::{Asked, Collector};
+use crate::intake::Intake;
 use crate::member::{Activity, Heartbeat, Identity, MAX_AILMENT_BYTES};
 use eventbus_trait::rpc::Call;
 

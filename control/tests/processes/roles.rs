@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::collector::{self, Asked, Collector, Ended, Refusal, serve_collector};
-use control::dispatch::{Dispatcher, Options, TaskSpec};
+use control::collector::{Asked, Collector, Ended, Options, Refusal, serve_collector};
+use control::dispatch::{self, Dispatcher, TaskSpec};
 use control::member::Identity;
 use control::registry::{Registry, Rules};
-use control::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
+use control::tasks::worker::{TaskFailure, TaskHandler, Work};
 use eventbus::{BrokerMode, Config, EventBus, Payload, Phase, Subscribe};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
@@ -37,6 +37,7 @@ pub(crate) async fn play(role: String, name: String, socket: PathBuf) {
     }
 }
 
+#[derive(Clone)]
 struct Deeds {
     name: String,
     gone: watch::Receiver<bool>,
@@ -63,17 +64,19 @@ impl TaskHandler for Deeds {
     }
 }
 
-/// Collects nothing.
-struct Idle;
-
+/// It collects nothing.
 #[async_trait]
-impl Collector for Idle {
+impl Collector for Deeds {
     async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
         Ok(())
     }
 
     async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn task_handler(&self) -> Option<Arc<dyn TaskHandler>> {
+        Some(Arc::new(self.clone()))
     }
 }
 
@@ -82,17 +85,14 @@ async fn member(bus: Arc<dyn EventBus>, name: String) {
     let identity = Identity::new(&name, "process")
         .capability("work")
         .max_tasks(8);
-    let options = collector::Options {
+    let options = Options {
         interval: INTERVAL,
-        ..collector::Options::default()
+        ..Options::default()
     };
-    let host = serve_collector(Arc::clone(&bus), identity, Idle, options)
+    let (tell_gone, gone) = watch::channel(false);
+    let host = serve_collector(Arc::clone(&bus), identity, Deeds { name, gone }, options)
         .await
         .unwrap();
-    let (tell_gone, gone) = watch::channel(false);
-    let handler = Arc::new(Deeds { name, gone });
-    let worker = Worker::of(&host, Arc::clone(&bus), handler, worker::Options::default());
-    let worker = worker.await.unwrap();
     let mut gos = bus.subscribe(Subscribe::to("go.#").unwrap()).await.unwrap();
     say("ready");
     let mut nothing = Vec::new();
@@ -103,7 +103,7 @@ async fn member(bus: Arc<dyn EventBus>, name: String) {
     }
     let ended = host.shutdown(Duration::from_secs(10)).await;
     assert!(matches!(ended, Ended::ShutDown(_)), "{ended:?}");
-    let stats = worker.stop(Duration::ZERO).await.stats;
+    let stats = host.tasks().unwrap();
     let stats = serde_json::json!({
         "accepted": stats.accepted,
         "repeated": stats.repeated,
@@ -118,7 +118,7 @@ async fn agent(bus: Arc<dyn EventBus>, name: String) {
     let registry = Registry::start(Arc::clone(&bus), Rules::default())
         .await
         .unwrap();
-    let dispatcher = Dispatcher::start(bus, &name, &registry, Options::default())
+    let dispatcher = Dispatcher::start(bus, &name, &registry, dispatch::Options::default())
         .await
         .unwrap();
     let spec = TaskSpec::new("work", Payload::raw("go"))

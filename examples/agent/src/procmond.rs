@@ -9,7 +9,7 @@ use clap::Parser;
 use control::collector::wire::Ending;
 use control::collector::{Asked, Collector, Ended, Host, Options, Refusal, serve_collector};
 use control::member::Identity;
-use control::tasks::worker::{self, Worker};
+use control::tasks::worker::TaskHandler;
 use eventbus::{Event, EventBus};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -116,15 +116,11 @@ pub(crate) async fn serve(
         bus: Arc::clone(&bus),
         service,
     });
-    let hasher = Arc::new(Hasher { member, oracle });
-    // Before anybody hears of it, it hears what it is asked.
-    let options = worker::Options::default();
-    let worker = Worker::start(Arc::clone(&bus), &identity, hasher, options).await?;
     let monitor = Monitor {
         bus: Arc::clone(&bus),
         settings: watch::channel(Settings::default()).0,
         looking: Mutex::new(None),
-        worker: Mutex::new(Some(worker)),
+        hasher: Arc::new(Hasher { member, oracle }),
         blind: Arc::default(),
     };
     let options = Options {
@@ -138,7 +134,7 @@ struct Monitor {
     bus: Arc<dyn EventBus>,
     settings: watch::Sender<Settings>,
     looking: Mutex<Option<Looking>>,
-    worker: Mutex<Option<Worker>>,
+    hasher: Arc<Hasher>,
     /// Why it sees nothing.
     blind: Arc<Mutex<Option<String>>>,
 }
@@ -199,27 +195,14 @@ impl Collector for Monitor {
         })
     }
 
-    async fn shutdown(&self, asked: &Asked) -> Result<(), Refusal> {
-        let Some(worker) = self.worker.lock().take() else {
-            return Ok(());
-        };
-        // A little less, so that what was given back is told in time.
-        let left = asked.until.saturating_duration_since(Instant::now());
-        let stopped = worker.stop(left / 10 * 8).await;
-        if stopped.drained {
-            return Ok(());
-        }
-        Err(Refusal::new(format!(
-            "{} tasks were given back",
-            stopped.stats.interrupted
-        )))
+    fn task_handler(&self) -> Option<Arc<dyn TaskHandler>> {
+        Some(Arc::clone(&self.hasher) as _)
     }
 
     fn abort(&self) {
         if let Some(looking) = self.looking.lock().take() {
             looking.task.abort();
         }
-        *self.worker.lock() = None;
     }
 }
 

@@ -4,6 +4,7 @@
 mod hostile;
 mod operations;
 mod shutdown;
+mod tasks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

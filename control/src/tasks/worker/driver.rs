@@ -12,8 +12,8 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::intake::{Ran, Step, Told};
 use super::{Load, Options, Shared, TaskFailure, TaskHandler, Work};
-use crate::collector::{Hold, Intake as Gate};
 use crate::complaints::{Complaints, Short};
+use crate::intake::{Hold, Intake as Gate};
 use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::member::Identity;
 use crate::tasks::{Answer, FailureReason, Order, Report, reports_topic};

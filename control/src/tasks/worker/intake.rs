@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::memory::{Key, Memory, key};
 use super::{TaskFailure, Work};
-use crate::collector::Hold;
+use crate::intake::Hold;
 use crate::tasks::{Answer, FailureReason, Mark, Order, RefusalReason, Task};
 
 /// What the worker has to do next.

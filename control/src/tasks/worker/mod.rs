@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 pub use handler::{TaskFailure, TaskHandler, Work};
 
 use super::orders_topic;
-use crate::collector::{Host, Intake as Gate};
+use crate::intake::Intake as Gate;
 use crate::later::after;
 use crate::member::Identity;
 use driver::Driver;
@@ -157,23 +157,21 @@ struct Shared {
 }
 
 impl Worker {
-    /// Starts to take tasks as the member that `host` serves, which then goes only when the tasks that
-    /// were taken have ended and been told. [Stop](Self::stop) it when the host has
-    /// [ended](Host::ended): what is still there then was cut off.
-    ///
-    /// # Errors
-    /// [`WorkError`].
-    pub async fn of(
-        host: &Host,
+    /// Starts to take tasks as a member that goes only when the tasks that were taken have ended and been told.
+    pub(crate) async fn of(
         bus: Arc<dyn EventBus>,
+        identity: &Identity,
         handler: Arc<dyn TaskHandler>,
         options: Options,
+        gate: Gate,
     ) -> Result<Self, WorkError> {
-        Self::begin(bus, host.identity(), handler, options, Some(host.intake())).await
+        Self::begin(bus, identity, handler, options, Some(gate)).await
     }
 
     /// Starts to take tasks as this member, at most `identity.max_tasks` at once. Within a tokio runtime,
-    /// which handlers then run on. When it returns, orders are heard.
+    /// which handlers then run on. When it returns, orders are heard, and not before: whoever says that
+    /// the member is there says it then, as [`serve_collector`](crate::collector::serve_collector) does
+    /// for a collector with a [handler](crate::collector::Collector::task_handler).
     ///
     /// # Errors
     /// [`WorkError`].
@@ -281,8 +279,29 @@ impl Worker {
     /// Counters as of now.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
+        self.shared.stats()
+    }
+
+    /// The counters, also when it is gone.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters(Arc::clone(&self.shared))
+    }
+}
+
+/// What a worker counts.
+#[derive(Debug)]
+pub(crate) struct Counters(Arc<Shared>);
+
+impl Counters {
+    pub(crate) fn stats(&self) -> WorkerStats {
+        self.0.stats()
+    }
+}
+
+impl Shared {
+    fn stats(&self) -> WorkerStats {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let intake = self.shared.intake.lock();
+        let intake = self.intake.lock();
         let counts = intake.counts;
         WorkerStats {
             accepted: counts.accepted,
@@ -295,10 +314,10 @@ impl Worker {
             interrupted: counts.interrupted,
             unsendable: counts.unsendable,
             remembered: intake.remembered(),
-            malformed: get(&self.shared.malformed),
-            unanswerable: get(&self.shared.unanswerable),
-            unsent: get(&self.shared.unsent),
-            retries: get(&self.shared.retries),
+            malformed: get(&self.malformed),
+            unanswerable: get(&self.unanswerable),
+            unsent: get(&self.unsent),
+            retries: get(&self.retries),
         }
     }
 }

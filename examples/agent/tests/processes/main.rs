@@ -241,6 +241,11 @@ fn a_task_moves() {
     let mut large = scene.large();
     agent.tell(&format!("hash {}", large.pid()));
     first.says(&format!("first hashes {}, attempt 1", large.pid()));
+    block_on(async {
+        let client = CollectorClient::new(scene.bus().await, "first");
+        let health = client.health_check().await.unwrap();
+        assert_eq!(health.working, 1, "{health:?}");
+    });
     first.kill();
     large.become_small();
     let second = scene.procmond("second");

@@ -9,13 +9,10 @@ use async_trait::async_trait;
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{Correlation, Event, EventBus, Limits, Payload, Subscribe, Subscription};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::advance;
 
 use super::super::{Options, TaskFailure, TaskHandler, Work, Worker, WorkerStats};
-use crate::collector::wire::Ending;
-use crate::collector::{self, Asked, Collector, Ended, Refusal, serve_collector};
 use crate::member::Identity;
 use crate::tasks::{Answer, FailureReason, Mark, Order, RefusalReason, Report, Task};
 
@@ -508,58 +505,4 @@ async fn nothing_is_left_of_a_worker_that_is_dropped() {
     assert_eq!(*scene.deeds.dropped.lock(), 2);
     assert_eq!(Arc::strong_count(&scene.deeds), 1);
     assert_eq!(scene.bus.stats().subscriptions.len(), 1);
-}
-
-struct Nothing;
-
-#[async_trait]
-impl Collector for Nothing {
-    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_member_goes_when_its_tasks_have_ended_and_takes_none_meanwhile() {
-    let bus: Arc<dyn EventBus> = CrossbeamBus::new(Limits::default());
-    let reports = Subscribe::to("results.agent").unwrap();
-    let mut reports = bus.subscribe(reports).await.unwrap();
-    let options = collector::Options::default();
-    let host = serve_collector(Arc::clone(&bus), identity(1), Nothing, options);
-    let host = Arc::new(host.await.unwrap());
-    let deeds = Arc::new(Deeds::default());
-    let handler = Arc::clone(&deeds) as Arc<dyn TaskHandler>;
-    let worker = Worker::of(&host, Arc::clone(&bus), handler, Options::default());
-    let worker = worker.await.unwrap();
-    let order = |id| {
-        let order = Order::Do(task(id, 1, "wait"));
-        Event::new("tasks.process.m1", order.encode().unwrap()).unwrap()
-    };
-    bus.publish(order("t")).await.unwrap();
-    let next = async |reports: &mut Subscription| {
-        let event = reports.recv().await.unwrap();
-        Report::decode(&event.bytes().unwrap()).unwrap().answer
-    };
-    assert_eq!(next(&mut reports).await, Answer::Accepted);
-    assert_eq!(host.intake().inside(), 1);
-    let going = Arc::clone(&host);
-    let going = tokio::spawn(async move { going.shutdown(Duration::from_secs(5)).await });
-    host.intake().closed().await;
-    bus.publish(order("late")).await.unwrap();
-    assert_eq!(
-        refused(&next(&mut reports).await).0,
-        RefusalReason::Draining
-    );
-    assert!(!going.is_finished());
-    deeds.go.notify_one();
-    let Ended::ShutDown(reply) = going.await.unwrap() else {
-        panic!("it was not shut down");
-    };
-    assert_eq!((reply.ended, reply.unfinished), (Ending::Graceful, 0));
-    assert!(matches!(next(&mut reports).await, Answer::Done(_)));
-    assert!(worker.stop(Duration::ZERO).await.stats.done == 1);
 }

@@ -30,7 +30,7 @@ struct State {
 pub struct Hold(Intake);
 
 impl Intake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(watch::channel(State::default()).0))
     }
 
@@ -62,12 +62,12 @@ impl Intake {
         let _ = self.0.subscribe().wait_for(|state| state.closed).await;
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.0.send_modify(|state| state.closed = true);
     }
 
     /// Waits until no work is under way.
-    pub(super) async fn empty(&self) {
+    pub(crate) async fn empty(&self) {
         let _ = self.0.subscribe().wait_for(|state| state.inside == 0).await;
     }
 }
