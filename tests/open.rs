@@ -208,9 +208,9 @@ mod carried {
 
     #[cfg(feature = "tcp")]
     mod tcp {
-        use std::net::TcpListener;
         use std::os::unix::fs::PermissionsExt as _;
 
+        use conformance::fault::Reserved;
         use eventbus::{BrokerMode, Tls};
         use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -236,16 +236,15 @@ mod carried {
             Tls::new(path("ca.pem"), path("own.pem"), path("own.key"))
         }
 
-        /// A port that was free a moment ago.
-        fn free() -> u16 {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        }
-
         #[tokio::test]
         async fn tcp_carries_events_alone_and_in_a_shadow() {
             let directory = tempfile::tempdir().unwrap();
-            let tcp: Phase = format!("tcp://127.0.0.1:{}", free()).parse().unwrap();
+            let ports = [Reserved::new().unwrap(), Reserved::new().unwrap()];
+            let [tcp, candidate] = ports.each_ref().map(|port| {
+                format!("tcp://{}", port.address())
+                    .parse::<Phase>()
+                    .unwrap()
+            });
             let config = Config::default()
                 .tls(certificates(&directory))
                 .broker_mode(BrokerMode::Embedded);
@@ -255,8 +254,7 @@ mod carried {
             opens(guest.phase(tcp), "tcp").await;
             host.shutdown().await.unwrap();
 
-            let tcp = format!("tcp://127.0.0.1:{}", free()).parse().unwrap();
-            let shadow = config.shadow(Phase::InProcess, tcp).unwrap();
+            let shadow = config.shadow(Phase::InProcess, candidate).unwrap();
             opens(shadow, "shadow").await;
         }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use conformance::fault::Reserved;
 use eventbus_trait::rpc::{Call, Failure, Methods, Reply, Service};
 use eventbus_trait::{Event, EventBus, Subscribe};
 use serde_json::{Value, json};
@@ -515,13 +516,14 @@ async fn what_keeps_a_comparison_from_being_whole_is_said_everywhere() {
 
 #[tokio::test]
 async fn a_configured_address_is_served_as_long_as_the_bus_is_there() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
+    let reserved = Reserved::new().unwrap();
+    let address = reserved.address();
+    let listening = std::net::TcpListener::bind(address).unwrap();
     let mut config = Config::default().phase(Phase::Crossbeam).name("collector");
     config.observe.listen = Some(MetricsAddress::Tcp(address));
     let taken = crate::open(&config).await;
     assert!(matches!(taken, Err(OpenError::Observe { .. })), "{taken:?}");
-    drop(free);
+    drop(listening);
     for phase in [
         Phase::Crossbeam,
         Phase::shadow(Phase::Crossbeam, Phase::Crossbeam).unwrap(),
@@ -584,9 +586,8 @@ async fn a_rollout_is_seen_with_the_comparison_of_its_stage() {
     let phases = vec![Phase::Crossbeam, Phase::InProcess];
     let rollout = crate::rollout::Rollout::new(phases, directory.path().join("journal"));
     let mut config = Config::default().rollout(rollout);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    drop(taken);
+    let reserved = Reserved::new().unwrap();
+    let address = reserved.address();
     config.observe.listen = Some(MetricsAddress::Tcp(address));
     let bus = crate::rollout::open(&config).await.unwrap();
     let subscribe = Subscribe::to("events.#").unwrap().named("reader");

@@ -1,19 +1,20 @@
 //! A place for a rollout: directory, certificates, configuration, watchdog.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conformance::fault::Reserved;
 use eventbus::rollout::{Gates, Rollout};
 use eventbus::{BrokerMode, Config, Phase, Tls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// No test takes as long unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Scene {
     pub(crate) directory: tempfile::TempDir,
+    port: Reserved,
 }
 
 /// Runs a test under a watchdog.
@@ -40,6 +41,7 @@ impl Scene {
         let directory = tempfile::Builder::new().permissions(mode).tempdir();
         Self {
             directory: directory.unwrap(),
+            port: Reserved::new().unwrap(),
         }
     }
 
@@ -51,7 +53,7 @@ impl Scene {
     pub(crate) fn phase(&self, name: &str) -> Phase {
         match name {
             "unix" => Phase::Unix(self.path("bus.sock")),
-            "tcp" => format!("tcp://127.0.0.1:{}", free()).parse().unwrap(),
+            "tcp" => format!("tcp://{}", self.port.address()).parse().unwrap(),
             name => name.parse().unwrap(),
         }
     }
@@ -115,10 +117,4 @@ pub(crate) fn easy() -> Gates {
     gates.successes = 1;
     gates.interval = Duration::from_millis(20);
     gates
-}
-
-/// A port that was free a moment ago.
-fn free() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use busrt_backend::broker::Listener;
 use busrt_backend::tls::TlsError;
 use busrt_backend::{Address, BrokerMode, OpenError, open};
+use conformance::fault::Reserved;
 use eventbus_trait::{BusState, ConnectError, Event, EventBus, Subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -213,13 +214,8 @@ fn frames_of_any_size_come_back_through_tls() {
 fn a_program_may_be_the_broker_itself() {
     run(async {
         let ca = Authority::new();
-        // A port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let reserved = Reserved::new().unwrap();
+        let port = reserved.address().port();
         let mut host = options(port, ca.issue("host", &["127.0.0.1", "host"]));
         host.broker = BrokerMode::Embedded;
         let host = open(host).await.unwrap();

@@ -5,12 +5,12 @@
 //! (`conformance::check::stream`), in memory that does not grow.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::conformance::check::stream::{StreamCheck, StreamId, Tally};
+use ::conformance::fault::Reserved;
 use bytes::Bytes;
 use eventbus::rollout::status::StageStatus;
 use eventbus::rollout::{self, Activity, Controller, Mode, PhasedBus, Rollout, Status, What};
@@ -89,7 +89,8 @@ pub(super) fn run(args: &SoakArgs) -> Result<u8, Failure> {
 
 async fn soak(args: &SoakArgs) -> Result<u8, Failure> {
     let directory = private_directory()?;
-    let config = configuration(&directory, args.shadow)?;
+    let port = Reserved::new().map_err(|reason| Failure::io("find a free port", reason))?;
+    let config = configuration(&directory, &port, args.shadow)?;
     let bus = rollout::open(&config).await?;
     let controller = bus.controller().clone();
     let all: Arc<dyn EventBus> = bus.clone();
@@ -150,16 +151,13 @@ fn to_everything() -> Result<Subscribe, Failure> {
 }
 
 /// All phases, at places of this run's own.
-fn configuration(directory: &TempDir, shadow: bool) -> Result<Config, Failure> {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map_err(|reason| Failure::io("find a free port", reason))?;
+fn configuration(directory: &TempDir, port: &Reserved, shadow: bool) -> Result<Config, Failure> {
     let place = |name: &str| directory.path().join(name);
     let phases = vec![
         Phase::Crossbeam,
         Phase::InProcess,
         Phase::Unix(place("bus.sock")),
-        format!("tcp://{free}").parse()?,
+        format!("tcp://{}", port.address()).parse()?,
     ];
     let mut rollout = Rollout::new(phases, place("journal"));
     rollout.mode = Mode::Automatic;

@@ -5,14 +5,14 @@
 //!
 //! Invariant: a broker of ours does not outlive this process, however that ends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::conformance::Harness as _;
-use ::conformance::fault::{BrokerProcess, Process, free_address};
+use ::conformance::fault::{BrokerProcess, Process, Reserved};
 use ::conformance::phases::Running;
 use eventbus::{BrokerMode, Config, EventBus, Limits, Phase};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub(super) struct Own {
     pub(super) started_in: Duration,
     /// Of its socket or its certificates.
     _directory: TempDir,
+    /// Also while the broker is dead.
+    _port: Option<Reserved>,
 }
 
 impl Stage {
@@ -67,16 +69,18 @@ impl Stage {
                 let directory = private_directory()?;
                 let socket = directory.path().join("bus.sock");
                 let config = Config::default().phase(Phase::Unix(socket.clone()));
-                Self::own(config, Listen::Unix(socket), directory)
+                Self::own(config, Listen::Unix(socket), directory, None)
             }
             Transport::Tcp => {
                 let directory = private_directory()?;
                 let tls = certs::private(directory.path())?;
-                let address =
-                    free_address().map_err(|reason| Failure::io("find a free port", reason))?;
-                let phase = format!("tcp://{}:{}", Ipv4Addr::LOCALHOST, address.port());
+                let port =
+                    Reserved::new().map_err(|reason| Failure::io("find a free port", reason))?;
+                let address = port.address();
+                let phase = format!("tcp://{address}");
                 let config = Config::default().phase(phase.parse()?).tls(tls.clone());
-                Self::own(config, Listen::Tcp(address, tls.into()), directory)
+                let listen = Listen::Tcp(address, tls.into());
+                Self::own(config, listen, directory, Some(port))
             }
         }
     }
@@ -85,7 +89,12 @@ impl Stage {
         Self::Alone(Box::new(Config::default().phase(phase)))
     }
 
-    fn own(config: Config, listen: Listen, directory: TempDir) -> Result<Self, Failure> {
+    fn own(
+        config: Config,
+        listen: Listen,
+        directory: TempDir,
+        port: Option<Reserved>,
+    ) -> Result<Self, Failure> {
         let part = Part::Broker(listen).to_word()?;
         let program =
             std::env::current_exe().map_err(|reason| Failure::io("find this program", reason))?;
@@ -102,6 +111,7 @@ impl Stage {
             broker,
             started_in: began.elapsed(),
             _directory: directory,
+            _port: port,
         })))
     }
 

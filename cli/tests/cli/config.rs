@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use conformance::fault::free_address;
+use conformance::fault::Reserved;
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Place};
@@ -240,7 +240,8 @@ fn ports_that_cannot_be_had_are_told() {
                     (os error 99); this machine has no such address; take one that `ip address` shows, \
                     or `0.0.0.0` for all\n";
     is(&nowhere, 1, sentence);
-    let free = free_address().unwrap();
+    let reserved = Reserved::new().unwrap();
+    let free = reserved.address();
     let both = place.run(&format!(
         "config check --set broker.tcp={free} --set broker.metrics={free}"
     ));

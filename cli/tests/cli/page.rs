@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use conformance::fault::Reserved;
 use eventbus::observe::{Observed, frozen};
 use eventbus::rollout::{self, Activity, Mode, PhasedBus, Rollout, Trial};
 use eventbus::shadow::sabotage::{Sabotage, SabotageBus};
@@ -254,6 +255,7 @@ struct Rolling {
     bus: Arc<PhasedBus>,
     load: JoinHandle<()>,
     address: SocketAddr,
+    _port: Reserved,
 }
 
 impl Rolling {
@@ -264,9 +266,8 @@ impl Rolling {
         rollout.gates.min_events = 100;
         rollout.gates.interval = Duration::from_millis(100);
         let mut config = Config::default().rollout(rollout).name("collector");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = port.local_addr().unwrap();
-        drop(port);
+        let port = Reserved::new().unwrap();
+        let address = port.address();
         config.observe.listen = Some(address.to_string().parse().unwrap());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let bus = runtime
@@ -289,6 +290,7 @@ impl Rolling {
             bus,
             load,
             address,
+            _port: port,
         }
     }
 

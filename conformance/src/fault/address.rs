@@ -1,28 +1,40 @@
-//! Addresses for brokers that are killed and started again at the same place.
+//! Addresses for brokers that listen later, or are killed and started again at the same place.
+//!
+//! A port that is found free and let go of may be somebody else's when its broker comes to listen, or a
+//! client's that tries again there and so connects to itself. One that is bound and not listened at
+//! refuses connections as one that nobody has, the system gives it to nobody who asks for any, and who
+//! asks for that very one may listen there, if both say `SO_REUSEADDR`, as Rust's listeners do.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddr};
 
-/// Below what systems give out for outgoing connections: nothing else takes the port while its
-/// broker is dead, and no client that tries again connects to itself.
-const PORTS: Range<u16> = 10_240..32_768;
-const ATTEMPTS: usize = 100;
+use tokio::net::TcpSocket;
 
-/// A loopback address that nobody has.
-///
-/// # Errors
-/// As binding fails, after a hundred attempts.
-pub fn free_address() -> io::Result<SocketAddr> {
-    let mut attempts = 0;
-    loop {
-        let port = rand::random_range(PORTS);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        attempts += 1;
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(address),
-            Err(error) if attempts == ATTEMPTS => return Err(error),
-            Err(_) => {}
-        }
+/// A loopback address that is kept free for who is told of it, until this is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    /// One that nobody has.
+    ///
+    /// # Errors
+    /// As binding fails.
+    pub fn new() -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            _socket: socket,
+        })
+    }
+
+    /// Where to listen.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 }

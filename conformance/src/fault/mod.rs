@@ -16,7 +16,7 @@ mod proxy;
 mod rules;
 mod stream;
 
-pub use address::free_address;
+pub use address::Reserved;
 #[cfg(any(feature = "phases", feature = "soak"))]
 pub use authority::{Authority, Certificate};
 pub use broker::BrokerProcess;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::fault::{
-    Authority, BrokerProcess, Clock, Place, Process, Proxy, Rules, Starved, Trickle, cpu_time,
-    free_address,
+    Authority, BrokerProcess, Clock, Place, Process, Proxy, Reserved, Rules, Starved, Trickle,
+    cpu_time,
 };
 use crate::peer::Part;
 use crate::{Fault, FaultHarness, FaultRig, Opening, Peer, Refusal, Rig, Way};
@@ -66,6 +66,8 @@ struct Faulty {
     /// Faults that neither the proxy nor a kill is counted for.
     unseen: AtomicU64,
     _directory: TempDir,
+    /// The broker's, also while it is dead.
+    _port: Option<Reserved>,
 }
 
 impl Faulty {
@@ -77,9 +79,13 @@ impl Faulty {
         if let Some(clock) = &clock {
             clock.turn(0).map_err(|error| error.to_string())?;
         }
-        let place = match kind {
-            Kind::Unix | Kind::Busrtd => Place::Unix(directory.path().join("broker.sock")),
-            Kind::Tcp => Place::Tcp(free_address().map_err(|error| error.to_string())?),
+        let port = match kind {
+            Kind::Unix | Kind::Busrtd => None,
+            Kind::Tcp => Some(Reserved::new().map_err(|error| error.to_string())?),
+        };
+        let place = match &port {
+            None => Place::Unix(directory.path().join("broker.sock")),
+            Some(port) => Place::Tcp(port.address()),
         };
         let authority = Authority::new(directory.path(), "authority")?;
         let door = |place: &Place, names: &[&str]| {
@@ -118,6 +124,7 @@ impl Faulty {
             starved: Mutex::new(None),
             unseen: AtomicU64::new(0),
             _directory: directory,
+            _port: port,
         })
     }
 }

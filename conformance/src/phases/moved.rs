@@ -4,7 +4,6 @@
 //! Each has a directory with the journal, and sockets and certificates where it has such; whoever
 //! starts there again finds what the one before has left.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -20,6 +19,7 @@ use tempfile::TempDir;
 
 use super::doors::private_directory;
 use super::{Shadow, certificates};
+use crate::fault::Reserved;
 use crate::harness::{Course, CutoverHarness, CutoverRig, Rig, Steps, Wreck};
 
 /// What a process that is to die is told.
@@ -62,6 +62,7 @@ impl CutoverHarness for Shadow {
 struct Home {
     place: Place,
     directory: Arc<TempDir>,
+    port: Option<Arc<Reserved>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,21 +84,27 @@ impl Home {
     fn new(pair: Shadow) -> Result<Self, String> {
         let directory = private_directory()?;
         let unix = format!("unix://{}", directory.path().join("bus.sock").display());
-        let (names, has_tls) = match pair {
-            Shadow::CrossbeamInProcess => {
-                (["crossbeam".to_owned(), "in-process".to_owned()], false)
+        let (names, port) = match pair {
+            Shadow::CrossbeamInProcess => (["crossbeam".to_owned(), "in-process".to_owned()], None),
+            Shadow::InProcessUnix => (["in-process".to_owned(), unix], None),
+            Shadow::UnixTcp => {
+                let port = Reserved::new().map_err(|error| error.to_string())?;
+                ([unix, format!("tcp://{}", port.address())], Some(port))
             }
-            Shadow::InProcessUnix => (["in-process".to_owned(), unix], false),
-            Shadow::UnixTcp => ([unix, format!("tcp://127.0.0.1:{}", free_port()?)], true),
         };
-        let tls = has_tls.then(|| certificates::in_directory(directory.path(), NAME));
+        let tls = port.as_ref();
+        let tls = tls.map(|_| certificates::in_directory(directory.path(), NAME));
         let place = Place {
             phases: names.into(),
             journal: directory.path().join("journal"),
             tls: tls.transpose()?,
         };
         let directory = Arc::new(directory);
-        Ok(Self { place, directory })
+        Ok(Self {
+            place,
+            directory,
+            port: port.map(Arc::new),
+        })
     }
 
     async fn open(self, limits: Limits) -> Result<Box<dyn CutoverRig>, String> {
@@ -106,6 +113,7 @@ impl Home {
         Ok(Box::new(Moved {
             bus: bus.map_err(|error| error.to_string())?,
             _directory: self.directory,
+            _port: self.port,
         }))
     }
 }
@@ -129,13 +137,6 @@ impl Place {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let address = listener.and_then(|listener| listener.local_addr());
-    address.map_or_else(|error| Err(error.to_string()), |address| Ok(address.port()))
-}
-
 #[async_trait]
 impl Wreck for Home {
     async fn restart(&self) -> Result<Box<dyn CutoverRig>, String> {
@@ -146,6 +147,7 @@ impl Wreck for Home {
 struct Moved {
     bus: Arc<PhasedBus>,
     _directory: Arc<TempDir>,
+    _port: Option<Arc<Reserved>>,
 }
 
 impl Rig for Moved {

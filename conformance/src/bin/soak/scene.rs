@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use conformance::fault::{
-    Authority, BrokerProcess, Place, Process, ProcessError, Proxy, free_address,
-};
+use conformance::fault::{Authority, BrokerProcess, Place, Process, ProcessError, Proxy, Reserved};
 use tempfile::TempDir;
 
 use crate::args::{Args, BrokerKind, Transport};
@@ -20,6 +18,8 @@ pub(crate) struct Scene {
     pub(crate) publishers: Vec<Peer>,
     pub(crate) subscribers: Vec<Peer>,
     _directory: TempDir,
+    /// The broker's, also while it is dead.
+    _port: Option<Reserved>,
 }
 
 /// A publishing or subscribing process and its proxy.
@@ -69,6 +69,7 @@ impl Scene {
             publishers,
             subscribers,
             _directory: directory,
+            _port: network.port,
         })
     }
 
@@ -171,24 +172,24 @@ struct Network {
     directory: PathBuf,
     broker: Place,
     authority: Option<Authority>,
+    port: Option<Reserved>,
 }
 
 impl Network {
     fn lay(args: &Args, directory: &Path) -> Result<Self, String> {
-        let (broker, authority) = match args.transport {
-            Transport::Unix => (Place::Unix(directory.join("broker.sock")), None),
+        let (broker, authority, port) = match args.transport {
+            Transport::Unix => (Place::Unix(directory.join("broker.sock")), None, None),
             Transport::Tcp => {
                 let authority = Authority::new(directory, "authority")?;
-                (
-                    Place::Tcp(free_address().map_err(|error| format!("no port: {error}"))?),
-                    Some(authority),
-                )
+                let port = Reserved::new().map_err(|error| format!("no port: {error}"))?;
+                (Place::Tcp(port.address()), Some(authority), Some(port))
             }
         };
         Ok(Self {
             directory: directory.to_owned(),
             broker,
             authority,
+            port,
         })
     }
 

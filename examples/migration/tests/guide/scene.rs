@@ -1,12 +1,13 @@
 //! A place for a run: a directory, the steps' configuration moved there, certificates.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::TcpSocket;
 
 /// Where the guide has everything.
 const GUIDE: &str = "/tmp/watch";
@@ -14,7 +15,7 @@ const PORT: &str = "127.0.0.1:7777";
 
 pub(crate) struct Scene {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Arc<TcpSocket>,
     /// A beginning of names that no other process on this machine has.
     pub(crate) names: String,
 }
@@ -28,7 +29,7 @@ impl Scene {
         let directory = tempfile::Builder::new().permissions(mode).tempdir();
         Self {
             directory: directory.unwrap(),
-            port: free(),
+            port: Arc::new(reserved()),
             names: format!(
                 "w{}-{}",
                 std::process::id(),
@@ -40,7 +41,7 @@ impl Scene {
     /// Somebody else's, who dials the same port and knows its authority.
     pub(crate) fn beside(other: &Self) -> Self {
         let scene = Self {
-            port: other.port,
+            port: Arc::clone(&other.port),
             ..Self::new()
         };
         scene.certificates();
@@ -59,7 +60,7 @@ impl Scene {
         let text = fs::read_to_string(file).unwrap();
         let text = text
             .replace(GUIDE, self.path().to_str().unwrap())
-            .replace(PORT, &format!("127.0.0.1:{}", self.port));
+            .replace(PORT, &self.port.local_addr().unwrap().to_string());
         let moved = self.path().join(name.replace('/', "-"));
         fs::write(&moved, text).unwrap();
         moved
@@ -92,8 +93,11 @@ impl Scene {
     }
 }
 
-/// A port that was free a moment ago.
-fn free() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+/// A port that nobody else is given as long as this is there, since it is bound; who asks for that very
+/// one may listen there, since nobody does.
+fn reserved() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
 }
