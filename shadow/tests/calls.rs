@@ -186,10 +186,7 @@ async fn the_caller_has_the_primarys_answer_alone() {
         let bus = ShadowBus::new(crossbeam(), Arc::new(candidate), options);
         let _serving = within(bus.serve(service(&Arc::default()))).await.unwrap();
         for _ in 0..20 {
-            let echo = call("echo")
-                .deadline(Duration::from_millis(500))
-                .idempotent();
-            let reply = within(bus.call(echo)).await;
+            let reply = within(bus.call(call("echo").idempotent())).await;
             assert_eq!(reply, Ok(Reply::new("x")), "{bad:?}");
         }
         released.store(true, Ordering::Release);
