@@ -301,7 +301,8 @@ mod tests {
         let full = Subscribe::to("full").unwrap().capacity(1);
         let _full = bus.subscribe(full).await.unwrap();
         let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
-        for tag in 0..3 {
+        lanes.push("a", letter("full", 0));
+        for tag in 1..3 {
             let until = Until::At(Instant::now() + Duration::from_millis(20));
             lanes.push(
                 "a",

@@ -12,7 +12,6 @@ mod program;
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod python;
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -85,7 +84,9 @@ impl Scene {
     }
 
     fn procmond(&self, name: &str) -> Program {
-        let words = [name, "--heartbeat", "100ms"];
+        // Who is not heard for two of them is given no tasks, though he may only have had no turn on a
+        // busy machine.
+        let words = [name, "--heartbeat", "500ms"];
         let procmond = Program::start("procmond", &self.phase(), &words);
         procmond.says(&format!("{name} serves"));
         procmond
@@ -102,13 +103,12 @@ impl Scene {
     /// A process that runs a large executable.
     fn large(&self) -> Large {
         let path = self.directory.path().join("large");
-        std::fs::copy("/bin/sh", &path).unwrap();
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(LARGE)
-            .unwrap();
+        // What is open for writing cannot be run, and a process that another test starts just now has
+        // what this one has open: so this one does not open it.
+        let make = "cp /bin/sh \"$0\" && truncate -s \"$1\" \"$0\"";
+        let mut made = Command::new("sh");
+        let made = made.args(["-c", make]).arg(&path).arg(LARGE.to_string());
+        assert!(made.status().unwrap().success());
         let mut shell = Command::new(path);
         shell.args(["-c", "read go; exec cat"]);
         let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped());
