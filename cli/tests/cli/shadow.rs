@@ -115,7 +115,7 @@ fn what_two_primaries_differ_by_is_told_and_judged_by() {
     all_matched(&document["runs"][0], 5_000, 1);
     let noise = &document["runs"][0]["report"]["noise"];
     assert_eq!(text(noise, "/floor/backend"), "crossbeam");
-    assert!(number(noise, "/floor/samples") > 1_000, "{noise:#}");
+    assert!(number(noise, "/floor/samples") >= 100, "{noise:#}");
     assert!(number(noise, "/floor/inversions/pairs") > 0, "{noise:#}");
     assert_eq!(noise["beyond"].as_array().unwrap().len(), 0, "{noise:#}");
     let (document, code) = calibrated("unix", "--latency-limit 1 --inversion-limit 100%");
