@@ -89,10 +89,7 @@ impl Correlation {
     /// the current span's stays with its own: that is somebody who passes on what others have begun.
     #[must_use]
     pub fn in_current_span(self) -> Self {
-        match TraceParent::current() {
-            Some(here) => self.coming_from(here),
-            None => self,
-        }
+        here(self, Self::coming_from)
     }
 
     /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
@@ -105,12 +102,20 @@ impl Correlation {
         self
     }
 
-    /// What has no correlation but comes from a span belongs to that span's trace.
-    fn of(here: TraceParent) -> Self {
-        Self {
-            trace_parent: Some(here.to_string()),
-            ..Self::new(here.trace())
-        }
+    /// What becomes of the correlation of something that comes from a span; what has none belongs to that
+    /// span's trace.
+    fn at(present: Option<Self>, here: TraceParent) -> Self {
+        present
+            .unwrap_or_else(|| Self::new(here.trace()))
+            .coming_from(here)
+    }
+}
+
+/// Lets it come from the current span, if that is part of a trace.
+fn here<T>(what: T, coming_from: impl FnOnce(T, TraceParent) -> T) -> T {
+    match TraceParent::current() {
+        Some(here) => coming_from(what, here),
+        None => what,
     }
 }
 
@@ -132,19 +137,13 @@ impl Event {
     /// trace's.
     #[must_use]
     pub fn in_current_span(self) -> Self {
-        match TraceParent::current() {
-            Some(here) => self.coming_from(here),
-            None => self,
-        }
+        here(self, Self::coming_from)
     }
 
     /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
     #[must_use]
     pub fn coming_from(self, here: TraceParent) -> Self {
-        let correlation = match self.get_correlation() {
-            Some(correlation) => correlation.clone().coming_from(here),
-            None => Correlation::of(here),
-        };
+        let correlation = Correlation::at(self.get_correlation().cloned(), here);
         self.correlation(correlation)
     }
 }
@@ -160,19 +159,13 @@ impl Call {
     /// As [`Event::in_current_span`].
     #[must_use]
     pub fn in_current_span(self) -> Self {
-        match TraceParent::current() {
-            Some(here) => self.coming_from(here),
-            None => self,
-        }
+        here(self, Self::coming_from)
     }
 
     /// As [`in_current_span`](Self::in_current_span), with a span that is known by other means.
     #[must_use]
     pub fn coming_from(mut self, here: TraceParent) -> Self {
-        self.correlation = Some(match self.correlation {
-            Some(correlation) => correlation.coming_from(here),
-            None => Correlation::of(here),
-        });
+        self.correlation = Some(Correlation::at(self.correlation, here));
         self
     }
 }
