@@ -43,6 +43,9 @@ pub struct Observed {
     /// How many of its subscriptions, topic families and services have no line of their own in `stats`.
     #[serde(default, skip_serializing_if = "LeftOut::is_nobody")]
     pub left_out: LeftOut,
+    /// How many trace parents the process has met that were none.
+    #[serde(default)]
+    pub refused_trace_parents: u64,
     /// Its shadow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadowed>,

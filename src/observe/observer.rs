@@ -247,6 +247,7 @@ impl Observer {
             health,
             stats,
             left_out,
+            refused_trace_parents: eventbus_trait::trace::refused(),
             shadow,
             rollout,
             broker,

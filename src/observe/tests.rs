@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conformance::fault::Reserved;
 use eventbus_trait::rpc::{Call, Failure, Methods, Reply, Service};
-use eventbus_trait::{Event, EventBus, Subscribe};
+use eventbus_trait::{Correlation, Event, EventBus, Subscribe};
 use serde_json::{Value, json};
 use shadow::sabotage::{Sabotage, SabotageBus};
 use shadow::{FileReport, ShadowBus, ShadowOptions, WhenFull};
@@ -232,6 +232,28 @@ async fn every_metric_parses_and_has_its_kind_its_unit_and_its_help() {
     );
     let refused = "eventbus_broker_connections_refused_total";
     assert_eq!(value(refused, Some(("reason", "protocol"))), 2.0);
+}
+
+#[test]
+fn a_trace_parent_that_is_none_is_counted() {
+    let counted = || {
+        let text = metrics::text(&Observer::new("process").look());
+        let name = "eventbus_refused_trace_parents_total ";
+        let lines: Vec<u64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.parse().ok())
+            .collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        lines[0]
+    };
+    let before = counted();
+    let work = Correlation {
+        trace_parent: Some("none".to_owned()),
+        ..Correlation::new("scan")
+    };
+    assert_eq!(work.trace(), None);
+    // Other tests may add to it: it is the process's.
+    assert!(counted() > before);
 }
 
 #[tokio::test]

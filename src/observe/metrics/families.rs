@@ -56,6 +56,12 @@ pub(super) static PROCESS: &Rows<Observed> = &[
                 .into()
         },
     ),
+    family(
+        COUNTER,
+        "eventbus_refused_trace_parents_total",
+        "Trace parents from others that were none.",
+        |seen| count(seen.refused_trace_parents),
+    ),
     family(GAUGE, "process_open_fds", "Open file descriptors.", |_| {
         process(Process::OpenFds)
     }),
