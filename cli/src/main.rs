@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use eventbus::plain::Plain;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -137,13 +138,15 @@ fn sentence(text: &str) -> String {
 pub(crate) fn complain(sentence: &str) {
     // A closed standard error leaves the exit code to tell it.
     // Others may have had a say in it.
-    let _ = writeln!(std::io::stderr(), "eventbus: {}", plain::one_line(sentence));
+    let line = format!("eventbus: {}\n", Plain::line(sentence));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Something that was asked for, beside the results.
 pub(crate) fn tell(sentence: &str) {
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{}", plain::one_line(sentence));
+    let line = format!("{}\n", Plain::line(sentence));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use eventbus::codec::ContentType;
+use eventbus::plain::{Plain, is_plain};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -46,7 +47,7 @@ pub(crate) struct Shown {
 
 /// In one line, for people.
 pub(crate) fn line(bytes: &[u8], content_type: &ContentType, form: Form) -> String {
-    let text = || plain::one_line(&String::from_utf8_lossy(bytes));
+    let text = || whole(&String::from_utf8_lossy(bytes));
     match form {
         Form::None => String::new(),
         Form::Text => text(),
@@ -54,7 +55,7 @@ pub(crate) fn line(bytes: &[u8], content_type: &ContentType, form: Form) -> Stri
         Form::Base64 => STANDARD.encode(bytes),
         Form::Auto => short(match what(bytes, content_type) {
             What::Json(document) => plain::compact(document),
-            What::Text(text) => plain::one_line(text),
+            What::Text(text) => whole(text),
             What::Bytes => format!("0x{}", hex(bytes)),
         }),
     }
@@ -97,10 +98,15 @@ fn what<'a>(bytes: &'a [u8], content_type: &ContentType) -> What<'a> {
         return What::Json(text);
     }
     let breaks = |c: char| matches!(c, '\n' | '\r' | '\t');
-    if *content_type == ContentType::Raw && !plain::is_plain(&text.replace(breaks, "")) {
+    if *content_type == ContentType::Raw && !is_plain(&text.replace(breaks, "")) {
         return What::Bytes;
     }
     What::Text(text)
+}
+
+/// In one line, however long it is.
+fn whole(text: &str) -> String {
+    Plain::line(text).at_most(usize::MAX).to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,35 +1,11 @@
-//! What others sent, made fit to be printed.
+//! JSON documents of others, made fit to be printed as documents; [`eventbus::plain`] is for text.
 //!
-//! Whoever may publish, answer, or listen where this program asks may send anything. Printed as it is,
-//! it could clear a terminal, type into it, or look like lines of ours.
-//!
-//! Invariant: no character that leaves here controls a terminal or reorders what is beside it.
+//! Invariant: no character that leaves here controls a terminal or reorders what is beside it, and a
+//! document says what it said before.
 
 use std::fmt::Write as _;
 
-/// Whether it would control a terminal, or reorder what is beside it.
-fn controls(c: char) -> bool {
-    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || reorders
-}
-
-/// Whether every character of it can be printed as it is.
-pub(crate) fn is_plain(text: &str) -> bool {
-    !text.contains(controls)
-}
-
-/// The text in one line; what cannot be printed as it is has become `\n`, `\u{1b}` and the like.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if controls(c) {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
-}
+use eventbus::plain::controls;
 
 /// A JSON document that says the same. Between its parts it may have line breaks and spaces only.
 pub(crate) fn json(document: &str) -> String {
@@ -68,13 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_control_a_terminal_is_escaped() {
-        let told = "a\u{1b}[31m\u{9b}2J\u{202e}\r\nb\u{7f}é";
-        assert!(!is_plain(told) && is_plain("aé"));
-        assert_eq!(
-            one_line(told),
-            "a\\u{1b}[31m\\u{9b}2J\\u{202e}\\r\\nb\\u{7f}é"
-        );
+    fn what_would_control_a_terminal_is_escaped_as_json_does() {
         assert_eq!(
             json("\"\u{9b}\u{202e}\u{7f}é\"\n"),
             "\"\\u009b\\u202e\\u007fé\"\n"

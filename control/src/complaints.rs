@@ -1,16 +1,13 @@
-//! Telling the log what others do wrong: now and then, and cut, because they may do it often and at length.
+//! Telling the log what goes wrong: now and then, because it may go on, and others may do it often.
 //!
 //! Invariant: of one kind at most a line each ten seconds, and the next one says how many there were between.
 
-use std::fmt::{self, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// Time between two lines.
 const QUIET: Duration = Duration::from_secs(10);
-/// Longest text of others in a line, in characters.
-const LONGEST: usize = 200;
 
 /// One kind of complaint.
 #[derive(Debug, Default)]
@@ -31,21 +28,6 @@ impl Complaints {
     }
 }
 
-/// What others wrote does not fill the log, nor begin a line in it.
-pub(crate) struct Short<T>(pub(crate) T);
-
-impl<T: fmt::Display> fmt::Display for Short<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        text.chars().take(LONGEST).try_for_each(|c| {
-            if c.is_control() {
-                return write!(f, "{}", c.escape_default());
-            }
-            f.write_char(c)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,11 +38,5 @@ mod tests {
         let at = |seconds| now + Duration::from_secs(seconds);
         let told = [0, 1, 9, 10, 11, 30].map(|seconds| complaints.turn(at(seconds)));
         assert_eq!(told, [Some(0), None, None, Some(2), None, Some(1)]);
-    }
-
-    #[test]
-    fn what_others_wrote_is_cut_and_stays_on_its_line() {
-        assert_eq!(Short("x".repeat(201)).to_string(), "x".repeat(200));
-        assert_eq!(Short("\u{e4}\n\u{1b}").to_string(), "\u{e4}\\n\\u{1b}");
     }
 }

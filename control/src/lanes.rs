@@ -1,7 +1,7 @@
 //! Publishing in order to each addressee, so that one without room holds up nobody else.
 //!
 //! Each addressee has a lane of letters, of which one is being published. A letter that finds no room, or no
-//! connection, is tried again until its time is over: each time is logged and counted, and what became of
+//! connection, is tried again until its time is over: each time is counted, the log hears of it now and then, and what became of
 //! the letter in the end is told to whoever asks for [`next`](Lanes::next). A letter that was given up while it
 //! is under way is not tried again.
 //!
@@ -11,13 +11,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{Event, EventBus, PublishError};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
+use crate::complaints::Complaints;
 use crate::later::after;
 
 /// Before a letter is tried again, whatever time the bus has given it: its deadline may be very short.
@@ -93,6 +96,7 @@ struct Tried {
 pub(crate) struct Lanes<T> {
     bus: Arc<dyn EventBus>,
     lanes: HashMap<Arc<str>, Lane<T>>,
+    again: Arc<Mutex<Complaints>>,
     sending: FuturesUnordered<BoxFuture<'static, Tried>>,
 }
 
@@ -101,6 +105,7 @@ impl<T: Send + 'static> Lanes<T> {
         Self {
             bus,
             lanes: HashMap::new(),
+            again: Arc::default(),
             sending: FuturesUnordered::new(),
         }
     }
@@ -196,9 +201,18 @@ impl<T: Send + 'static> Lanes<T> {
             Until::Within(time) => after(Instant::now(), time),
         };
         let content = letter.content;
+        let again = Arc::clone(&self.again);
         self.sending.push(Box::pin(async move {
             let mut retries = 0;
-            let published = publish(&*bus, content, until, given_up, &mut retries).await;
+            let tell = |event: &Event, reason: &PublishError| {
+                retries += 1;
+                let turn = again.lock().turn(Instant::now());
+                if let Some(more) = turn {
+                    let reason = Plain::field(reason);
+                    warn!(topic = %event.topic(), %reason, more, "trying again");
+                }
+            };
+            let published = publish(&*bus, content, until, given_up, tell).await;
             let error = published.err();
             Tried { to, error, retries }
         }));
@@ -211,7 +225,7 @@ async fn publish(
     mut content: Content,
     until: Instant,
     mut given_up: oneshot::Receiver<()>,
-    retries: &mut u64,
+    mut again: impl FnMut(&Event, &PublishError),
 ) -> Result<(), Unsent> {
     loop {
         let (event, write) = match content {
@@ -231,15 +245,14 @@ async fn publish(
             PublishError::RateLimited { retry_after } => PAUSE.max(*retry_after),
             _ => return Err(Unsent::Refused(reason)),
         };
-        let again = after(Instant::now(), pause);
-        if again >= until {
+        let at = after(Instant::now(), pause);
+        if at >= until {
             return Err(Unsent::Refused(reason));
         }
-        if timeout_at(again, &mut given_up).await.is_ok() {
+        if timeout_at(at, &mut given_up).await.is_ok() {
             return Err(Unsent::GivenUp);
         }
-        warn!(topic = %returned.topic(), %reason, "trying again");
-        *retries += 1;
+        again(&returned, &reason);
         content = write.map_or(Content::Event(returned), Content::Written);
     }
 }
@@ -293,6 +306,40 @@ mod tests {
         }
         assert!(retries > 0);
         assert_eq!(lanes.lanes(), 0);
+    }
+
+    #[tokio::test]
+    #[tracing_test::traced_test]
+    async fn however_often_and_for_however_many_it_is_tried_again_the_log_hears_of_it_once() {
+        let bus = CrossbeamBus::new(Limits {
+            publish_deadline: Duration::from_millis(5),
+            ..Limits::default()
+        });
+        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        let mut full = Vec::new();
+        for (to, topic) in [("a", "full.a"), ("b", "full.b")] {
+            let one = Subscribe::to(topic).unwrap().capacity(1);
+            full.push(bus.subscribe(one).await.unwrap());
+            for tag in 0..2 {
+                lanes.push(to, letter(topic, tag));
+            }
+        }
+        let first = [lanes.next().await, lanes.next().await];
+        assert!(first.iter().all(|sent| sent.error.is_none()), "{first:?}");
+        let pause = tokio::time::timeout(PAUSE * 5, lanes.next()).await;
+        assert!(pause.is_err(), "{pause:?}");
+        for full in &mut full {
+            full.recv().await.unwrap();
+        }
+        let retries = lanes.next().await.retries + lanes.next().await.retries;
+        assert!(retries >= 2, "{retries}");
+        logs_assert(|lines: &[&str]| {
+            let said = lines.iter().filter(|line| line.contains("trying again"));
+            match said.count() {
+                1 => Ok(()),
+                other => Err(format!("{other} lines of {retries} tries")),
+            }
+        });
     }
 
     #[tokio::test]

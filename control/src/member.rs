@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{ConnectError, MAX_SEGMENT_BYTES, PublisherId, check_client_name};
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +100,7 @@ pub enum IdentityError {
     Word {
         /// Whether it is a kind, an instance or a capability.
         what: &'static str,
-        /// What it is.
+        /// What it is, in one line of at most 64 characters.
         value: String,
     },
     /// A text is too long, or has characters that are no text.
@@ -188,7 +189,7 @@ fn check_word(what: &'static str, value: &str) -> Result<(), IdentityError> {
     if (1..=MAX_SEGMENT_BYTES).contains(&value.len()) && value.bytes().all(allowed) {
         return Ok(());
     }
-    let value = value.chars().take(MAX_SEGMENT_BYTES).collect();
+    let value = Plain::field(value).at_most(MAX_SEGMENT_BYTES).to_string();
     Err(IdentityError::Word { what, value })
 }
 

@@ -18,6 +18,7 @@ pub mod filter;
 mod intern;
 mod origin;
 mod payload;
+pub mod plain;
 mod rate;
 mod receipt;
 pub mod rpc;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use eventbus_trait::Stats;
+use eventbus_trait::plain::controls;
 use shadow::{LATENCY_BOUNDS_US, SideLatency};
 
 use super::observed::{Observed, Shadowed};
@@ -61,12 +62,7 @@ pub fn plain(seen: &Observed) -> String {
 
 /// What would control a terminal, or reorder what is beside it, is shown as no character at all.
 fn shown(c: char) -> char {
-    let reorders = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || reorders {
-        '\u{fffd}'
-    } else {
-        c
-    }
+    if controls(c) { '\u{fffd}' } else { c }
 }
 
 fn of_calls(stats: &Stats, line: &mut impl FnMut(String)) {

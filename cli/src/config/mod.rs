@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod check;
 
 use eventbus::config::{Setting, settings};
+use eventbus::plain::Plain;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -38,9 +39,9 @@ fn table(settings: &[Setting]) -> String {
     let rows: Vec<[String; 3]> = settings
         .iter()
         .map(|setting| {
-            let value = plain::one_line(&setting.value.to_string());
+            let value = Plain::line(&setting.value).to_string();
             [
-                plain::one_line(&setting.key),
+                Plain::line(&setting.key).to_string(),
                 value,
                 setting.from.to_string(),
             ]
@@ -53,7 +54,7 @@ fn table(settings: &[Setting]) -> String {
     };
     let (keys, values) = (width(0), width(1));
     let line = |[key, value, from]: &[String; 3]| {
-        format!("{key:keys$}  {value:values$}  {}\n", plain::one_line(from))
+        format!("{key:keys$}  {value:values$}  {}\n", Plain::line(from))
     };
     rows.iter().map(line).collect()
 }
@@ -74,7 +75,7 @@ fn checked(args: &CheckArgs) -> Result<u8, Failure> {
     }
     let mut text = String::new();
     for Problem { key, problem } in &problems {
-        let problem = plain::one_line(problem);
+        let problem = Plain::line(problem);
         match key {
             Some(key) => text += &format!("{key}: {problem}\n"),
             None => text += &format!("{problem}\n"),

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use eventbus::plain::Plain;
 use eventbus::{Correlation, Delivery, Event, Headers, Item};
 use serde::Serialize;
 
@@ -84,9 +85,11 @@ fn words(event: &Event, args: &TailArgs) -> Result<String, Failure> {
             words.push(format!("{}#{}", origin.publisher, origin.sequence));
         }
         let headers = event.get_headers().into_iter().flatten();
-        words.extend(headers.map(|(name, value)| plain::one_line(&format!("{name}={value}"))));
+        words.extend(
+            headers.map(|(name, value)| Plain::line(format_args!("{name}={value}")).to_string()),
+        );
         if let Some(correlation) = event.get_correlation() {
-            words.push(format!("correlation={}", plain::one_line(&correlation.id)));
+            words.push(format!("correlation={}", Plain::line(&correlation.id)));
         }
     }
     let content_type = event.payload().content_type();
@@ -117,6 +120,7 @@ fn now() -> String {
 mod tests {
     use super::*;
     use clap::Parser as _;
+    use eventbus::plain::is_plain;
     use eventbus::{ContentType, Payload};
 
     #[derive(Debug, clap::Parser)]
@@ -150,7 +154,7 @@ mod tests {
         ] {
             let told = told(&hostile(), words);
             assert!(
-                plain::is_plain(told.strip_suffix('\n').unwrap()),
+                is_plain(told.strip_suffix('\n').unwrap()),
                 "{words}: {told:?}"
             );
         }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::status::Shared;
+use crate::complaints::Complaints;
 use crate::member::Heartbeat;
 
 /// How long the last heartbeat may take to find room.
@@ -27,7 +28,7 @@ pub(super) async fn beat(
     let mut status = shared.status.subscribe();
     let mut tick = interval(shared.options.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = None;
+    let (mut said, mut unpublished) = (None, Complaints::default());
     loop {
         let news = tokio::select! {
             _ = tick.tick() => None,
@@ -41,8 +42,14 @@ pub(super) async fn beat(
         }
         let heartbeat = shared.heartbeat();
         said = Some((heartbeat.activity, heartbeat.ailment.clone()));
-        if publish(&publisher, &heartbeat) == Err(PublishError::Closed) {
-            return;
+        match publish(&publisher, &heartbeat) {
+            Ok(()) => {}
+            Err(TryPublishError::Publish(PublishError::Closed)) => return,
+            Err(reason) => {
+                if let Some(more) = unpublished.turn(Instant::now()) {
+                    debug!(%reason, more, "a heartbeat was not published");
+                }
+            }
         }
     }
 }
@@ -62,20 +69,14 @@ async fn connected(bus: &mut watch::Receiver<BusState>) {
 }
 
 /// Publishes one heartbeat, if that needs no waiting.
-pub(super) fn publish(publisher: &Publisher, heartbeat: &Heartbeat) -> Result<(), PublishError> {
+pub(super) fn publish(publisher: &Publisher, heartbeat: &Heartbeat) -> Result<(), TryPublishError> {
     let Some(event) = event(publisher, heartbeat) else {
         return Ok(());
     };
-    let Err(refused) = publisher.try_publish(event.delivery(Delivery::AtMostOnce)) else {
-        return Ok(());
-    };
-    match refused.into_parts().1 {
-        TryPublishError::Publish(PublishError::Closed) => Err(PublishError::Closed),
-        reason => {
-            debug!(%reason, "a heartbeat was not published");
-            Ok(())
-        }
-    }
+    let published = publisher.try_publish(event.delivery(Delivery::AtMostOnce));
+    published
+        .map_err(|refused| refused.into_parts().1)
+        .map(drop)
 }
 
 /// Publishes the last heartbeat so that it arrives, if it can.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{Correlation, Event, EventBus, Subscription};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -11,7 +12,7 @@ use tracing::{debug, warn};
 use super::core::{Asked, CallOff, Step};
 use super::roster::Seat;
 use super::{Now, Shared};
-use crate::complaints::{Complaints, Short};
+use crate::complaints::Complaints;
 use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::registry::Watch;
 use crate::tasks::{Mark, Order, Report, orders_topic};
@@ -32,6 +33,8 @@ pub(super) struct Driver {
     tell_seen: watch::Sender<u64>,
     lanes: Lanes<Tag>,
     malformed: Complaints,
+    unsent: Complaints,
+    uncancelled: Complaints,
 }
 
 impl Driver {
@@ -47,6 +50,8 @@ impl Driver {
             tell_seen,
             lanes: Lanes::new(bus),
             malformed: Complaints::default(),
+            unsent: Complaints::default(),
+            uncancelled: Complaints::default(),
         }
     }
 
@@ -147,7 +152,7 @@ impl Driver {
         self.lanes.give_up(to, is);
         let correlation = correlation.stage("cancel");
         let tag = Tag::Cancel(seat.clone(), mark.clone());
-        match written(&seat, &Order::Cancel(mark), &correlation) {
+        match written(&seat, &Order::Cancel(mark.clone()), &correlation) {
             Ok(event) => {
                 let letter = Letter {
                     content: Content::Event(event),
@@ -157,7 +162,7 @@ impl Driver {
                 self.lanes.push(&seat.member.name, letter);
             }
             Err(reason) => {
-                warn!(member = seat.member.name, reason, "cancellation not sent");
+                self.uncancelled(&seat.member.name, &mark, &reason);
                 self.released(&seat);
             }
         }
@@ -168,11 +173,11 @@ impl Driver {
         inner.with(|core, now, steps| core.released(seat, now, steps));
     }
 
-    fn sent(&self, sent: Sent<Tag>) {
+    fn sent(&mut self, sent: Sent<Tag>) {
         match sent.tag {
             Tag::Cancel(seat, mark) => {
                 if let Some(reason) = sent.error {
-                    warn!(member = %sent.to, task = mark.id, %reason, "cancellation not sent");
+                    self.uncancelled(&sent.to, &mark, &reason.to_string());
                 }
                 self.released(&seat);
             }
@@ -182,7 +187,10 @@ impl Driver {
                     None | Some(Unsent::GivenUp) => return,
                     Some(reason) => reason,
                 };
-                warn!(member = %sent.to, task = mark.id, attempt = mark.attempt, %reason, "order not sent");
+                if let Some(more) = self.unsent.turn(Instant::now()) {
+                    let (task, why) = (Plain::field(&mark.id), Plain::field(&reason));
+                    warn!(member = %sent.to, %task, attempt = mark.attempt, reason = %why, more, "order not sent");
+                }
                 let mut inner = self.shared.inner.lock();
                 inner.core.counts.unsent += 1;
                 inner.with(|core, now, steps| match reason {
@@ -191,6 +199,13 @@ impl Driver {
                     Unsent::TooLate | Unsent::GivenUp => core.unsent(&mark, None, now, steps),
                 });
             }
+        }
+    }
+
+    fn uncancelled(&mut self, member: &str, mark: &Mark, reason: &str) {
+        if let Some(more) = self.uncancelled.turn(Instant::now()) {
+            let (task, reason) = (Plain::field(&mark.id), Plain::field(reason));
+            warn!(member, %task, %reason, more, "cancellation not sent");
         }
     }
 
@@ -205,7 +220,7 @@ impl Driver {
                 drop(inner);
                 if let Some(more) = self.malformed.turn(Instant::now()) {
                     let topic = event.topic();
-                    warn!(topic = %Short(topic), reason = %Short(reason), more, "not a report");
+                    warn!(topic = %Plain::field(topic), reason = %Plain::field(reason), more, "not a report");
                 }
             }
         }

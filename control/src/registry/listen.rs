@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{BusState, Event, Item, Subscription, TryRecvError};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
@@ -14,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::snapshot::Change;
 use super::table::Table;
 use super::watch::Shared;
-use crate::complaints::{Complaints, Short};
+use crate::complaints::Complaints;
 
 /// A timer that comes so late tells that this process stood still, and may not have heard what was said.
 const STALL: Duration = Duration::from_millis(250);
@@ -100,7 +101,7 @@ impl Listener {
         if let Err(reason) = heard
             && let Some(more) = self.refused.turn(now)
         {
-            warn!(topic, reason = %Short(reason), more, "heartbeat refused");
+            warn!(topic, reason = %Plain::field(reason), more, "heartbeat refused");
         }
     }
 

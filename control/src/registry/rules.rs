@@ -126,7 +126,7 @@ pub enum Refused {
     /// It is no heartbeat.
     #[error("malformed: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// What is wrong with it: one line, whatever it quotes.
         reason: String,
     },
     /// It was published where another member's heartbeats are.

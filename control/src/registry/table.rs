@@ -4,7 +4,9 @@
 //! go through all.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
+use eventbus_trait::plain::Plain;
 use tokio::time::Instant;
 
 use super::entry::Entry;
@@ -84,17 +86,18 @@ impl Table {
         if entry.is_some_and(|entry| !entry.takes_turn(now)) {
             return Err(Refused::Flood);
         }
-        let malformed = |reason: String| Refused::Malformed { reason };
+        let malformed = |reason: &dyn Display| Refused::Malformed {
+            // It may quote what it was read from.
+            reason: Plain::field(reason).to_string(),
+        };
         let size = bytes.len();
         if size > MAX_HEARTBEAT_BYTES {
             let reason = format!("{size} bytes are over the limit of {MAX_HEARTBEAT_BYTES}");
-            return Err(malformed(reason));
+            return Err(malformed(&reason));
         }
         let heartbeat: Heartbeat =
-            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        heartbeat
-            .check()
-            .map_err(|error| malformed(error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+        heartbeat.check().map_err(|error| malformed(&error))?;
         if heartbeat.topic() != topic {
             return Err(Refused::WrongTopic {
                 claims: heartbeat.topic(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_backend::CrossbeamBus;
+use eventbus_trait::plain::{FIELD, is_plain};
 use eventbus_trait::{Delivery, Event, EventBus, Limits, Payload};
 use tokio::time::{Instant, interval, timeout};
 
 use super::*;
-use crate::member::{Activity, Heartbeat, Identity};
+use crate::member::{Activity, Heartbeat, Identity, IdentityError};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longer than anything waited for here; the clock is turned, so it costs nothing.
@@ -254,6 +255,33 @@ async fn what_is_no_heartbeat_is_refused_and_counted() {
     // And it is alive.
     scene.raw("health.process.a", good).await;
     assert_eq!(scene.looked_at(stats.malformed + 1).await.members, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_it_was_refused_is_one_bounded_line_whatever_it_quotes() {
+    let good = serde_json::to_string(&heartbeat("a", 1)).unwrap();
+    let hostile = format!("\u{1b}[2J\u{202e}\u{2028}{}", "x".repeat(1_000));
+    let hostile = serde_json::to_string(&hostile).unwrap();
+    let field = good.replace("\"instance\"", &format!("{hostile}:1,\"instance\""));
+    let name = good.replace("\"a\"", &hostile);
+    let kind = good.replace("\"process\"", &hostile);
+    let activity = good.replace("\"idle\"", &hostile);
+    let mut table = Table::new(Rules::default());
+    for (bytes, quotes) in [(field, true), (name, false), (kind, true), (activity, true)] {
+        let topic = "health.process.a";
+        let heard = table.hear(topic, bytes.as_bytes(), Instant::now(), &mut Vec::new());
+        let Err(Refused::Malformed { reason }) = heard else {
+            panic!("{heard:?}")
+        };
+        assert!(is_plain(&reason), "{reason:?}");
+        assert!(reason.chars().count() <= FIELD + 1, "{reason}");
+        assert!(!quotes || reason.contains("\\u{1b}[2J"), "{reason}");
+    }
+    let kind = Identity::new("a", "\u{202e}".repeat(100)).check();
+    let IdentityError::Word { value, .. } = kind.unwrap_err() else {
+        panic!("it is a word")
+    };
+    assert!(is_plain(&value) && value.chars().count() <= 65, "{value}");
 }
 
 #[tokio::test(start_paused = true)]

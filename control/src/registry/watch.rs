@@ -10,9 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::{Receiver, Sender, channel, error::RecvError};
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::snapshot::{Change, Member, RegistryStats};
 use super::table::Table;
+use crate::complaints::Complaints;
 
 /// What listener, handles and watchers of a registry share.
 pub(super) struct Shared(Mutex<Told>);
@@ -80,12 +82,16 @@ impl Shared {
 pub struct Watch {
     shared: Arc<Shared>,
     changes: Option<Receiver<Change>>,
+    slow: Complaints,
 }
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let changes = None;
-        Self { shared, changes }
+        Self {
+            shared,
+            changes: None,
+            slow: Complaints::default(),
+        }
     }
 
     /// The next change; the first is [`Change::Resync`]. `None` when the bus is closed or the last
@@ -96,7 +102,12 @@ impl Watch {
                 Ok(change) => return Some(change),
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(behind)) => {
-                    tracing::debug!(behind, "watcher of members is too slow, and begins anew");
+                    if let Some(more) = self.slow.turn(Instant::now()) {
+                        debug!(
+                            behind,
+                            more, "watcher of members is too slow, and begins anew"
+                        );
+                    }
                 }
             }
         }

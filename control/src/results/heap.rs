@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{Correlation, Event, Payload};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use tracing::warn;
 
 use super::wanted::{Absence, Ended, Gathered, Missing, Of, Part, Wanted};
 use super::{GatherError, Options};
-use crate::complaints::{Complaints, Short};
+use crate::complaints::Complaints;
 use crate::later::after;
 
 /// What members say of tasks before there is a result.
@@ -178,7 +179,7 @@ impl Heap {
             one.refused += 1;
             self.counts.refused += 1;
             if let Some(more) = self.no_room.turn(Instant::now()) {
-                let (root, part) = (Short(&one.wanted.root), Short(&name));
+                let (root, part) = (Plain::field(&one.wanted.root), Plain::field(&name));
                 warn!(%root, %part, size, more, "no room for a result");
             }
             if one.wanted.named().is_some() {

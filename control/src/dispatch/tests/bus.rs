@@ -108,6 +108,50 @@ fn is_idle(now: Now) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
+#[tracing_test::traced_test]
+async fn orders_and_cancellations_that_cannot_be_sent_are_a_line_of_each() {
+    let scene = Scene::new().await;
+    let dispatcher = scene.dispatcher(Options::default()).await;
+    let _well = scene.member("well", 8, 60_000).await;
+    for _ in 0..5 {
+        let large = TaskSpec::new("hash", Payload::raw(vec![0; 2 << 20]));
+        let ended = dispatcher.submit(large).unwrap().outcome().await;
+        assert!(
+            matches!(ended, Err(TaskError::Unsendable { .. })),
+            "{ended:?}"
+        );
+    }
+    assert_eq!(dispatcher.counts().unsent, 5);
+    let orders = Subscribe::to("tasks.process.deaf").unwrap().capacity(1);
+    let _orders = scene.bus.subscribe(orders).await.unwrap();
+    let identity = Identity::new("deaf", "process").capability("listen");
+    let heartbeat = Heartbeat {
+        identity: identity.max_tasks(8),
+        activity: Activity::Idle,
+        ailment: None,
+        interval_ms: 60_000,
+        number: 1,
+    };
+    scene.say(&heartbeat).await;
+    let deaf = || TaskSpec::new("listen", Payload::raw("")).deadline(Duration::from_secs(9));
+    let tasks: Vec<_> = (0..4).map(|_| dispatcher.submit(deaf()).unwrap()).collect();
+    for task in tasks {
+        assert!(task.outcome().await.is_err());
+    }
+    dispatcher.idle().await;
+    logs_assert(|lines: &[&str]| {
+        for kind in ["cancellation not sent", "order not sent"] {
+            let said = lines.iter().filter(|line| line.contains(kind));
+            let said: Vec<_> = said.collect();
+            if said.len() != 1 {
+                return Err(format!("{said:?}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_is_done_by_a_member_and_its_result_comes_back() {
     let scene = Scene::new().await;
     let member = scene.member("m1", 2, 60_000).await;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use eventbus_trait::plain::Plain;
 use eventbus_trait::{Correlation, Event, EventBus, Payload, PublishError, Subscription};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -12,7 +13,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::intake::{Ran, Step, Told};
 use super::{Load, Options, Shared, TaskFailure, TaskHandler, Work};
-use crate::complaints::{Complaints, Short};
+use crate::complaints::Complaints;
 use crate::intake::{Hold, Intake as Gate};
 use crate::lanes::{Content, Lanes, Letter, Sent, Unsent, Until};
 use crate::member::Identity;
@@ -34,6 +35,7 @@ pub(super) struct Driver {
     lanes: Lanes<Told>,
     malformed: Complaints,
     unanswerable: Complaints,
+    unsent: Complaints,
     /// The host's, which waits for what was taken in.
     pub(super) gate: Option<Gate>,
 }
@@ -61,6 +63,7 @@ impl Driver {
             lanes: Lanes::new(bus),
             malformed: Complaints::default(),
             unanswerable: Complaints::default(),
+            unsent: Complaints::default(),
             gate: None,
         }
     }
@@ -118,7 +121,7 @@ impl Driver {
                 self.shared.malformed.fetch_add(1, Ordering::Relaxed);
                 if let Some(more) = self.malformed.turn(Instant::now()) {
                     let topic = event.topic();
-                    warn!(topic = %Short(topic), reason = %Short(reason), more, "not an order");
+                    warn!(topic = %Plain::field(topic), reason = %Plain::field(reason), more, "not an order");
                 }
                 return;
             }
@@ -134,7 +137,7 @@ impl Driver {
             if let Some(more) = self.unanswerable.turn(Instant::now()) {
                 warn!(
                     dispatcher = mark.dispatcher,
-                    task = mark.id,
+                    task = %Plain::field(&mark.id),
                     more,
                     "its reports find no room: not taken"
                 );
@@ -265,14 +268,18 @@ impl Driver {
         self.tell(instead);
     }
 
-    fn lost(&self, told: &Told, reason: &str) {
+    fn lost(&mut self, told: &Told, reason: &str) {
         self.shared.unsent.fetch_add(1, Ordering::Relaxed);
-        let answer = told.answer.name();
+        let Some(more) = self.unsent.turn(Instant::now()) else {
+            return;
+        };
+        let (task, reason) = (Plain::field(&told.mark.id), Plain::field(reason));
         warn!(
             dispatcher = told.mark.dispatcher,
-            task = told.mark.id,
-            answer,
-            reason,
+            %task,
+            answer = told.answer.name(),
+            %reason,
+            more,
             "report not sent"
         );
     }

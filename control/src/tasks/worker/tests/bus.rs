@@ -494,6 +494,28 @@ async fn a_flood_of_what_is_no_order_is_one_line_and_quotes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+#[tracing_test::traced_test]
+async fn a_dispatcher_that_never_takes_its_reports_is_one_line() {
+    let scene = Scene::new(1, Options::default()).await;
+    let deaf = Subscribe::to("results.deaf").unwrap().capacity(1);
+    let _deaf = scene.bus.subscribe(deaf).await.unwrap();
+    for n in 0..5 {
+        let mut order = task(&format!("{n}\u{202e}"), 1, "x");
+        order.mark.dispatcher = "deaf".to_owned();
+        scene.order(Order::Do(order)).await;
+    }
+    scene.worker.idle().await;
+    assert_eq!(scene.worker.stats().unsent, 9, "all but the first");
+    logs_assert(|lines: &[&str]| {
+        let said = lines.iter().filter(|line| line.contains("report not sent"));
+        match &said.collect::<Vec<_>>()[..] {
+            [line] if line.contains("more=0") && !line.contains('\u{202e}') => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_worker_that_is_dropped() {
     let scene = Scene::new(2, Options::default()).await;
     scene.ask("a", 1, "hang").await;
