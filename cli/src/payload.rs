@@ -32,6 +32,20 @@ pub(crate) enum Form {
     None,
 }
 
+/// The option that asks for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PayloadArgs {
+    /// How to show payloads: `auto`, `text`, `hex`, `base64` or `none`
+    #[arg(
+        long = "payload",
+        value_name = "FORM",
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub(crate) form: Form,
+}
+
 /// A payload in a document: one of these, by what it is.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Shown {
@@ -191,6 +205,29 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn it_is_asked_for_in_the_same_way_everywhere() {
+        use clap::CommandFactory as _;
+        let program = crate::args::Cli::command();
+        let told = |of: &str| {
+            let command = program.find_subcommand(of).unwrap();
+            let mut options = command.get_arguments();
+            let option = options.find(|option| option.get_long() == Some("payload"));
+            let option = option.unwrap();
+            let values: Vec<_> = option.get_possible_values();
+            let values: Vec<_> = values.iter().map(|v| v.get_name().to_owned()).collect();
+            let help = option.get_help().unwrap().to_string();
+            assert!(
+                values
+                    .iter()
+                    .all(|value| help.contains(&format!("`{value}`"))),
+                "{help}"
+            );
+            (help, values, option.get_default_values().to_vec())
+        };
+        assert_eq!(told("call"), told("tail"));
     }
 
     #[test]

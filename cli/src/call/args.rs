@@ -6,7 +6,7 @@ use clap::Args;
 use eventbus::codec::ContentType;
 
 use crate::args::duration;
-use crate::payload::Form;
+use crate::payload::PayloadArgs;
 use crate::remote::RemoteArgs;
 
 #[derive(Debug, Args)]
@@ -42,16 +42,8 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// How to show the reply
-    #[arg(
-        long,
-        value_name = "FORM",
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true,
-        help = "How to show the reply: `auto`, `text`, `hex`, `base64` or `none`"
-    )]
-    pub(crate) payload: Form,
+    #[command(flatten)]
+    pub(crate) payload: PayloadArgs,
 }
 
 fn media_type(text: &str) -> Result<ContentType, String> {

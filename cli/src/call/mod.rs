@@ -144,14 +144,14 @@ fn tell(args: &CallArgs, took: Duration, called: Result<Reply, CallError>) -> Re
             let bytes = bytes.map_err(|reason| Failure::Flags(reason.to_string()))?;
             let content_type = reply.payload.content_type();
             if !args.json {
-                let line = payload::line(&bytes, content_type, args.payload);
-                if !(line.is_empty() || args.payload == Form::None) {
+                let line = payload::line(&bytes, content_type, args.payload.form);
+                if !(line.is_empty() || args.payload.form == Form::None) {
                     print(&(line + "\n"))?;
                 }
                 return Ok(0);
             }
             document.content_type = Some(content_type.to_string());
-            document.reply = payload::document(&bytes, content_type, args.payload);
+            document.reply = payload::document(&bytes, content_type, args.payload.form);
             0
         }
         Err(error) => {

@@ -6,7 +6,7 @@ use clap::Args;
 use eventbus::TopicFilter;
 
 use crate::args::duration;
-use crate::payload::Form;
+use crate::payload::PayloadArgs;
 use crate::remote::RemoteArgs;
 
 #[derive(Debug, Args)]
@@ -35,16 +35,8 @@ pub(crate) struct TailArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// How to show payloads
-    #[arg(
-        long,
-        value_name = "FORM",
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true,
-        help = "How to show payloads: `auto`, `text`, `hex`, `base64` or `none`"
-    )]
-    pub(crate) payload: Form,
+    #[command(flatten)]
+    pub(crate) payload: PayloadArgs,
 
     /// How many events may wait to be shown; beyond that the oldest are dropped, which is told
     #[arg(long, value_name = "N", default_value_t = 8_192,

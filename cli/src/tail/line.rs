@@ -43,7 +43,7 @@ pub(super) fn of(item: &Item, args: &TailArgs) -> Result<String, Failure> {
     let mut line = match item {
         Item::Lagged(dropped) if args.json => json(&Dropped { dropped: *dropped })?,
         Item::Lagged(dropped) => format!("# {dropped} events dropped here"),
-        Item::Event(event) if args.json => document(event, args.payload)?,
+        Item::Event(event) if args.json => document(event, args.payload.form)?,
         Item::Event(event) => words(event, args)?,
     };
     line.push('\n');
@@ -93,7 +93,11 @@ fn words(event: &Event, args: &TailArgs) -> Result<String, Failure> {
         }
     }
     let content_type = event.payload().content_type();
-    words.push(payload::line(&bytes(event)?, content_type, args.payload));
+    words.push(payload::line(
+        &bytes(event)?,
+        content_type,
+        args.payload.form,
+    ));
     words.retain(|word| !word.is_empty());
     Ok(words.join(" "))
 }

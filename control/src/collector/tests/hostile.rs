@@ -155,13 +155,7 @@ async fn who_cannot_be_a_member_is_not_served() {
 #[tokio::test(start_paused = true)]
 async fn changes_beyond_those_that_may_wait_are_refused_and_reading_goes_on() {
     let scene = Scene::new().await;
-    let gate = Arc::new(Notify::new());
-    scene
-        .fake
-        .will("start_collection", Does::Wait(Arc::clone(&gate)));
-    let client = scene.client.clone();
-    let first = tokio::spawn(async move { client.start_collection(&Value::Null).await });
-    scene.asked("start_collection").await;
+    let (gate, first) = scene.held().await;
     let stop = |_| {
         let client = scene.client.clone();
         tokio::spawn(async move { client.stop_collection().await })

@@ -17,10 +17,12 @@ use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
+use super::wire::CollectionReply;
 use super::*;
-use crate::client::CollectorClient;
+use crate::client::{CollectorClient, OperationError};
 use crate::member::{Activity, Identity};
 use crate::registry::{Change, Health, Registry, Rules, Watch};
 
@@ -214,6 +216,22 @@ impl Scene {
     /// Waits until the service has counted so.
     async fn counted(&self, wanted: impl Fn(&ServiceStats) -> bool) {
         eventually(|| self.home.stats().services.iter().any(&wanted)).await;
+    }
+
+    /// Has somebody start it, which goes on until the gate is opened.
+    async fn held(
+        &self,
+    ) -> (
+        Arc<Notify>,
+        JoinHandle<Result<CollectionReply, OperationError>>,
+    ) {
+        let gate = Arc::new(Notify::new());
+        let waits = Does::Wait(Arc::clone(&gate));
+        self.fake.will("start_collection", waits);
+        let client = self.client.clone();
+        let call = tokio::spawn(async move { client.start_collection(&Value::Null).await });
+        self.asked("start_collection").await;
+        (gate, call)
     }
 
     /// Waits until the collector was asked for something.

@@ -173,13 +173,7 @@ async fn a_panic_is_an_error_and_what_it_leaves_in_doubt_an_ailment() {
 #[tokio::test(start_paused = true)]
 async fn a_change_goes_on_when_its_caller_gives_up_and_is_cut_off_in_the_end() {
     let mut scene = Scene::new().await;
-    let gate = Arc::new(Notify::new());
-    scene
-        .fake
-        .will("start_collection", Does::Wait(Arc::clone(&gate)));
-    let client = scene.client.clone();
-    let call = tokio::spawn(async move { client.start_collection(&Value::Null).await });
-    scene.asked("start_collection").await;
+    let (gate, call) = scene.held().await;
     call.abort();
     let waits = scene.client.clone();
     let waits = tokio::spawn(async move { waits.stop_collection().await });
@@ -205,13 +199,7 @@ async fn a_change_goes_on_when_its_caller_gives_up_and_is_cut_off_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_waits_for_any_more_is_not_begun() {
     let scene = Scene::new().await;
-    let gate = Arc::new(Notify::new());
-    scene
-        .fake
-        .will("start_collection", Does::Wait(Arc::clone(&gate)));
-    let client = scene.client.clone();
-    let first = tokio::spawn(async move { client.start_collection(&Value::Null).await });
-    scene.asked("start_collection").await;
+    let (gate, first) = scene.held().await;
     let client = scene.client.clone();
     let given_up = tokio::spawn(async move { client.update_config(1, &json!(1)).await });
     scene.counted(|service| service.admitted == 2).await;
