@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod foreign;
 mod process;
 #[allow(dead_code, reason = "its other half is used by its own tests")]
 #[path = "../../../busrt-backend/tests/foreign/python.rs"]
@@ -21,8 +22,7 @@ use std::time::Duration;
 
 use control::dispatch::{AttemptEnd, Dispatcher, Options, SubmitError, TaskError, TaskSpec};
 use control::registry::{Change, Registry, Removal, Rules};
-use control::tasks::Report;
-use eventbus::{BrokerMode, Event, EventBus, Payload, Subscribe};
+use eventbus::{BrokerMode, Event, EventBus, Payload};
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
@@ -172,41 +172,6 @@ fn a_dispatcher_that_is_killed_comes_back_and_nothing_is_done_twice() {
             (2, 2, 2),
             "{stats:?}"
         );
-    });
-}
-
-/// The pieces of Python in `docs/control.md`, as they stand there.
-#[test]
-fn the_documented_python_asks_a_member_and_gives_it_a_task() {
-    if std::env::var_os("EVENTBUS_NO_FOREIGN").is_some_and(|value| value == "1") {
-        println!("EVENTBUS_NO_FOREIGN=1: nothing is tried with clients in other languages");
-        return;
-    }
-    let document = include_str!("../../../docs/control.md");
-    let pieces = document.split("```python\n").skip(1);
-    let code: String = pieces.filter_map(|rest| rest.split("```").next()).collect();
-    let python = python::Python::new().unwrap();
-    run(async {
-        let scene = Scene::new().await;
-        let member = scene.member("procmond-1").await;
-        let reports = Subscribe::to("results.my-script").unwrap();
-        let mut reports = scene.bus.subscribe(reports).await.unwrap();
-        let socket = scene.directory.path().join("run/bus.sock");
-        let code = code
-            .replace("/run/example/bus.sock", socket.to_str().unwrap())
-            .replace(r#""hash""#, r#""work""#);
-        let peer = python.code(&code, &[]);
-        // Dropped, it would be killed before it has sent the task.
-        let line = tokio::task::spawn_blocking(move || (peer.line(), peer));
-        let (said, _peer) = line.await.unwrap();
-        assert!(said.contains("'name': 'procmond-1'"), "{said}");
-        for name in ["accepted", "done"] {
-            let event = reports.recv().await.unwrap();
-            let report = Report::decode(&event.bytes().unwrap()).unwrap();
-            assert_eq!(report.answer.name(), name, "{report:?}");
-            assert_eq!(report.mark.id, "from-python-1");
-        }
-        assert_eq!(member.end().await["done"], 1);
     });
 }
 
