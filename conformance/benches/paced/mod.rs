@@ -1,12 +1,8 @@
 //! What the benches have in common that measure at full speed and at a pace.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Duration;
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
-    Full,
-    PerSecond(u64),
-}
 
 /// What the command line asks for.
 pub(crate) struct Asked {
@@ -75,4 +71,21 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap();
     runtime.block_on(future)
+}
+
+/// Keeps the processors awake for as long as the file is held, as `cyclictest` does: one that sleeps
+/// takes longer to wake than an event to be published, and whether it does hangs on what happened to
+/// it before. Says so where that is not allowed.
+pub(crate) fn awake() -> Option<File> {
+    const LATENCY: &str = "/dev/cpu_dma_latency";
+    let held = || {
+        let mut file = File::options().write(true).open(LATENCY)?;
+        file.write_all(&0_i32.to_ne_bytes())?;
+        Ok::<_, std::io::Error>(file)
+    };
+    held()
+        .inspect_err(|problem| {
+            eprintln!("processors may sleep, which makes two latencies: {LATENCY}: {problem}")
+        })
+        .ok()
 }

@@ -22,8 +22,8 @@ mod paced;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use measure::Variant;
-use paced::{Asked, Pace, median};
+use measure::{Pace, Variant};
+use paced::{Asked, median};
 
 /// How long each measurement takes.
 const TIME: Duration = Duration::from_millis(250);
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let _awake = paced::awake();
     println!(
         "| phase | as | events/s | ratio | publish p99, us | ratio | one way p99, us | ratio |"
     );

@@ -10,7 +10,7 @@ use eventbus::{BrokerMode, Config, EventBus, Phase, Publisher, Subscribe, Subscr
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 
-use crate::paced::{Pace, block_on};
+use crate::paced::block_on;
 
 const PAYLOAD: usize = 100;
 /// How long to run before it counts.
@@ -34,6 +34,12 @@ impl Variant {
             Self::Shadowable => "phased, shadows",
         }
     }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    Full,
+    PerSecond(u64),
 }
 
 /// What came of it.
