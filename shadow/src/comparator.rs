@@ -113,7 +113,7 @@ impl Comparator {
         let file = options.divergence_file.as_ref();
         let recorder = file.map(|file| Recorder::start(file, goes_on));
         Arc::new(Self {
-            queue: Queue::new(options.queue),
+            queue: options.queue(),
             mirror: Mirror::new(options.mirrored_calls),
             shedding: Arc::clone(shedding),
             options,

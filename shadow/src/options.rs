@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::hooks::{Compare, Hooks, Ignore, Redact, Sample};
 use crate::noise::NoiseFloor;
+use crate::queue::Queue;
 use crate::record::DivergenceFile;
 use crate::sabotage::SabotageBus;
 
@@ -39,6 +40,10 @@ pub struct ShadowOptions {
     pub queue: usize,
     /// What happens when that queue is full.
     pub when_full: WhenFull,
+    /// How long the candidate may take none of the events that wait for it before the queue counts as
+    /// full: 1 s. It is given events again once it has worked off what waits. With
+    /// [`WhenFull::Wait`] its publishers wait instead.
+    pub stall: Duration,
     /// How long an event may take after a later one of its stream came instead: 2 s. After that it
     /// is missing, or late if it still comes.
     pub grace: Duration,
@@ -86,6 +91,14 @@ pub struct ShadowOptions {
 }
 
 impl ShadowOptions {
+    pub(crate) fn queue(&self) -> Queue {
+        let queue = Queue::new(self.queue);
+        match self.when_full {
+            WhenFull::Unverified => queue.stall(self.stall),
+            WhenFull::Wait => queue,
+        }
+    }
+
     /// What a comparison of contents asks.
     pub(crate) fn hooks(&self) -> Hooks<'_> {
         Hooks {
@@ -100,6 +113,7 @@ impl Default for ShadowOptions {
         Self {
             queue: 65_536,
             when_full: WhenFull::default(),
+            stall: Duration::from_secs(1),
             grace: Duration::from_secs(2),
             silence: Duration::from_secs(10),
             mirrored_calls: 512,

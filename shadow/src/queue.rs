@@ -6,8 +6,8 @@
 //! nobody waits for it.
 //!
 //! A candidate that does not keep up gets stretches of events, not every so manieth: once the queue
-//! was full nobody asks for room until it has been empty, and the candidate's thread has rested; a
-//! publisher pays for a look at a flag.
+//! was full, or nothing was taken from it for long, nobody asks for room until it has been empty, and
+//! the candidate's thread has rested; a publisher pays for a look at a flag.
 //!
 //! Invariant: events hold units of a semaphore from before they enter until the candidate has been
 //! given them, so their number and size are bounded; commands that are no events are bounded by
@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use eventbus_trait::Event;
 
@@ -29,6 +30,8 @@ use super::sync::{AtomicBool, Mutex, Ordering, Semaphore, SemaphorePermit, Signa
 const MAX_CONTROL: usize = 8192;
 /// Bytes that one unit stands for.
 const UNIT: usize = 1024;
+/// How many events are queued between two looks at whether the candidate takes any.
+const LOOK: usize = 256;
 
 /// Something for the candidate to do.
 #[derive(Debug)]
@@ -67,7 +70,10 @@ pub(crate) struct Queue {
     signal: Signal,
     room: Semaphore,
     capacity: u32,
-    /// There was no room for an event, and the candidate has not caught up since, or never will.
+    /// How long the candidate may take nothing; `None` if its publishers wait for it.
+    stall: Option<Duration>,
+    /// There was no room for an event, or the candidate stood still, and it has not caught up since, or
+    /// never will.
     full: AtomicBool,
 }
 
@@ -79,6 +85,12 @@ struct State {
     closed: bool,
     /// Whether a batch is being worked on.
     busy: bool,
+    /// Events until the next look at whether the candidate takes any.
+    to_look: usize,
+    /// Commands that were taken.
+    taken: u64,
+    /// How many that were when any were last seen to be taken, and when.
+    seen: Option<(u64, Instant)>,
 }
 
 impl Queue {
@@ -90,7 +102,16 @@ impl Queue {
             signal: Signal::new(),
             room: Semaphore::new(capacity as usize),
             capacity,
+            stall: None,
             full: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, which turns events away once the candidate has taken none for `stall`.
+    pub(crate) fn stall(self, stall: Duration) -> Self {
+        Self {
+            stall: Some(stall),
+            ..self
         }
     }
 
@@ -153,6 +174,11 @@ impl Queue {
             state.commands.push_back(command);
             let waiting = state.commands.len() - state.control;
             state.high_water = state.high_water.max(waiting);
+            if let Some(stall) = self.stall
+                && state.stands_still(stall)
+            {
+                self.full.store(true, Ordering::SeqCst);
+            }
         }
         permit.forget();
         self.signal.notify();
@@ -257,6 +283,7 @@ impl Queue {
             .count();
         state.control = state.control.saturating_sub(control);
         state.busy = n > 0;
+        state.taken += n as u64;
         n > 0
     }
 
@@ -265,5 +292,24 @@ impl Queue {
         u32::try_from(kib + 1)
             .unwrap_or(u32::MAX)
             .min(self.capacity)
+    }
+}
+
+impl State {
+    /// Whether the candidate has taken nothing for `stall` or longer. Looks now and then only.
+    fn stands_still(&mut self, stall: Duration) -> bool {
+        if self.to_look > 0 {
+            self.to_look -= 1;
+            return false;
+        }
+        self.to_look = LOOK - 1;
+        let now = Instant::now();
+        match self.seen {
+            Some((taken, at)) if taken == self.taken => now - at >= stall,
+            _ => {
+                self.seen = Some((self.taken, now));
+                false
+            }
+        }
     }
 }

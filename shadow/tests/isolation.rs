@@ -306,6 +306,35 @@ async fn a_hung_candidate_costs_a_queue_and_no_more() {
     assert_eq!(bus.report().in_flight, 0);
 }
 
+/// Long before it has filled the queue.
+#[tokio::test]
+async fn a_hung_candidate_is_given_up_for_as_long_as_it_hangs() {
+    let candidate = Arc::new(BadBus::new(crossbeam(), Bad::BlocksInPublish));
+    let released = Arc::clone(&candidate.released);
+    let options = ShadowOptions {
+        queue: 100_000_000,
+        stall: Duration::from_millis(50),
+        ..ShadowOptions::default()
+    };
+    let bus = ShadowBus::new(crossbeam(), candidate, options);
+    let mut events = common::subscribe(&*bus, "#").await;
+    let mut n = 0;
+    let mut publish = async |until: &dyn Fn(Report) -> bool| {
+        while !until(bus.report()) {
+            bus.publish(numbered(TOPICS[0], n)).await.unwrap();
+            common::take(&mut events, 1).await;
+            n += 1;
+        }
+    };
+    let shed = |report: Report| report.unverified_by_reason.get(&Reason::QueueFull) > Some(&100);
+    within(publish(&shed)).await;
+    let before = bus.report();
+    assert!(before.queue_high_water >= 256, "{before:#?}");
+    released.store(true, Ordering::Release);
+    let more = before.queue_high_water + 1000;
+    within(publish(&|report| report.matched > more)).await;
+}
+
 /// A candidate that was behind is given events again once it has caught up and rested.
 #[tokio::test]
 async fn a_candidate_that_was_behind_is_given_events_again() {

@@ -23,40 +23,71 @@ pub(crate) const BROKER: &str = "SHADOW_BENCH_BROKER";
 pub(crate) enum Kind {
     None,
     Works,
-    Sampled,
     Hangs,
     Panics,
     Killed,
 }
 
-impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::None,
-        Self::Works,
-        Self::Sampled,
-        Self::Hangs,
-        Self::Panics,
-        Self::Killed,
+/// A candidate, and whether its contents are sampled, at 1 in 100.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) kind: Kind,
+    sampled: bool,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::whole(Kind::None),
+        Self::whole(Kind::Works),
+        Self::sampled(Kind::Works),
+        Self::whole(Kind::Hangs),
+        Self::sampled(Kind::Hangs),
+        Self::whole(Kind::Panics),
+        Self::sampled(Kind::Panics),
+        Self::whole(Kind::Killed),
+        Self::sampled(Kind::Killed),
     ];
 
+    const fn whole(kind: Kind) -> Self {
+        Self {
+            kind,
+            sampled: false,
+        }
+    }
+
+    const fn sampled(kind: Kind) -> Self {
+        Self {
+            kind,
+            sampled: true,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Works => "works",
-            Self::Sampled => "sampled",
-            Self::Hangs => "hangs",
-            Self::Panics => "panics",
-            Self::Killed => "broker-killed",
+        match (self.kind, self.sampled) {
+            (Kind::None, _) => "none",
+            (Kind::Works, false) => "works",
+            (Kind::Works, true) => "works-sampled",
+            (Kind::Hangs, false) => "hangs",
+            (Kind::Hangs, true) => "hangs-sampled",
+            (Kind::Panics, false) => "panics",
+            (Kind::Panics, true) => "panics-sampled",
+            (Kind::Killed, false) => "broker-killed",
+            (Kind::Killed, true) => "broker-killed-sampled",
         }
     }
 
     pub(crate) fn options(self) -> ShadowOptions {
         let by_bytes = |event: &Event| event.bytes().ok();
         ShadowOptions {
-            sample: (self == Self::Sampled).then(|| Sample::by(0.01, by_bytes)),
+            sample: self.sampled.then(|| Sample::by(0.01, by_bytes)),
             max_divergences: 10,
             ..ShadowOptions::default()
         }
+    }
+
+    /// Whether the shadow comes to give its candidate nothing more.
+    pub(crate) fn ends_up_alone(self) -> bool {
+        matches!(self.kind, Kind::Hangs | Kind::Panics | Kind::Killed)
     }
 }
 

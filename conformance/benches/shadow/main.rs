@@ -5,9 +5,10 @@
 //! shadow's share of the throughput (wanted: at least 0.8) and of the 99th percentile of a publish (at
 //! most 1.1).
 //! Throughput is at full speed; latency is at a pace, where the two take turns every 20 ms, on
-//! processors that are kept awake. Candidates: one that works, one whose contents are
-//! sampled at 1 in 100, one that hangs, one that panics, one whose broker is killed when it
-//! begins to count, and none, which is a bus that could be given one.
+//! processors that are kept awake. Candidates: one that works, one that hangs, one that panics, and
+//! one whose broker is killed, each with all contents compared and with 1 in 100; and none, which is a
+//! bus that could be given one. Throughput is counted from when the candidate goes wrong; latency from
+//! when the shadow gives it nothing more, which is a second later.
 //!
 //! Exit 1 if a target is missed. Options, after `--`: `--rounds N` (7), `--millis N` (1000, for each
 //! measurement), `--pace N` (10000 events a second), `--only CANDIDATE`, `--only-primary PHASE`.
@@ -26,7 +27,7 @@ mod paced;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use candidate::Kind;
+use candidate::Case;
 use measure::Sample;
 use paced::{Asked, median};
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         candidate::serve(path.into());
         return ExitCode::SUCCESS;
     }
-    let candidates = Kind::ALL.map(Kind::name);
+    let candidates = Case::ALL.map(Case::name);
     let picks: [(&str, &[&str]); 2] = [("--only", &candidates), ("--only-primary", &PRIMARIES)];
     let asked = match Asked::read(TIME, &picks) {
         Ok(asked) => asked,
@@ -59,9 +60,9 @@ fn main() -> ExitCode {
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut good = true;
     for primary in PRIMARIES {
-        for kind in Kind::ALL {
-            if asked.wants(0, kind.name()) && asked.wants(1, primary) {
-                good &= compare(primary, kind, &asked);
+        for case in Case::ALL {
+            if asked.wants(0, case.name()) && asked.wants(1, primary) {
+                good &= compare(primary, case, &asked);
             }
         }
     }
@@ -73,13 +74,13 @@ fn main() -> ExitCode {
 }
 
 /// Measures one candidate, prints its line, and says whether it meets the targets.
-fn compare(primary: &str, kind: Kind, asked: &Asked) -> bool {
+fn compare(primary: &str, case: Case, asked: &Asked) -> bool {
     let (mut fast, mut paced) = ([vec![], vec![]], [vec![], vec![]]);
     for _ in 0..asked.rounds {
-        for (side, kind) in [None, Some(kind)].into_iter().enumerate() {
-            fast[side].push(measure::fast(primary, kind, asked.time));
+        for (side, case) in [None, Some(case)].into_iter().enumerate() {
+            fast[side].push(measure::fast(primary, case, asked.time));
         }
-        let both = measure::paced(primary, kind, asked.pace, asked.time);
+        let both = measure::paced(primary, case, asked.pace, asked.time);
         for (samples, sample) in paced.iter_mut().zip(both) {
             samples.push(sample);
         }
@@ -91,7 +92,7 @@ fn compare(primary: &str, kind: Kind, asked: &Asked) -> bool {
     let latency = ratio(&paced, |s| s.p99_us);
     println!(
         "| {primary} | {} | {:.0} | {:.0} | {throughput:.2} | {:.2} | {:.2} | {latency:.2} | {:.0} % at full speed, {:.0} % at {} /s |",
-        kind.name(),
+        case.name(),
         rate[0],
         rate[1],
         p99[0],

@@ -8,10 +8,10 @@ use busrt_backend::{Address, BrokerMode, Options};
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{EventBus, Limits, Publisher, Subscribe, Subscription, Topic};
 use hdrhistogram::Histogram;
-use shadow::{ShadowBus, ShadowOptions};
+use shadow::{Reason, ShadowBus, ShadowOptions};
 use tokio::runtime::Runtime;
 
-use crate::candidate::{Candidate, Kind};
+use crate::candidate::{Candidate, Case};
 use crate::paced::block_on;
 
 const PAYLOAD: usize = 100;
@@ -20,6 +20,9 @@ const WARM_UP: Duration = Duration::from_millis(50);
 
 /// How long one side publishes at a pace before it is the other one's turn.
 const SLICE: Duration = Duration::from_millis(20);
+
+/// Most that a candidate may take to be given up.
+const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// What came of it.
 #[derive(Default)]
@@ -32,9 +35,9 @@ pub(crate) struct Sample {
 }
 
 /// Publishes at full speed for `time`: on a primary by itself, or under a shadow with a candidate.
-pub(crate) fn fast(primary: &str, kind: Option<Kind>, time: Duration) -> Sample {
+pub(crate) fn fast(primary: &str, case: Option<Case>, time: Duration) -> Sample {
     let runtime = runtime();
-    let Some(kind) = kind else {
+    let Some(case) = case else {
         let plain = Load::start(open(primary, &runtime));
         plain.publish(WARM_UP);
         let events_per_second = plain.publish(time);
@@ -44,7 +47,7 @@ pub(crate) fn fast(primary: &str, kind: Option<Kind>, time: Duration) -> Sample 
             ..Sample::default()
         };
     };
-    let mut shadowed = Shadowed::open(primary, kind, &runtime);
+    let mut shadowed = Shadowed::open(primary, case, &runtime);
     shadowed.load.publish(WARM_UP);
     let events_per_second = std::thread::scope(|scope| {
         let candidate = shadowed.candidate.as_mut();
@@ -63,16 +66,19 @@ pub(crate) fn fast(primary: &str, kind: Option<Kind>, time: Duration) -> Sample 
 /// Publishes `rate` events a second for `time` on each side, a slice of the one after a slice of the
 /// other: how fast the machine wakes a thread changes from one tenth of a second to the next, and
 /// decides the 99th percentile of either.
-pub(crate) fn paced(primary: &str, kind: Kind, rate: u64, time: Duration) -> [Sample; 2] {
+pub(crate) fn paced(primary: &str, case: Case, rate: u64, time: Duration) -> [Sample; 2] {
     let runtime = runtime();
     let plain = Load::start(open(primary, &runtime));
-    let mut shadowed = Shadowed::open(primary, kind, &runtime);
+    let mut shadowed = Shadowed::open(primary, case, &runtime);
     let mut latencies = [histogram(), histogram()];
     for load in [&plain, &shadowed.load] {
         load.publish_at(rate, WARM_UP, &mut histogram());
     }
     if let Some(candidate) = &mut shadowed.candidate {
         candidate.strike();
+    }
+    if case.ends_up_alone() {
+        shadowed.until_alone(rate);
     }
     for _ in 0..time.div_duration_f64(SLICE).ceil() as u64 {
         plain.publish_at(rate, SLICE, &mut latencies[0]);
@@ -186,13 +192,13 @@ struct Shadowed {
 }
 
 impl Shadowed {
-    fn open(primary: &str, kind: Kind, runtime: &Runtime) -> Self {
+    fn open(primary: &str, case: Case, runtime: &Runtime) -> Self {
         let options = ShadowOptions {
             shutdown_wait: Duration::from_millis(1),
-            ..kind.options()
+            ..case.options()
         };
         let shadow = ShadowBus::alone(open(primary, runtime), options);
-        let candidate = Candidate::open(kind, runtime);
+        let candidate = Candidate::open(case.kind, runtime);
         if let Some(candidate) = &candidate {
             shadow.attach(Arc::clone(&candidate.bus)).unwrap();
         }
@@ -200,6 +206,23 @@ impl Shadowed {
             load: Load::start(Arc::clone(&shadow) as Arc<dyn EventBus>),
             shadow,
             candidate,
+        }
+    }
+
+    /// Publishes until events are turned away.
+    fn until_alone(&self, rate: u64) {
+        let begun = Instant::now();
+        loop {
+            let report = self.shadow.report();
+            let reasons = &report.unverified_by_reason;
+            if [Reason::QueueFull, Reason::Unavailable]
+                .iter()
+                .any(|why| reasons.contains_key(why))
+            {
+                return;
+            }
+            assert!(begun.elapsed() < WATCHDOG, "{report:#?}");
+            self.load.publish_at(rate, SLICE, &mut histogram());
         }
     }
 
