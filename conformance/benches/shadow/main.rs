@@ -1,14 +1,14 @@
 //! What a shadow costs the application: `cargo bench -p conformance --bench shadow`.
 //!
-//! A primary alone takes turns with the same primary under a shadow, A B A B, in one run: what else
-//! the machine does meets both alike. Printed are the medians of both, and of each turn's ratios: the
-//! shadow's share of the throughput (wanted: at least 0.8) and of the 99th percentile of a publish (at
-//! most 1.1).
-//! Throughput is at full speed; latency is at a pace, where the two take turns every 20 ms, on
-//! processors that are kept awake. Candidates: one that works, one that hangs, one that panics, and
-//! one whose broker is killed, each with all contents compared and with 1 in 100; and none, which is a
-//! bus that could be given one. Throughput is counted from when the candidate goes wrong; latency from
-//! when the shadow gives it nothing more, which is a second later.
+//! A primary alone and the same primary under a shadow take turns every 20 ms, on processors that are
+//! kept awake. Printed are the medians of both, and of each round's ratios: the shadow's share of the
+//! throughput (wanted: at least 0.8), at full speed, and of the 99th percentile of a publish (at most
+//! 1.1), at a pace.
+//!
+//! Candidates: one that works, one that hangs, one that panics, and one whose broker is killed, each
+//! with all contents compared and with 1 in 100; and none, which is a bus that could be given one. What
+//! goes wrong is measured once the shadow gives the candidate nothing more, which is a second after it
+//! hangs.
 //!
 //! Exit 1 if a target is missed. Options, after `--`: `--rounds N` (7), `--millis N` (1000, for each
 //! measurement), `--pace N` (10000 events a second), `--only CANDIDATE`, `--only-primary PHASE`.
@@ -77,12 +77,11 @@ fn main() -> ExitCode {
 fn compare(primary: &str, case: Case, asked: &Asked) -> bool {
     let (mut fast, mut paced) = ([vec![], vec![]], [vec![], vec![]]);
     for _ in 0..asked.rounds {
-        for (side, case) in [None, Some(case)].into_iter().enumerate() {
-            fast[side].push(measure::fast(primary, case, asked.time));
-        }
-        let both = measure::paced(primary, case, asked.pace, asked.time);
-        for (samples, sample) in paced.iter_mut().zip(both) {
-            samples.push(sample);
+        for (sides, rate) in [(&mut fast, None), (&mut paced, Some(asked.pace))] {
+            let both = measure::run(primary, case, rate, asked.time);
+            for (samples, sample) in sides.iter_mut().zip(both) {
+                samples.push(sample);
+            }
         }
     }
     let rate = fast.each_ref().map(|s| median(s, |s| s.events_per_second));
@@ -104,13 +103,12 @@ fn compare(primary: &str, case: Case, asked: &Asked) -> bool {
     throughput >= THROUGHPUT && latency <= P99
 }
 
-/// The median of each turn's ratio. Whether the reader sleeps or looks makes two speeds, and what one
-/// turn measures is of one of them more often than what two medians are of.
+/// The median of each round's ratio.
 fn ratio([alone, under]: &[Vec<Sample>; 2], of: impl Fn(&Sample) -> f64) -> f64 {
-    let turns: Vec<f64> = alone
+    let rounds: Vec<f64> = alone
         .iter()
         .zip(under)
         .map(|(a, b)| of(b) / of(a))
         .collect();
-    median(&turns, |ratio| *ratio)
+    median(&rounds, |ratio| *ratio)
 }

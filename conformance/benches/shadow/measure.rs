@@ -18,14 +18,15 @@ const PAYLOAD: usize = 100;
 /// How long to run before it counts.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// How long one side publishes at a pace before it is the other one's turn.
+/// Events a second until the shadow turns them away.
+const SLOWLY: u64 = 10_000;
+/// How long one side publishes before it is the other one's turn.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// Most that a candidate may take to be given up.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// What came of it.
-#[derive(Default)]
 pub(crate) struct Sample {
     pub(crate) events_per_second: f64,
     /// 99th percentile of one publish.
@@ -34,64 +35,35 @@ pub(crate) struct Sample {
     pub(crate) compared: f64,
 }
 
-/// Publishes at full speed for `time`: on a primary by itself, or under a shadow with a candidate.
-pub(crate) fn fast(primary: &str, case: Option<Case>, time: Duration) -> Sample {
-    let runtime = runtime();
-    let Some(case) = case else {
-        let plain = Load::start(open(primary, &runtime));
-        plain.publish(WARM_UP);
-        let events_per_second = plain.publish(time);
-        plain.end(&runtime);
-        return Sample {
-            events_per_second,
-            ..Sample::default()
-        };
-    };
-    let mut shadowed = Shadowed::open(primary, case, &runtime);
-    shadowed.load.publish(WARM_UP);
-    let events_per_second = std::thread::scope(|scope| {
-        let candidate = shadowed.candidate.as_mut();
-        scope.spawn(|| candidate.map(Candidate::strike));
-        shadowed.load.publish(time)
-    });
-    let compared = shadowed.end(&runtime);
-    runtime.shutdown_background();
-    Sample {
-        events_per_second,
-        compared,
-        ..Sample::default()
-    }
-}
-
-/// Publishes `rate` events a second for `time` on each side, a slice of the one after a slice of the
-/// other: how fast the machine wakes a thread changes from one tenth of a second to the next, and
-/// decides the 99th percentile of either.
-pub(crate) fn paced(primary: &str, case: Case, rate: u64, time: Duration) -> [Sample; 2] {
+/// Publishes for `time` on each side, a slice of the one after a slice of the other, `rate` events a
+/// second or as many as it can: how fast the machine wakes a thread, and whether a reader ever sleeps,
+/// changes from one tenth of a second to the next, and decides both figures.
+pub(crate) fn run(primary: &str, case: Case, rate: Option<u64>, time: Duration) -> [Sample; 2] {
     let runtime = runtime();
     let plain = Load::start(open(primary, &runtime));
     let mut shadowed = Shadowed::open(primary, case, &runtime);
-    let mut latencies = [histogram(), histogram()];
     for load in [&plain, &shadowed.load] {
-        load.publish_at(rate, WARM_UP, &mut histogram());
+        load.publish(rate, WARM_UP, &mut Total::new());
     }
     if let Some(candidate) = &mut shadowed.candidate {
         candidate.strike();
     }
     if case.ends_up_alone() {
-        shadowed.until_alone(rate);
+        shadowed.until_alone();
     }
+    let mut totals = [Total::new(), Total::new()];
     for _ in 0..time.div_duration_f64(SLICE).ceil() as u64 {
-        plain.publish_at(rate, SLICE, &mut latencies[0]);
-        shadowed.load.publish_at(rate, SLICE, &mut latencies[1]);
+        plain.publish(rate, SLICE, &mut totals[0]);
+        shadowed.load.publish(rate, SLICE, &mut totals[1]);
+        if !case.ends_up_alone() {
+            // What is left to do would be done at the expense of the other side.
+            block_on(shadowed.shadow.settle(WATCHDOG));
+        }
     }
     plain.end(&runtime);
     let compared = [0.0, shadowed.end(&runtime)];
     runtime.shutdown_background();
-    [0, 1].map(|side| Sample {
-        p99_us: latencies[side].value_at_quantile(0.99) as f64 / 1000.0,
-        compared: compared[side],
-        ..Sample::default()
-    })
+    [0, 1].map(|side| totals[side].sample(compared[side]))
 }
 
 fn runtime() -> Runtime {
@@ -102,8 +74,30 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap()
+/// What one side has done.
+struct Total {
+    published: u64,
+    time: Duration,
+    /// In nanoseconds.
+    latencies: Histogram<u64>,
+}
+
+impl Total {
+    fn new() -> Self {
+        Self {
+            published: 0,
+            time: Duration::ZERO,
+            latencies: Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap(),
+        }
+    }
+
+    fn sample(&self, compared: f64) -> Sample {
+        Sample {
+            events_per_second: self.published as f64 / self.time.as_secs_f64(),
+            p99_us: self.latencies.value_at_quantile(0.99) as f64 / 1000.0,
+            compared,
+        }
+    }
 }
 
 fn open(phase: &str, runtime: &Runtime) -> Arc<dyn EventBus> {
@@ -136,44 +130,51 @@ impl Load {
         }
     }
 
-    /// Publishes as fast as it can for `time`; how many a second.
-    fn publish(&self, time: Duration) -> f64 {
-        let (begun, mut published) = (Instant::now(), 0_u64);
+    /// Publishes for `time`, `rate` events a second or as many as it can.
+    fn publish(&self, rate: Option<u64>, time: Duration, total: &mut Total) {
+        let begun = Instant::now();
         block_on(async {
-            while begun.elapsed() < time {
-                // The clock is read once for many, since it costs as much as a publish.
-                for _ in 0..64 {
-                    let event = self.publisher.event(self.payload.clone());
-                    self.publisher.publish(event).await.unwrap();
-                }
-                published += 64;
+            match rate {
+                Some(rate) => self.publish_at(rate, begun, time, total).await,
+                None => self.publish_fast(begun, time, total).await,
             }
         });
-        published as f64 / begun.elapsed().as_secs_f64()
+        total.time += begun.elapsed();
     }
 
-    /// Publishes `rate` events a second for `time`, and notes how long each took, in nanoseconds.
-    fn publish_at(&self, rate: u64, time: Duration, latencies: &mut Histogram<u64>) {
-        let (begun, mut published) = (Instant::now(), 0);
-        block_on(async {
-            loop {
-                let now = Instant::now();
-                if now - begun >= time {
-                    break;
-                }
-                let due = begun + Duration::from_nanos(published * 1_000_000_000 / rate);
-                if now < due {
-                    // Not to the point: a sleep that is too long would be a burst afterwards.
-                    std::thread::park_timeout((due - now) / 2);
-                    continue;
-                }
+    async fn publish_fast(&self, begun: Instant, time: Duration, total: &mut Total) {
+        while begun.elapsed() < time {
+            // The clock is read once for many, since it costs as much as a publish.
+            for _ in 0..64 {
                 let event = self.publisher.event(self.payload.clone());
-                let started = Instant::now();
                 self.publisher.publish(event).await.unwrap();
-                latencies.saturating_record(started.elapsed().as_nanos() as u64);
-                published += 1;
             }
-        });
+            total.published += 64;
+        }
+    }
+
+    /// Notes how long each took.
+    async fn publish_at(&self, rate: u64, begun: Instant, time: Duration, total: &mut Total) {
+        let mut published = 0;
+        loop {
+            let now = Instant::now();
+            if now - begun >= time {
+                break;
+            }
+            let due = begun + Duration::from_nanos(published * 1_000_000_000 / rate);
+            if now < due {
+                // Not to the point: a sleep that is too long would be a burst afterwards.
+                std::thread::park_timeout((due - now) / 2);
+                continue;
+            }
+            let event = self.publisher.event(self.payload.clone());
+            let started = Instant::now();
+            self.publisher.publish(event).await.unwrap();
+            let took = started.elapsed().as_nanos();
+            total.latencies.saturating_record(took as u64);
+            published += 1;
+        }
+        total.published += published;
     }
 
     /// Waits until everything is read, and ends the bus.
@@ -210,7 +211,7 @@ impl Shadowed {
     }
 
     /// Publishes until events are turned away.
-    fn until_alone(&self, rate: u64) {
+    fn until_alone(&self) {
         let begun = Instant::now();
         loop {
             let report = self.shadow.report();
@@ -222,7 +223,7 @@ impl Shadowed {
                 return;
             }
             assert!(begun.elapsed() < WATCHDOG, "{report:#?}");
-            self.load.publish_at(rate, SLICE, &mut histogram());
+            self.load.publish(Some(SLOWLY), SLICE, &mut Total::new());
         }
     }
 
