@@ -85,6 +85,10 @@ impl Case {
         }
     }
 
+    pub(crate) fn has_target(self) -> bool {
+        self.kind != Kind::Works
+    }
+
     /// Whether the shadow comes to give its candidate nothing more.
     pub(crate) fn ends_up_alone(self) -> bool {
         matches!(self.kind, Kind::Hangs | Kind::Panics | Kind::Killed)

@@ -10,6 +10,8 @@
 //! goes wrong is measured once the shadow gives the candidate nothing more, which is a second after it
 //! hangs.
 //!
+//! A candidate that works has no target: it does everything once more, on the same processors.
+//!
 //! Exit 1 if a target is missed. Options, after `--`: `--rounds N` (7), `--millis N` (1000, for each
 //! measurement), `--pace N` (10000 events a second), `--only CANDIDATE`, `--only-primary PHASE`.
 
@@ -100,7 +102,7 @@ fn compare(primary: &str, case: Case, asked: &Asked) -> bool {
         100.0 * share(&paced[1]),
         asked.pace,
     );
-    throughput >= THROUGHPUT && latency <= P99
+    !case.has_target() || (throughput >= THROUGHPUT && latency <= P99)
 }
 
 /// The median of each round's ratio.
