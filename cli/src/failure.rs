@@ -31,6 +31,8 @@ pub(crate) enum Failure {
     Cannot { action: String, reason: String },
     #[error("interrupted")]
     Interrupted,
+    #[error("interrupted before `{0}` was compared")]
+    Left(String),
     #[error("the buses have taken nothing for {waited:?}, after {published} events")]
     Standstill { published: u64, waited: Duration },
     #[error("line {line} of `{file}` is no recorded event: {reason}")]

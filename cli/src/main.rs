@@ -36,6 +36,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
+use crate::signals::Signals;
 
 const FAILED: u8 = 2;
 
@@ -86,9 +87,9 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Config(args) => config::run(&args),
         Command::Rollout(args) => rollout::run(&args),
         // Each clause has a runtime of its own, and some measure what the process has.
-        Command::Conformance(args) => conformance::run(&args),
+        Command::Conformance(args) => conformance::run(*args),
         // Each transport is measured in a process of its own.
-        Command::Validate(args) => validate::run(&args),
+        Command::Validate(args) => Signals::or(move || validate::run(&args)),
         Command::Completions(args) => help::completions(&args),
     }
 }
@@ -147,6 +148,13 @@ pub(crate) fn tell(sentence: &str) {
     // A closed standard error leaves nobody to tell.
     let line = format!("{}\n", Plain::line(sentence));
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// At a terminal a bar may stand in the line, and `^C` behind it.
+pub(crate) fn begin_a_line() {
+    if std::io::stderr().is_terminal() {
+        let _ = writeln!(std::io::stderr());
+    }
 }
 
 /// `EVENTBUS_LOG`, else `RUST_LOG`, else what is told without being asked for. What busrt says through

@@ -23,6 +23,7 @@ use super::args::SoakArgs;
 use crate::certs;
 use crate::failure::Failure;
 use crate::shadow::endpoint::private_directory;
+use crate::signals::Signals;
 
 const TOPICS: u32 = 2;
 /// How long each stage is loaded before it is left.
@@ -84,7 +85,13 @@ struct Sent {
 }
 
 pub(super) fn run(args: &SoakArgs) -> Result<u8, Failure> {
-    crate::runtime()?.block_on(soak(args))
+    crate::runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            ended = soak(args) => ended,
+            () = signals.next() => Err(Failure::Interrupted),
+        }
+    })
 }
 
 async fn soak(args: &SoakArgs) -> Result<u8, Failure> {

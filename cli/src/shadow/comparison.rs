@@ -154,6 +154,7 @@ impl Comparison<'_> {
                 .map(|(asked, bus)| SabotageCount::new(asked, self.args.seed, bus, &report)),
             report,
             observed,
+            interrupted: feed.is_cancelled(),
         })
     }
 }

@@ -67,9 +67,14 @@ impl Feed {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the source was ended before its time.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
     /// Whether the time is up or the source was cancelled.
     pub(crate) fn is_over(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.is_cancelled()
             || self
                 .bounds
                 .duration

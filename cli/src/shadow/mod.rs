@@ -54,10 +54,13 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         None => None,
         Some(time) => {
             let run = of(Purpose::Calibrate(time), &alike, &alike).run().await?;
+            if run.interrupted {
+                return Err(Failure::Interrupted);
+            }
             Some(NoiseFloor::of(&run.report)?)
         }
     };
-    for candidate in &candidates {
+    for (at, candidate) in candidates.iter().enumerate() {
         let comparison = of(Purpose::Judge(noise_floor.clone()), &primary, candidate);
         let run = match comparison.run().await {
             Ok(run) => run,
@@ -69,7 +72,12 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         if !args.json {
             output::print(&run.text())?;
         }
+        let interrupted = run.interrupted;
         document.add(run);
+        if let Some(next) = candidates.get(at + 1).filter(|_| interrupted) {
+            failed = Some(Failure::Left(next.to_string()));
+            break;
+        }
     }
     if !document.is_empty() {
         document.finish(&args)?;

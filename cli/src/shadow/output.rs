@@ -42,6 +42,9 @@ pub(crate) struct Run {
     /// For the page.
     #[serde(skip)]
     pub(crate) observed: Observed,
+    /// Whether its source ended before its time.
+    #[serde(skip)]
+    pub(crate) interrupted: bool,
 }
 
 /// One subscription of the run.

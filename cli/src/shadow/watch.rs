@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::feed::Feed;
 use crate::failure::Failure;
+use crate::{begin_a_line, tell};
 
 /// A source that has published nothing for so long is not slow but stuck.
 const STANDSTILL: Duration = Duration::from_secs(60);
@@ -48,6 +49,8 @@ impl Watch {
                     }
                     interrupted = true;
                     info!("interrupted; what was published is compared");
+                    begin_a_line();
+                    tell("interrupted: what was published is compared; once more ends it at once");
                     feed.cancel();
                 }
                 _ = self.terminate.recv() => return Failure::Interrupted,

@@ -9,6 +9,7 @@ mod config;
 mod conformance;
 mod documents;
 mod first;
+mod interrupts;
 mod memory;
 mod page;
 mod program;

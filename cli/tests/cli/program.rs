@@ -133,6 +133,15 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    /// Whether an interrupt would find somebody who notices it.
+    pub(crate) fn notices_interrupts(&self) -> bool {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught >> 1 & 1 == 1
+    }
+
     pub(crate) fn end(mut self) -> Ended {
         let mut stderr = String::new();
         while let Some(line) = await_one(&self.stderr) {
