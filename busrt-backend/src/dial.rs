@@ -1,12 +1,13 @@
 //! Getting to the broker, the first time and again; being it, if nobody else is.
 
+use std::mem::replace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use eventbus_trait::{ConnectError, PublisherId};
 use parking_lot::Mutex;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::broker::{Broker, BrokerError, BrokerOptions, Listener, SocketError};
@@ -18,6 +19,8 @@ use crate::wire::Control;
 
 /// How long a client name that is in use is tried again at first.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts meanwhile.
+const NAME_PAUSE: Duration = Duration::from_millis(200);
 /// How often something is tried again at first.
 pub(crate) const RETRY: Duration = Duration::from_millis(20);
 
@@ -100,19 +103,23 @@ impl Dialer {
     /// end the broker has not seen yet. With `wait`, tried for ever while nothing answers.
     async fn patient(&self, name: &str) -> Result<Client, ConnectError> {
         let patience = Instant::now() + NAME_PATIENCE;
-        let mut again = interval(RETRY);
+        let mut again = RETRY;
         let mut pauses = self.pauses();
         loop {
-            again.tick().await;
-            match self.timely(name).await {
-                Err(ConnectError::NameInUse { .. }) if Instant::now() < patience => {}
+            let pause = match self.timely(name).await {
+                Err(ConnectError::NameInUse { .. }) if Instant::now() < patience => {
+                    // The broker tells each attempt.
+                    let longer = (again * 2).min(NAME_PAUSE);
+                    replace(&mut again, longer)
+                }
                 Err(reason) if self.options.wait && may_pass(&reason) => {
                     let pause = pauses.next().unwrap_or(RETRY);
                     info!(address = %self.address(), %reason, ?pause, "waiting for the broker");
-                    tokio::time::sleep_until(tokio::time::Instant::now() + pause).await;
+                    pause
                 }
                 done => return done,
-            }
+            };
+            tokio::time::sleep_until(tokio::time::Instant::now() + pause).await;
         }
     }
 

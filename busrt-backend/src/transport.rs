@@ -1,5 +1,6 @@
 //! A client of a broker: inside this process, over a UNIX socket, or over TCP behind TLS.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -249,7 +250,7 @@ pub(crate) async fn unix(path: &Path, name: &str, terms: Terms) -> Result<Client
         Err(e) => {
             return Err(ConnectError::Unreachable {
                 address,
-                reason: e.to_string(),
+                reason: nobody(&e),
             });
         }
     };
@@ -264,6 +265,16 @@ pub(crate) async fn unix(path: &Path, name: &str, terms: Terms) -> Result<Client
     let (reader, writer) = stream.into_split();
     let client = WireClient::new(reader, writer, read, keepalive, max_frame);
     Ok(Client::Wire(client))
+}
+
+/// Why a broker cannot be reached, and what to look at.
+pub(crate) fn nobody(reason: &io::Error) -> String {
+    match reason.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{reason}; run as the broker's user, or come over TCP")
+        }
+        _ => format!("{reason}; is a broker running there?"),
+    }
 }
 
 /// A broker of another user hears what this one must not tell, and may tell it anything.

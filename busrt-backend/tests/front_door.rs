@@ -13,6 +13,8 @@ mod scene;
 use std::time::{Duration, Instant};
 
 use busrt_backend::wire::{Control, Member, Refusal};
+use busrt_backend::{Address, BrokerMode, OpenError, Options, open};
+use eventbus_trait::ConnectError;
 use peer::{MESSAGE, OK, PATIENCE, PUBLISH, Peer, SUBSCRIBE, addressed, frame};
 use scene::Scene;
 
@@ -107,6 +109,23 @@ fn sec_003_a_name_that_is_none_or_anothers_is_refused() {
     assert_eq!(taken, Some(busrt::ERR_BUSY));
     assert_eq!(scene.refused("name_in_use"), 1);
     scene.end(11);
+}
+
+/// A name that is in use is asked for again, for a while, and not so often that the broker's log and an
+/// alert on refusals are about nothing else.
+#[test]
+fn a_name_in_use_is_asked_for_again_a_few_times() {
+    let scene = Scene::new(|_| {});
+    let mut options = Options::new(Address::Unix(scene.path.clone()));
+    options.broker = BrokerMode::External;
+    options.name = Some(scene.victim().to_owned());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let taken = runtime.block_on(open(options)).unwrap_err();
+    let in_use = matches!(taken, OpenError::Connect(ConnectError::NameInUse { .. }));
+    assert!(in_use, "{taken}");
+    let refused = scene.refused("name_in_use");
+    assert!((2..=10).contains(&refused), "{refused} times");
+    scene.end(refused);
 }
 
 /// SEC-003: who has not joined, or is not the directory, is not listened to.

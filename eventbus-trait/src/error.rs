@@ -235,11 +235,11 @@ pub enum SubscribeError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// Nothing answers at the address.
-    #[error("nothing answers at `{address}`: {reason}; is a broker running there?")]
+    #[error("nothing answers at `{address}`: {reason}")]
     Unreachable {
         /// The address.
         address: String,
-        /// What the system said.
+        /// What the system said, and what to look at.
         reason: String,
     },
     /// No answer came in time.

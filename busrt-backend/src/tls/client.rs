@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use super::files::{self, Material, Role, Side};
 use super::reload::Reloading;
 use super::{TlsError, TlsOptions, own_names, provider};
-use crate::transport::BUFFER_BYTES;
+use crate::transport::{BUFFER_BYTES, nobody};
 
 /// A broker greets with three bytes.
 const GREETING_BYTES: usize = 64;
@@ -117,7 +117,7 @@ impl Connector {
     fn unreachable(&self, reason: &io::Error) -> ConnectError {
         ConnectError::Unreachable {
             address: self.address(),
-            reason: reason.to_string(),
+            reason: nobody(reason),
         }
     }
 
