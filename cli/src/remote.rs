@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use eventbus::config::Flag;
-use eventbus::{BrokerMode, Config, EventBus, Observe, OpenError, Phase};
+use eventbus::{BrokerMode, Config, ConfigError, EventBus, Observe, OpenError, Phase};
 use tokio::time::timeout;
 
 use crate::args::absolute;
@@ -97,7 +97,7 @@ impl RemoteArgs {
                 figment = figment.merge(Flag::new(flag, key, file));
             }
         }
-        let mut config = Config::from_figment(&figment)?;
+        let mut config = Config::from_figment(&figment).map_err(Self::said)?;
         if let At::Phase(phase) = &self.at {
             config.phase = phase.clone();
             config.rollout = None;
@@ -129,6 +129,16 @@ impl RemoteArgs {
         config.limits.rate = None;
         config.observe = Observe::default();
         Ok(config.broker_mode(BrokerMode::External))
+    }
+
+    /// With the flags that mend it.
+    fn said(reason: ConfigError) -> Failure {
+        match reason {
+            ConfigError::MissingTls { .. } => {
+                Failure::Flags(format!("{reason}; --ca, --cert and --key do that"))
+            }
+            _ => Failure::Config(reason),
+        }
     }
 }
 

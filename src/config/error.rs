@@ -75,11 +75,11 @@ pub enum ConfigError {
         /// What needs it.
         because: &'static str,
     },
-    /// TLS lacks one of its files.
-    #[error("{because}, so `{key}` must be set too")]
+    /// TLS lacks some of its files.
+    #[error("{because}, so {} must be set", all(keys))]
     MissingTls {
-        /// `tls.ca`, `tls.cert` or `tls.key`.
-        key: &'static str,
+        /// Of `tls.ca`, `tls.cert` and `tls.key` those that are missing, in this order.
+        keys: Vec<&'static str>,
         /// What needs it.
         because: String,
     },
@@ -170,6 +170,14 @@ fn describe(source: &Source) -> String {
 
 fn perhaps(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`? "))
+}
+
+fn all(keys: &[&str]) -> String {
+    let quoted = list(keys);
+    match quoted.rsplit_once(", ") {
+        Some((most, last)) => format!("{most} and {last}"),
+        None => quoted,
+    }
 }
 
 fn list(allowed: &[&str]) -> String {

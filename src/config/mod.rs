@@ -369,7 +369,10 @@ impl Config {
 /// empty one and looks for it in the parent directories too.
 fn merge_file(figment: Figment, path: &Path) -> Result<Figment, ConfigError> {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(figment.merge(Toml::file_exact(path))),
+        Ok(meta) if meta.is_file() => match std::fs::read_to_string(path) {
+            Ok(_) => Ok(figment.merge(Toml::file_exact(path))),
+            Err(error) => Err(unreadable(path, &error.to_string())),
+        },
         Ok(_) => Err(unreadable(path, "it is not a file")),
         Err(error) => Err(unreadable(path, &error.to_string())),
     }

@@ -296,17 +296,20 @@ impl RawTls {
             }
             None => return Ok(None),
         };
-        let [ca, cert, key] = files.map(|(key, file)| {
-            let because = because.clone();
-            file.ok_or(ConfigError::MissingTls { key, because })
-        });
-        Ok(Some(Tls {
-            ca: ca?,
-            cert: cert?,
-            key: key?,
-            server_name: self.server_name,
-            crl: self.crl,
-        }))
+        match files {
+            [(_, Some(ca)), (_, Some(cert)), (_, Some(key))] => Ok(Some(Tls {
+                ca,
+                cert,
+                key,
+                server_name: self.server_name,
+                crl: self.crl,
+            })),
+            files => {
+                let missing = files.into_iter().filter(|(_, file)| file.is_none());
+                let keys = missing.map(|(key, _)| key).collect();
+                Err(ConfigError::MissingTls { keys, because })
+            }
+        }
     }
 }
 

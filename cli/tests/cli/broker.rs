@@ -521,7 +521,7 @@ fn a_mistake_is_one_sentence_and_a_2() {
         ),
         (
             "--tcp 127.0.0.1:0",
-            "a broker's TCP port needs TLS, so `tls.ca` must be set too",
+            "a broker's TCP port needs TLS, so `tls.ca`, `tls.cert` and `tls.key` must be set",
         ),
         (
             "--unix run/bus.sock --metrics nowhere",

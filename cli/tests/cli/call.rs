@@ -255,7 +255,10 @@ fn over_tcp_it_shows_its_certificate_from_flags_or_configuration() {
         "",
     );
     let none = place.run(&format!("{call} --at {phase}"));
-    let sentence = format!("eventbus: phase `{phase}` needs TLS, so `tls.ca` must be set too\n");
+    let sentence = format!(
+        "eventbus: phase `{phase}` needs TLS, so `tls.ca`, `tls.cert` and `tls.key` must be set; \
+         --ca, --cert and --key do that\n"
+    );
     is(&none, 2, "", &sentence);
     let file = format!(
         "phase = '{phase}'\nname = 'another'\n[connect]\nwait = true\n[observe]\nlisten = \
