@@ -9,7 +9,7 @@ use clap::Parser;
 use control::client::CollectorClient;
 use control::dispatch::{self, Dispatcher, Outcome, TaskSpec};
 use control::member::Activity;
-use control::registry::{Change, Member, Registry, Rules};
+use control::registry::{Change, Health, Member, Registry, Rules};
 use control::results::{self, Gather, Wanted};
 use control::shutdown::Coordinator;
 use eventbus::{Correlation, EventBus, PublisherId, Subscribe};
@@ -134,8 +134,9 @@ impl Agent {
             Change::Joined(member) => self.joined(&member),
             Change::Degraded(member) => {
                 say(format_args!(
-                    "{} is degraded: {:?}",
-                    member.identity.name, member.health
+                    "{} is degraded: {}",
+                    member.identity.name,
+                    health(&member.health)
                 ));
             }
             Change::Recovered(member) => {
@@ -143,8 +144,9 @@ impl Agent {
             }
             Change::Changed(member) => {
                 say(format_args!(
-                    "{} is {:?} now",
-                    member.identity.name, member.activity
+                    "{} is {} now",
+                    member.identity.name,
+                    activity(member.activity)
                 ));
             }
             Change::Removed { member, reason } => {
@@ -189,9 +191,10 @@ impl Agent {
                 }
             }
             ["hash", ref pids @ ..] if !pids.is_empty() => {
-                match pids.iter().map(|pid| pid.parse()).collect() {
+                let number = |pid: &&str| pid.parse().map_err(|_| (*pid).to_owned());
+                match pids.iter().map(number).collect() {
                     Ok(pids) => drop(tokio::spawn(Arc::clone(self).hash(pids, false))),
-                    Err(error) => complain(format_args!("no process: {error}")),
+                    Err(word) => complain(format_args!("`{word}` is no process id")),
                 }
             }
             ["shutdown"] => drop(tokio::spawn(Arc::clone(self).shut_down())),
@@ -281,10 +284,7 @@ impl Agent {
                 for member in &report.members {
                     say(format_args!("{} {}", member.name, member.end));
                 }
-                say(format_args!(
-                    "{} members were shut down",
-                    report.members.len()
-                ));
+                say(format_args!("members shut down: {}", report.members.len()));
             }
             Err(error) => complain(format_args!("{error}")),
         }
@@ -295,13 +295,33 @@ fn describe(member: &Member) -> String {
     let identity = &member.identity;
     let can: Vec<_> = identity.capabilities.iter().map(String::as_str).collect();
     format!(
-        "{} {}, {:?}, {:?}, can {}",
+        "{} {}, {}, {}, can {}",
         identity.kind,
         identity.version,
-        member.activity,
-        member.health,
+        activity(member.activity),
+        health(&member.health),
         can.join(" ")
     )
+}
+
+fn activity(of: Activity) -> &'static str {
+    match of {
+        Activity::Idle => "idle",
+        Activity::Collecting => "collecting",
+        Activity::Draining => "draining",
+        Activity::Leaving => "leaving",
+    }
+}
+
+fn health(of: &Health) -> String {
+    match of {
+        Health::Degraded {
+            ailment: Some(ailment),
+            ..
+        } => format!("not well: {ailment}"),
+        Health::Degraded { missed, .. } => format!("not heard for {missed} heartbeats"),
+        _ => "well".to_owned(),
+    }
 }
 
 /// What is typed, line by line. The end of input is no end: who has none goes on.

@@ -203,7 +203,7 @@ fn the_six_operations() {
     let scene = Scene::new();
     let agent = scene.agent(&[]);
     let mut procmond = scene.procmond("procmond");
-    agent.says("procmond is Collecting now");
+    agent.says("procmond is collecting now");
     block_on(async {
         let client = CollectorClient::new(scene.bus().await, "procmond");
         let health = client.health_check().await.unwrap();
@@ -236,7 +236,7 @@ fn a_task_moves() {
     let scene = Scene::new();
     let mut agent = scene.agent(&["--deadline", "1m"]);
     let mut first = scene.procmond("first");
-    agent.says("first is Collecting now");
+    agent.says("first is collecting now");
     agent.says("1 of 1 hashed");
     let mut large = scene.large();
     agent.tell(&format!("hash {}", large.pid()));
@@ -260,7 +260,7 @@ fn a_task_fails() {
     // Once it was asked for: the first task has longer, and so has the monitor to come.
     let mut agent = scene.agent(&["--deadline", "10s"]);
     let mut only = scene.procmond("only");
-    agent.says("only is Collecting now");
+    agent.says("only is collecting now");
     agent.says("1 of 1 hashed");
     let large = scene.large();
     agent.tell(&format!("hash {}", large.pid()));
@@ -280,18 +280,18 @@ fn an_agent_comes_back() {
     let scene = Scene::new();
     let mut agent = scene.agent(&[]);
     let _procmond = scene.procmond("procmond");
-    agent.says("procmond is Collecting now");
+    agent.says("procmond is collecting now");
     agent.kill();
     let mut again = scene.agent(&["--every", "1"]);
     let joined = again.says("procmond has joined");
-    assert!(joined.contains("Collecting, Well"), "{joined}");
+    assert!(joined.contains("collecting, well"), "{joined}");
     again.says("1 of 1 hashed, 1 gathered");
     // What happens now is told to the new one.
     let _new = scene.large();
     again.says("\"events.process.new\": ");
     again.tell("shutdown");
     again.says("procmond ended gracefully");
-    again.says("1 members were shut down");
+    again.says("members shut down: 1");
 }
 
 fn in_one_process() {
@@ -314,7 +314,7 @@ fn a_python_client() {
     let scene = Scene::new();
     let agent = scene.agent(&[]);
     let _procmond = scene.procmond("procmond");
-    agent.says("procmond is Collecting now");
+    agent.says("procmond is collecting now");
     let python = Python::new().unwrap();
     let socket = scene.socket().display().to_string();
     for library in ["busrt", "busrt_async"] {
