@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use eventbus::config::MetricsAddress;
 use eventbus::shadow::sabotage::Sabotage;
+use rustix::fs::{Access, access};
 
 use crate::broker::args::BrokerArgs;
 use crate::call::args::CallArgs;
@@ -367,6 +369,7 @@ impl ShadowArgs {
                     .to_owned(),
             ));
         }
+        self.report.as_deref().map_or(Ok(()), writable)?;
         self.check_files()
     }
 
@@ -395,6 +398,25 @@ impl ShadowArgs {
         }
         Ok(())
     }
+}
+
+/// Refuses a file that could not be written, before the work whose result it is to have.
+pub(crate) fn writable(file: &Path) -> Result<(), Failure> {
+    let cannot =
+        |reason: std::io::Error| Failure::io(format!("write `{}`", file.display()), reason);
+    if file.is_dir() {
+        return Err(cannot(ErrorKind::IsADirectory.into()));
+    }
+    let place = file.parent().filter(|place| !place.as_os_str().is_empty());
+    let (path, wanted) = if file.exists() {
+        (file, Access::WRITE_OK)
+    } else {
+        (
+            place.unwrap_or(Path::new(".")),
+            Access::WRITE_OK | Access::EXEC_OK,
+        )
+    };
+    access(path, wanted).map_err(|reason| cannot(reason.into()))
 }
 
 /// Whether both are one file, which need not be there yet. What is no file, as `/dev/null`, may take

@@ -44,7 +44,7 @@ Examples:
 pub(crate) const CALL: &str = "\
 Examples:
   eventbus call procmond health_check --at unix:run/bus.sock
-  eventbus call procmond update_config '{\"interval\": \"1s\"}' --deadline 10s
+  eventbus call procmond update_config '{\"version\": 1, \"config\": {}}' --deadline 10s
   eventbus call procmond get_capabilities --json --at tcp://localhost:7777 --ca certs/ca.pem --cert certs/operator.pem --key certs/operator.key
   eventbus call calculator add - --at unix:run/bus.sock";
 

@@ -1,7 +1,6 @@
 //! What `eventbus conformance` is asked.
 
 use std::convert::Infallible;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use ::conformance::{Harness, Seed, Suite};
 use clap::Args;
 use eventbus::Phase;
 
+use crate::args::writable;
 use crate::failure::Failure;
 use crate::place::{Flags, Place};
 
@@ -123,13 +123,8 @@ impl ConformanceArgs {
                     file.display()
                 )));
             }
-            // A run of minutes is not to end in a directory that was never there.
-            let place = file
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            place
-                .map_or(Ok(()), |place| fs::metadata(place).map(|_| ()))
-                .map_err(|reason| Failure::io(format!("write `{}`", file.display()), reason))?;
+            // A run of minutes is not to end at a file that cannot be written.
+            writable(file)?;
         }
         Ok(())
     }

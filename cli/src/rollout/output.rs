@@ -71,7 +71,8 @@ fn standing(status: &Status) -> String {
             ]);
         }
         let _ = writeln!(text, "\n{table}");
-        let (done, wanted) = (status.successes, status.successes_wanted);
+        let wanted = status.successes_wanted;
+        let done = status.successes.min(wanted);
         let _ = writeln!(text, "{done} of {wanted} evaluations in a row passed");
     }
     text.push('\n');

@@ -191,7 +191,7 @@ impl Run {
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
-                "sabotage {kind:?}: {injected} injected, {counted} counted"
+                "sabotage `{kind}`: {injected} injected, {counted} counted"
             );
         }
         // Writing to a string does not fail.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::failure::Failure;
 use crate::remote::{leave, open};
 use crate::signals::Signals;
-use crate::tell;
+use crate::{complain, tell};
 use args::TailArgs;
 use out::Out;
 
@@ -68,9 +68,14 @@ pub(crate) async fn run(args: &TailArgs) -> Result<u8, Failure> {
     leave(&*bus).await;
     match ended {
         End::Closed => Err(Failure::Flags("the bus was closed".to_owned())),
-        End::Time if args.count.is_some() => Ok(LESS),
-        End::Time | End::Count | End::Told => Ok(0),
+        End::Time => Ok(args.count.map_or(0, |count| less(count, seen.shown))),
+        End::Count | End::Told => Ok(0),
     }
+}
+
+fn less(wanted: u64, shown: u64) -> u8 {
+    complain(&format!("{shown} of {wanted} events came in time"));
+    LESS
 }
 
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Asking a program what it does.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,9 +36,13 @@ fn written_again(text: &str) -> Result<String, String> {
 async fn fetch(target: &Target) -> Result<String, String> {
     let asked = async {
         match target {
-            Target::Tcp(at) => ask(TcpStream::connect(at).await.map_err(said)?, at).await,
+            Target::Tcp(at) => ask(TcpStream::connect(at).await.map_err(nobody)?, at).await,
             Target::Unix(path) => {
-                ask(UnixStream::connect(path).await.map_err(said)?, "localhost").await
+                ask(
+                    UnixStream::connect(path).await.map_err(nobody)?,
+                    "localhost",
+                )
+                .await
             }
         }
     };
@@ -87,6 +92,10 @@ async fn ask(
         answer = &mut answered => answer,
         _ = &mut connection => answered.await,
     }
+}
+
+fn nobody(reason: io::Error) -> String {
+    format!("{reason}; a program serves there by `observe.listen`, a broker by --metrics")
 }
 
 fn said(reason: impl std::fmt::Display) -> String {

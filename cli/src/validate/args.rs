@@ -1,6 +1,5 @@
 //! What `eventbus validate` is asked.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use eventbus::{Limits, Phase};
 
 use super::payload::LEAST_PAYLOAD;
 use super::plan::{Plan, Transport};
-use crate::args::Sabotaging;
+use crate::args::{Sabotaging, writable};
 use crate::failure::Failure;
 use crate::place::{Flags, Place};
 
@@ -123,7 +122,7 @@ impl ValidateArgs {
         }
     }
 
-    /// A run of a minute is not to end in a directory that was never there.
+    /// A run of a minute is not to end at a file that cannot be written.
     fn check_report(&self) -> Result<(), Failure> {
         let Some(file) = &self.report else {
             return Ok(());
@@ -134,9 +133,6 @@ impl ValidateArgs {
                 file.display()
             )));
         }
-        let place = file.parent().filter(|place| !place.as_os_str().is_empty());
-        place
-            .map_or(Ok(()), |place| fs::metadata(place).map(|_| ()))
-            .map_err(|reason| Failure::io(format!("write `{}`", file.display()), reason))
+        writable(file)
     }
 }

@@ -106,6 +106,52 @@ fn proc_that_shows_only_ones_own_is_told() {
 }
 
 #[test]
+fn no_proc_is_told() {
+    let place = Place::new();
+    let words = place.command("shadow --candidate crossbeam --events 20");
+    let Some(command) = unshared("--mount", "mount -t tmpfs none /proc", &words) else {
+        return;
+    };
+    names(
+        &Running::of(command).end(),
+        &["cannot look at /proc: ", "`--source synthetic` needs none"],
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_answer() {
+    let place = Place::new();
+    fs::write(place.path().join("latin.toml"), b"name = '\xe9'\n").unwrap();
+    fs::write(place.path().join("shut.toml"), "").unwrap();
+    let shut = place.path().join("shut.toml");
+    fs::set_permissions(shut, Permissions::from_mode(0o000)).unwrap();
+    fs::create_dir(place.path().join("directory.toml")).unwrap();
+    for file in ["latin", "shut", "directory", "absent"] {
+        let sentence = format!("cannot read configuration file `{file}.toml`: ");
+        for words in ["config check", "config show", "broker --config"] {
+            let command = place.command(&format!("{words} {file}.toml"));
+            names(&Running::of(unprivileged(&command)).end(), &[&sentence]);
+        }
+    }
+}
+
+#[test]
+fn a_socket_of_another_user_says_who_may_come() {
+    let place = Place::new();
+    let shut = place.path().join("shut");
+    fs::create_dir(&shut).unwrap();
+    fs::set_permissions(&shut, Permissions::from_mode(0o000)).unwrap();
+    let command = place.command("call a b --at unix:shut/bus.sock");
+    names(
+        &Running::of(unprivileged(&command)).end(),
+        &[
+            "nothing answers at ",
+            "run as the broker's user, or come over TCP",
+        ],
+    );
+}
+
+#[test]
 fn a_machine_without_ipv6_is_told() {
     let place = with_certificates();
     let files = "--tls-ca certs/ca.pem --tls-cert certs/broker.pem --tls-key certs/broker.key";
@@ -165,6 +211,14 @@ fn a_directory_that_cannot_be_written_to_is_named() {
     names(&run("certs init"), &["`certs", denied]);
     let record = "shadow --source synthetic --events 9 --candidate crossbeam --record x.jsonl";
     names(&run(record), &["`x.jsonl`", denied]);
+    // Told before the work whose result it is.
+    for words in [
+        "shadow --source synthetic --events 9 --candidate crossbeam --report x.html",
+        "validate --transport crossbeam --messages 9 --report x.html",
+        "conformance --phase crossbeam --clause TOP --certificate x.html",
+    ] {
+        names(&run(words), &["cannot write `x.html`: ", denied]);
+    }
     let set = format!(
         "config check --set broker.unix={}/run/bus.sock",
         shut.display()

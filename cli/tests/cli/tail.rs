@@ -228,7 +228,7 @@ fn what_did_not_come_in_time_is_a_1() {
         .run(&format!("{TAIL} --count 1 --duration 200ms"));
     assert_eq!(
         (ended.code, &*ended.stdout, &*ended.stderr),
-        (Some(1), "", "")
+        (Some(1), "", "eventbus: 0 of 1 events came in time\n")
     );
     let ended = scene.place.run(&format!("{TAIL} --duration 200ms"));
     assert_eq!(

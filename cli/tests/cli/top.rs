@@ -43,6 +43,7 @@ fn in_a_pipe_it_says_once_what_there_is_to_see() {
             .starts_with("eventbus: cannot ask `unix:run/seen.sock`: "),
         "{ended:?}"
     );
+    assert!(ended.stderr.contains("`observe.listen`"), "{ended:?}");
     assert!(
         !place.path().join("run/seen.sock").exists(),
         "the socket is left"

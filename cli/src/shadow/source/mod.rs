@@ -49,7 +49,7 @@ impl Source {
         }
         Ok(match &args.source {
             SourceKind::Proc => {
-                proc::tell_what_is_hidden();
+                proc::tell_what_is_hidden()?;
                 Self::Proc
             }
             SourceKind::Synthetic => Self::Synthetic(synthetic::Shape {

@@ -81,14 +81,21 @@ struct Known {
 }
 
 /// Says so when the processes of others cannot be seen, so that few events are no riddle.
-pub(super) fn tell_what_is_hidden() {
-    let readable = |path: &str| std::fs::read(path).is_ok();
-    if readable("/proc/self/stat") && !readable("/proc/1/stat") {
+///
+/// # Errors
+/// If none can be seen.
+pub(super) fn tell_what_is_hidden() -> Result<(), Failure> {
+    if let Err(reason) = std::fs::read("/proc/self/stat") {
+        let why = format!("{reason}; is it mounted? `--source synthetic` needs none");
+        return Err(Failure::io("look at /proc", why));
+    }
+    if std::fs::read("/proc/1/stat").is_err() {
         tell(
             "/proc shows only processes of this user (hidepid), so only those are compared; \
              `--source synthetic` needs none",
         );
     }
+    Ok(())
 }
 
 /// Publishes what happens to processes until the feed wants no more.
