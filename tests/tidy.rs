@@ -180,6 +180,24 @@ fn no_test_sleeps_or_is_skipped() {
     }
 }
 
+/// What `main` returns is shown as a Rust value, and a user is told in sentences.
+#[test]
+fn no_program_ends_in_a_rust_value() {
+    let starts = |path: &&PathBuf, with: [&str; 2]| {
+        let text = read(path);
+        text.lines()
+            .any(|line| with.iter().any(|w| line.starts_with(w)))
+    };
+    let all = files(".rs");
+    let programs = all.iter().filter(|path| !is_test(path));
+    let main = ["fn main() ", "async fn main() "];
+    let programs: Vec<_> = programs.filter(|path| starts(path, main)).collect();
+    assert!(programs.len() > 5, "{programs:?}");
+    let value = ["fn main() -> Result", "async fn main() -> Result"];
+    let found: Vec<_> = programs.iter().filter(|path| starts(path, value)).collect();
+    assert!(found.is_empty(), "return an `ExitCode`: {found:?}");
+}
+
 #[test]
 fn links_in_documents_lead_somewhere() {
     for path in files(".md") {
