@@ -32,7 +32,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
             "shadow",
         ],
     ),
-    // What is above the trait is for its feature `phases` and its program `soak` alone.
+    // What is above the trait, but for `control`, is for its feature `phases` and its program `soak` alone.
     (
         "conformance",
         &[
@@ -40,6 +40,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
             "crossbeam-backend",
             "busrt-backend",
             "shadow",
+            "control",
             "eventbus",
         ],
     ),

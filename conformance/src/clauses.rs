@@ -1,5 +1,6 @@
 //! The clauses, by family.
 
+mod ctl;
 mod del;
 mod flt;
 mod flw;
@@ -14,8 +15,11 @@ mod top;
 
 use crate::clause::{Clause, Unbuilt, clause};
 use crate::harness::Capability::{
-    Calls, Clock, Cutover, Door, Faults, Proc, SeveralHandles, Shadow, Socket, Tls,
+    self, Calls, Clock, Control, Cutover, Door, Faults, Proc, SeveralHandles, Shadow, Socket, Tls,
 };
+
+/// What members, tasks and results need of a bus.
+const CONTROL: &[Capability] = &[SeveralHandles, Calls, Control];
 
 /// Every clause that is checked, in the contract's order.
 pub static CLAUSES: &[Clause] = &[
@@ -188,6 +192,24 @@ pub static CLAUSES: &[Clause] = &[
         needs: &[SeveralHandles, Calls]),
     clause!("RPC-009", rpc::rpc_009_load_is_bounded, "handlers are bounded",
         needs: &[SeveralHandles, Calls]),
+    clause!("CTL-001", ctl::ctl_001_members_are_found, "members are found",
+        needs: CONTROL),
+    clause!("CTL-002", ctl::ctl_002_silence_is_noticed, "silence degrades, then removes",
+        needs: CONTROL),
+    clause!("CTL-003", ctl::ctl_003_a_configuration_is_whole, "a configuration is taken whole",
+        needs: CONTROL),
+    clause!("CTL-004", ctl::ctl_004_a_task_goes_to_who_can, "a task goes to who can do it",
+        needs: CONTROL),
+    clause!("CTL-005", ctl::ctl_005_a_task_ends_once, "a task ends once",
+        needs: CONTROL),
+    clause!("CTL-006", ctl::ctl_006_a_task_is_done_once, "a task is done once",
+        needs: CONTROL),
+    clause!("CTL-007", ctl::ctl_007_results_are_gathered, "results are gathered",
+        needs: CONTROL),
+    clause!("CTL-008", ctl::ctl_008_what_is_kept_is_bounded, "what is kept is bounded",
+        needs: CONTROL),
+    clause!("CTL-009", ctl::ctl_009_members_go_in_order, "members go in order",
+        needs: CONTROL),
     clause!("LIF-001", lif::lif_001_shutdown_is_idempotent, "shutdown, then `Closed`",
         needs: &[SeveralHandles]),
     clause!("LIF-002", lif::lif_002_shutdown_drains, "shutdown drains",
@@ -251,6 +273,10 @@ pub static CLAUSES: &[Clause] = &[
         obs::obs_002_losses_are_in_the_log,
         "losses are in the log"
     ),
+    clause!("OBS-003", obs::obs_003_correlation_goes_along, "correlation goes along",
+        needs: &[SeveralHandles, Calls]),
+    clause!("OBS-004", obs::obs_004_a_workflow_is_one_trace, "a workflow is one trace",
+        needs: CONTROL),
     clause!("MIG-001", mig::mig_001_the_primary_alone, "the application sees the primary",
         needs: &[Shadow]),
     clause!("MIG-002", mig::mig_002_divergences_are_classified, "divergences are classified",

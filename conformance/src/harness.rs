@@ -7,6 +7,7 @@
 mod cutover;
 mod door;
 mod faults;
+mod plane;
 mod refusal;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use eventbus_trait::{EventBus, Limits};
 pub use cutover::{Course, CutoverHarness, CutoverRig, Steps, Wreck};
 pub use door::{Answer, Caller, DoorHarness, DoorRig};
 pub use faults::{Fault, FaultHarness, FaultRig, Opening, Peer, Way};
+pub(crate) use plane::AsWanted;
+pub use plane::Plane;
 pub use refusal::Refusal;
 
 /// A clause that a phase does not hold yet, and why.
@@ -51,6 +54,8 @@ pub enum Capability {
     Tls,
     /// Request and reply, by [`EventBus::serve`] and [`EventBus::call`].
     Calls,
+    /// Members, tasks and results over it: of no use without `SeveralHandles` and `Calls`.
+    Control,
     /// A process of which can be seen what it holds: on Linux.
     Proc,
 }
@@ -72,6 +77,7 @@ impl Capability {
             Self::Socket => "the phase has no socket file",
             Self::Tls => "the phase has no TLS, and no certificates to bind a name to",
             Self::Calls => "the phase has no request and reply",
+            Self::Control => "the phase is not for members, tasks and results",
             Self::Proc => "what a process holds is read from /proc",
         }
     }
@@ -111,7 +117,7 @@ pub trait Harness: Send + Sync {
     /// applicable; one that finds out only by itself that it is missing is inconclusive.
     fn has(&self, capability: Capability) -> bool {
         match capability {
-            Capability::SeveralHandles | Capability::Calls => true,
+            Capability::SeveralHandles | Capability::Calls | Capability::Control => true,
             Capability::Shadow => self.shadow().is_some(),
             Capability::Cutover => self.cutover().is_some(),
             Capability::Faults => self.faults().is_some(),
@@ -151,6 +157,11 @@ pub trait Harness: Send + Sync {
     /// The phase as one with a front door, for the SEC clauses.
     fn door(&self) -> Option<&dyn DoorHarness> {
         None
+    }
+
+    /// How the parts of the control plane are started on the phase: as the CTL clauses want them.
+    fn plane(&self) -> &dyn Plane {
+        &AsWanted
     }
 }
 

@@ -46,8 +46,8 @@ pub use clause::{Clause, Level, Run, Unbuilt};
 pub use clauses::{CLAUSES, UNBUILT, clause_of};
 pub use harness::{
     Answer, Caller, Capability, Comparison, Course, CutoverHarness, CutoverRig, Depth, DoorHarness,
-    DoorRig, Fault, FaultHarness, FaultRig, Harness, Mirroring, Opening, Peer, Refusal, Replayed,
-    Rig, ShadowHarness, ShadowRig, Steps, Waiver, Way, Wrap, Wreck,
+    DoorRig, Fault, FaultHarness, FaultRig, Harness, Mirroring, Opening, Peer, Plane, Refusal,
+    Replayed, Rig, ShadowHarness, ShadowRig, Steps, Waiver, Way, Wrap, Wreck,
 };
 pub use outcome::{Outcome, Tally};
 pub use report::Report;

@@ -17,6 +17,7 @@ mod door;
 mod event;
 mod faulty;
 mod layered;
+mod members;
 mod moved;
 pub mod pretend;
 mod prove;
@@ -38,8 +39,10 @@ pub use defect::{Defect, Layer, MUTANTS, Mutant, UNBREAKABLE, mutant_of};
 pub use prove::{Proof, Surprise, control, prove};
 
 use crate::harness::{
-    Capability, CutoverHarness, DoorHarness, FaultHarness, Harness, Rig, ShadowHarness, Waiver,
+    Capability, CutoverHarness, DoorHarness, FaultHarness, Harness, Plane, Rig, ShadowHarness,
+    Waiver,
 };
+use members::ControlRig;
 use shared::{Leaks, Shared};
 
 /// A defect that strikes now and then touches one delivery in so many of each subscription.
@@ -101,6 +104,9 @@ impl Harness for MutantHarness {
         let shared = self.shared();
         shared.limits(&limits);
         let inner = self.inner.start(limits).await?;
+        if self.layer == Layer::Control {
+            return Ok(Box::new(ControlRig::new(inner, self.defect)));
+        }
         if self.layer != Layer::Bus {
             return Ok(inner);
         }
@@ -164,6 +170,10 @@ impl Harness for MutantHarness {
         inner
             .filter(|_| self.layer == Layer::Door)
             .map(|_| self as &dyn DoorHarness)
+    }
+
+    fn plane(&self) -> &dyn Plane {
+        self
     }
 }
 

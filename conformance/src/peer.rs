@@ -4,6 +4,8 @@
 //! by line, in the [text form](crate::history) of a history: what it has not said may have happened
 //! all the same.
 
+mod member;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,7 +42,16 @@ pub enum Part {
         /// The service's name.
         name: String,
     },
+    /// Is a member of this name, which is known soon after it is ready, and does tasks of
+    /// [`CAPABILITY`]: never, if the task says its name, and else at once.
+    Member {
+        /// The member's name.
+        name: String,
+    },
 }
+
+/// What members in other processes can do.
+pub const CAPABILITY: &str = "anywhere";
 
 impl Part {
     /// In one word, to be passed on to the process.
@@ -51,6 +62,7 @@ impl Part {
             Self::Subscriber { name } => format!("subscriber={name}"),
             Self::Idler { name } => format!("idler={name}"),
             Self::Callee { name } => format!("callee={name}"),
+            Self::Member { name } => format!("member={name}"),
         }
     }
 
@@ -64,6 +76,7 @@ impl Part {
             "subscriber" => Some(Self::Subscriber { name }),
             "idler" => Some(Self::Idler { name }),
             "callee" => Some(Self::Callee { name }),
+            "member" => Some(Self::Member { name }),
             _ => None,
         }
     }
@@ -73,7 +86,10 @@ impl Part {
     pub fn subscription(&self) -> Option<&str> {
         match self {
             Self::Subscriber { name } => Some(name),
-            Self::Publisher { .. } | Self::Idler { .. } | Self::Callee { .. } => None,
+            Self::Publisher { .. }
+            | Self::Idler { .. }
+            | Self::Callee { .. }
+            | Self::Member { .. } => None,
         }
     }
 
@@ -90,7 +106,10 @@ impl Part {
     pub fn client_name(&self) -> Option<&str> {
         match self {
             Self::Idler { name } => Some(name),
-            Self::Publisher { .. } | Self::Subscriber { .. } | Self::Callee { .. } => None,
+            Self::Publisher { .. }
+            | Self::Subscriber { .. }
+            | Self::Callee { .. }
+            | Self::Member { .. } => None,
         }
     }
 }
@@ -133,6 +152,11 @@ pub async fn play(
         }
         Part::Callee { name } => {
             let _serving = serve(&bus, &name).await?;
+            say("ready".to_owned());
+            std::future::pending().await
+        }
+        Part::Member { name } => {
+            let _member = member::serve(&bus, &name).await?;
             say("ready".to_owned());
             std::future::pending().await
         }
@@ -232,6 +256,7 @@ mod tests {
             Part::Subscriber { name: name() },
             Part::Idler { name: name() },
             Part::Callee { name: name() },
+            Part::Member { name: name() },
         ] {
             assert_eq!(Part::from_word(&part.to_word()), Some(part));
         }

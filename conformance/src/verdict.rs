@@ -152,6 +152,15 @@ broken_by! {
     eventbus_trait::CodecError: "encoding",
     eventbus_trait::rpc::ServeError: "serve",
     eventbus_trait::rpc::CallError: "call",
+    control::registry::RegistryError: "starting a registry",
+    control::collector::HostError: "serving a member",
+    control::client::OperationError: "an operation",
+    control::dispatch::DispatchError: "starting a dispatcher",
+    control::dispatch::SubmitError: "submitting a task",
+    control::tasks::Malformed: "reading a report",
+    control::tasks::worker::WorkError: "starting a worker",
+    control::results::GatherError: "gathering",
+    control::shutdown::OrderError: "shutting members down",
 }
 
 /// Ends the clause as broken unless a condition holds.

@@ -2,8 +2,10 @@
 //! reconnects and resends are checked to be none where nothing was disturbed.
 
 mod logs;
+mod traces;
 
 pub(super) use logs::obs_002_losses_are_in_the_log;
+pub(super) use traces::{obs_003_correlation_goes_along, obs_004_a_workflow_is_one_trace};
 
 use std::sync::Arc;
 

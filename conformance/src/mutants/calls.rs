@@ -43,6 +43,11 @@ impl MutantBus {
             }
             Defect::Panics => std::panic::resume_unwind(Box::new("on purpose")),
             Defect::Hangs => std::future::pending().await,
+            Defect::StripsCalls => {
+                let mut call = call;
+                call.correlation = None;
+                return self.inner.call(call).await;
+            }
             Defect::DiesOfPanics if called.dead.load(Ordering::SeqCst) => return Err(gone),
             Defect::KeepsCancelled => {
                 let inner = Arc::clone(&self.inner);

@@ -20,6 +20,9 @@ pub enum Layer {
     Shadow,
     /// In the move to another phase: [`Harness::cutover`](crate::Harness::cutover).
     Cutover,
+    /// In members, dispatchers and whoever gathers, or in what they say to each other:
+    /// [`Harness::plane`](crate::Harness::plane).
+    Control,
 }
 
 /// A mutant: a phase with one defect.
@@ -68,6 +71,7 @@ impl Mutant {
             Layer::Door => Capability::Door,
             Layer::Shadow => Capability::Shadow,
             Layer::Cutover => Capability::Cutover,
+            Layer::Control => Capability::Control,
         };
         clause.needs.contains(&outside) || GO_FURTHER.contains(&(clause.id, outside))
     }
@@ -256,6 +260,8 @@ Bus {
         also ["FLW-005"];
     ForgetsFamilies "The bus counts nothing by topic family." "OBS-001";
     KeepsSilent "Publishing leaves no word in the log." "OBS-002";
+    StripsCalls "What a call belongs to is lost on the way." "OBS-003"
+        also ["OBS-004"];
 }
 Faults {
     ForgetsSubscriptions "A subscription misses the first event after its handle has connected again." "SUB-007"
@@ -347,6 +353,37 @@ Cutover {
     CommitsTooSoon "After a crash the bus starts in the phase that it was to move to." "MIG-004";
     Wavers "After a crash each start finds the other phase." "MIG-004";
     WakesDeaf "After a crash the bus publishes in one phase and subscribes in the other." "MIG-004";
+}
+Control {
+    ForgetsVersions "The version of a member is lost on the way." "CTL-001";
+    HidesLeaving "That a member leaves is not heard." "CTL-001"
+        also ["CTL-009"];
+    NeverDegrades "Nobody is silent for too long." "CTL-002"
+        also ["CTL-005"];
+    ForgetsRecoveries "The second heartbeat of a member is lost." "CTL-002"
+        also ["CTL-005"];
+    AppliesTrials "What is only to be validated is applied." "CTL-003";
+    AppliesHalves "A part of a configuration is not applied." "CTL-003";
+    TakesOldVersions "A configuration that is not newer is applied." "CTL-003";
+    ClaimsEverything "A member that can do something else claims that it can do the work." "CTL-004";
+    OverfillsMembers "A member is given more than it has room for." "CTL-004";
+    PilesUp "Every task goes to the member that had the first." "CTL-004"
+        also ["CTL-005" "CTL-006"];
+    LosesResults "That a task is done is not heard." "CTL-005"
+        also ["CTL-004" "CTL-006" "CTL-008" "OBS-004"];
+    GivesUpAtOnce "A task that one member does not take is given up." "CTL-005";
+    MisquotesRefusals "Why a member refuses a task is told otherwise." "CTL-005";
+    ForgetsWhatIsDone "A member does not remember what it has done." "CTL-006";
+    HidesCancellations "A task that was given up is taken for a result." "CTL-007";
+    StripsRoots "What a result belongs to is lost on the way." "CTL-007"
+        also ["CTL-008" "OBS-004"];
+    HoardsResults "What is gathered has no bound." "CTL-008";
+    HoardsTasks "Tasks that are outstanding have no bound." "CTL-008";
+    CrowdsMembers "Members have no bound." "CTL-008";
+    CutsShort "A member that is to go has no time for it." "CTL-009";
+    ClaimsGrace "A member that was forced to go says that it has finished." "CTL-009";
+    IgnoresKinds "Members go in no order." "CTL-009";
+    TearsTraces "An order for a task belongs to no trace." "OBS-004";
 }
 }
 

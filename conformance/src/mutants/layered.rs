@@ -42,9 +42,25 @@ pub(super) trait Layered: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What is published instead of an event; nothing, if it is lost.
+    fn altered(&self, event: Event) -> Option<Event> {
+        Some(event)
+    }
+
     /// What is done with a call before it is made; an error ends it.
     async fn before_call(&self, call: Call) -> Result<Call, CallError> {
         Ok(call)
+    }
+
+    /// What comes of a call.
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let call = self.before_call(call).await?;
+        self.inner().call(call).await
+    }
+
+    /// Another handle, which the bus inside has made.
+    fn beside(&self, handle: Arc<dyn EventBus>) -> Arc<dyn EventBus> {
+        handle
     }
 
     /// How the connection stands.
@@ -87,14 +103,20 @@ impl<L: Layered> EventBus for LayeredBus<L> {
 
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
         match self.0.before_publish(&event).await {
-            Ok(()) => self.0.inner().publish(event).await,
+            Ok(()) => match self.0.altered(event) {
+                Some(event) => self.0.inner().publish(event).await,
+                None => Ok(Receipt::ready(0)),
+            },
             Err(reason) => Err(Refused::new(event, reason)),
         }
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         match self.0.before_try_publish(&event) {
-            Ok(()) => self.0.inner().try_publish(event),
+            Ok(()) => match self.0.altered(event) {
+                Some(event) => self.0.inner().try_publish(event),
+                None => Ok(Receipt::ready(0)),
+            },
             Err(reason) => Err(Refused::new(event, reason.into())),
         }
     }
@@ -110,7 +132,8 @@ impl<L: Layered> EventBus for LayeredBus<L> {
                 });
             }
         }
-        self.0.inner().publish_batch(events).await
+        let events = events.into_iter().filter_map(|event| self.0.altered(event));
+        self.0.inner().publish_batch(events.collect()).await
     }
 
     async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
@@ -128,7 +151,7 @@ impl<L: Layered> EventBus for LayeredBus<L> {
     }
 
     async fn connect(&self, name: Option<&str>) -> Result<Arc<dyn EventBus>, ConnectError> {
-        self.0.inner().connect(name).await
+        Ok(self.0.beside(self.0.inner().connect(name).await?))
     }
 
     async fn serve(&self, service: Service) -> Result<Serving, ServeError> {
@@ -136,8 +159,7 @@ impl<L: Layered> EventBus for LayeredBus<L> {
     }
 
     async fn call(&self, call: Call) -> Result<Reply, CallError> {
-        let call = self.0.before_call(call).await?;
-        self.0.inner().call(call).await
+        self.0.call(call).await
     }
 
     fn stats(&self) -> Stats {

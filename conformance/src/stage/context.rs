@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{AtDoor, Faulty, Movable, Patience, Stage, Wrecked};
 use crate::harness::{
     Capability, Comparison, Course, CutoverHarness, CutoverRig, Depth, DoorRig, FaultRig, Harness,
-    Replayed, Rig, ShadowRig, Steps, Wrap,
+    Plane, Replayed, Rig, ShadowRig, Steps, Wrap,
 };
 use crate::outcome::Tally;
 use crate::seed::{Rng, Seed};
@@ -301,6 +301,11 @@ impl Context {
     #[must_use]
     pub fn client_name(&self) -> &str {
         self.harness.client_name()
+    }
+
+    /// How the parts of the control plane are started on the phase.
+    pub(crate) fn plane(&self) -> &dyn Plane {
+        self.harness.plane()
     }
 
     /// Whether the phase has `capability`.

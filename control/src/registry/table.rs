@@ -212,10 +212,8 @@ impl Table {
         let mut next: Option<Instant> = None;
         let gone = self.entries.extract_if(.., |_, entry| {
             let removed = entry.due(floor, rules.remove_after);
-            if removed <= now {
-                return true;
-            }
             let degraded = entry.due(floor, rules.degrade_after);
+            // Also of who is removed in the same moment: so nobody goes who was well.
             if degraded <= now && !entry.overdue {
                 let well = entry.is_well();
                 entry.overdue = true;
@@ -226,14 +224,16 @@ impl Table {
                     Change::Changed(member)
                 });
             }
+            if removed <= now {
+                return true;
+            }
             let due = if entry.overdue { removed } else { degraded };
             next = Some(next.map_or(due, |next| next.min(due)));
             false
         });
         let gone: Vec<_> = gone.collect();
         self.stats.silent += gone.len() as u64;
-        changed.extend(gone.into_iter().map(|(_, mut entry)| {
-            entry.overdue = true;
+        changed.extend(gone.into_iter().map(|(_, entry)| {
             let member = entry.member(floor, now);
             let reason = Removal::Silent;
             Change::Removed { member, reason }

@@ -151,6 +151,25 @@ async fn a_member_joins_is_degraded_and_removed_when_its_time_is_up() {
     assert_eq!(scene.registry.stats().silent, 1);
 }
 
+/// A machine that is slow, but not so slow that everybody has the time again.
+#[tokio::test(start_paused = true)]
+async fn who_is_found_too_late_to_be_degraded_first_is_told_both() {
+    let mut scene = Scene::new().await;
+    let mut said = heartbeat("a", 1);
+    said.interval_ms = 50;
+    scene.say(&said).await;
+    joined(scene.next().await);
+    // It was to be degraded after 100 ms, and removed after 250.
+    tokio::time::advance(Duration::from_millis(260)).await;
+    let first = scene.next().await;
+    assert!(matches!(first, Change::Degraded(_)), "{first:?}");
+    let Change::Removed { member, reason } = scene.next().await else {
+        panic!("it is not removed")
+    };
+    assert_eq!(reason, Removal::Silent);
+    assert!(matches!(member.health, Health::Degraded { missed: 5, .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_member_that_is_heard_again_recovers() {
     let mut scene = Scene::new().await;

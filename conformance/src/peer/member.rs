@@ -1,0 +1,56 @@
+//! A member in another process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use control::collector::{Asked, Collector, Host, Options, Refusal, serve_collector};
+use control::member::Identity;
+use control::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
+use eventbus_trait::{EventBus, Payload};
+use serde_json::Value;
+
+use super::CAPABILITY;
+
+/// So that its end is noticed soon.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Is the member of this name while this is kept.
+pub(super) async fn serve(bus: &Arc<dyn EventBus>, name: &str) -> Result<(Worker, Host), String> {
+    let identity = Identity::new(name, "peer")
+        .capability(CAPABILITY)
+        .max_tasks(1);
+    let handler = Arc::new(Peer(name.to_owned()));
+    let options = worker::Options::default();
+    let worker = Worker::start(Arc::clone(bus), &identity, handler, options).await;
+    let worker = worker.map_err(|error| error.to_string())?;
+    let options = Options {
+        interval: INTERVAL,
+        ..Options::default()
+    };
+    let host = serve_collector(Arc::clone(bus), identity, Peer(name.to_owned()), options).await;
+    Ok((worker, host.map_err(|error| error.to_string())?))
+}
+
+struct Peer(String);
+
+#[async_trait]
+impl TaskHandler for Peer {
+    async fn run(&self, work: Work) -> Result<Payload, TaskFailure> {
+        if *work.decode_json::<String>()? == self.0 {
+            std::future::pending::<()>().await;
+        }
+        Ok(Payload::raw(self.0.clone()))
+    }
+}
+
+#[async_trait]
+impl Collector for Peer {
+    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
