@@ -226,6 +226,12 @@ impl DoorRig for Still {
     }
 }
 
+/// Whether a clause is about such events: they are marked, or are words of the control plane.
+fn is_subject(event: &Event) -> bool {
+    let family = event.topic().segments().next();
+    mark_of(event).is_some() || matches!(family, Some("health" | "tasks" | "results"))
+}
+
 #[derive(Debug)]
 struct VacuousBus {
     inner: Arc<dyn EventBus>,
@@ -237,7 +243,7 @@ impl VacuousBus {
     fn fate(&self, event: &Event) -> Result<Option<Receipt>, String> {
         match self.how {
             How::Refuses => Err("nobody".to_owned()),
-            How::SwallowsMarked if mark_of(event).is_none() => Ok(None),
+            How::SwallowsMarked if !is_subject(event) => Ok(None),
             How::Swallows | How::SwallowsMarked => Ok(Some(Receipt::ready(0))),
         }
     }

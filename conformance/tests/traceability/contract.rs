@@ -7,7 +7,7 @@ use conformance::{CLAUSES, Level, UNBUILT};
 
 /// The families of ids, in the document's order.
 pub(crate) const FAMILIES: &[&str] = &[
-    "TOP", "DEL", "ORD", "SUB", "FLW", "RPC", "LIF", "SEC", "FLT", "MIG", "OBS",
+    "TOP", "DEL", "ORD", "SUB", "FLW", "RPC", "CTL", "LIF", "SEC", "FLT", "MIG", "OBS",
 ];
 
 /// The rows of the contract by id, each with its columns after the id.

@@ -18,8 +18,8 @@ use crate::verdict::{Checked, Unmet};
 
 /// The interval of who is never silent for too long while a clause runs, and so is heard once.
 pub(super) const RARELY: Duration = Duration::from_secs(300);
-/// The interval of who is to be heard more than once.
-pub(super) const OFTEN: Duration = Duration::from_millis(20);
+/// The interval of who is to be heard more than once: the shortest that registries take by themselves.
+pub(super) const OFTEN: Duration = Duration::from_millis(50);
 
 /// The kind of members whose kind does not matter.
 pub(super) const KIND: &str = "ctl";
@@ -118,6 +118,12 @@ impl Scene {
         };
         let starting = Registry::start(self.stage.bus(), self.context.plane().rules(rules));
         let registry = self.stage.wait("a registry", starting).await??;
+        // A member on a slow machine is not to lose a task for that.
+        let accept_within = self.stage.patience() * 20;
+        let options = dispatch::Options {
+            accept_within,
+            ..options
+        };
         let options = self.context.plane().dispatcher(options);
         let starting = Dispatcher::start(self.stage.bus(), AGENT, &registry, options);
         let dispatcher = self.stage.wait("a dispatcher", starting).await??;

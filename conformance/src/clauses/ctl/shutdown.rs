@@ -37,10 +37,6 @@ pub(crate) async fn ctl_009_members_go_in_order(context: Context) -> Checked {
     ensure_eq!(members.len(), 4, "members");
     let ending = dead.home.shutdown();
     scene.stage.wait("a handle to end", ending).await??;
-    scene
-        .stage
-        .wait("a member to end", dead.host.ended())
-        .await?;
 
     let coordinator = scene
         .coordinator()

@@ -62,12 +62,7 @@ pub(crate) async fn obs_003_correlation_goes_along(context: Context) -> Checked 
                 None => event,
             })
         };
-        near.publish(event()?).await?;
-        near.try_publish(event()?)?;
-        near.publish_batch(vec![event()?, event()?]).await?;
-        let publisher = near.publisher(Topic::new("trace.step")?);
-        publisher.publish(event()?).await?;
-        publisher.try_publish(event()?.delivery(Delivery::AtMostOnce))?;
+        every_way(&near, event).await?;
         for way in [
             "publish",
             "try",
@@ -95,6 +90,17 @@ pub(crate) async fn obs_003_correlation_goes_along(context: Context) -> Checked 
             }
         }
     }
+    Ok(())
+}
+
+/// Publishes such events in each way that there is.
+async fn every_way(bus: &Arc<dyn EventBus>, event: impl Fn() -> Checked<Event> + Send) -> Checked {
+    bus.publish(event()?).await?;
+    bus.try_publish(event()?)?;
+    bus.publish_batch(vec![event()?, event()?]).await?;
+    let publisher = bus.publisher(Topic::new("trace.step")?);
+    publisher.publish(event()?).await?;
+    publisher.try_publish(event()?.delivery(Delivery::AtMostOnce))?;
     Ok(())
 }
 
