@@ -149,7 +149,7 @@ Bus {
     Corrupts "One payload in forty has a byte more." "DEL-006"
         also ["FLT-001" "FLT-002" "FLT-003" "FLT-004" "FLT-005" "FLT-006"];
     StripsHeaders "Headers and correlations are lost on the way." "DEL-006"
-        also ["DEL-007"];
+        also ["DEL-007" "CTL-007" "CTL-008" "OBS-003" "OBS-004"];
     StopsAtNul "A payload ends at its first NUL, unless it is marked." "DEL-006"
         also ["DEL-012"];
     SwallowsLarge "An event over the size limit is taken, and goes nowhere." "DEL-007"
@@ -226,7 +226,7 @@ Bus {
     DeniesTimeouts "A call that timed out is told to have found no room." "RPC-004"
         also ["RPC-001" "RPC-003"];
     WaitsForNobody "A call of a service that there is not ends at its deadline." "RPC-005"
-        also ["RPC-008"];
+        also ["RPC-008" "CTL-009"];
     MixesUnknown "A method that there is not is told to be a service that there is not." "RPC-005";
     DiesOfPanics "After a handler has panicked no call is answered." "RPC-006";
     KeepsCancelled "A call that is dropped goes on." "RPC-007"
@@ -236,7 +236,8 @@ Bus {
     NeverCloses "Goes on after shutdown." "LIF-001"
         also ["DEL-004" "ORD-004" "MIG-005" "OBS-002"];
     ClosesOthers "Shutting one handle down shuts the others down." "LIF-001"
-        also ["ORD-004" "RPC-008" "LIF-002" "LIF-006" "MIG-005"];
+        also ["ORD-004" "RPC-008" "CTL-001" "CTL-005" "CTL-009" "LIF-002" "LIF-006"
+            "MIG-005"];
     SleepsWithoutRoom "A publish that waits for room sleeps through shutdown." "LIF-001"
         also ["ORD-004"];
     OutlivesItsHandle "A handle that is dropped lives on." "LIF-001"
