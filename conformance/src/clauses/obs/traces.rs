@@ -32,6 +32,9 @@ fn whole(id: &str, trace: &str) -> Correlation {
     }
 }
 
+/// A call's payload, and what it belonged to.
+type Heard = (Bytes, Option<Correlation>);
+
 /// OBS-003: an event and a call bring their correlation along, trace parent included, as it was given,
 /// whichever way they are sent; and one that has none has none.
 pub(crate) async fn obs_003_correlation_goes_along(context: Context) -> Checked {
@@ -39,7 +42,7 @@ pub(crate) async fn obs_003_correlation_goes_along(context: Context) -> Checked 
     let (stage, near, far) = (&scene.stage, scene.stage.bus(), scene.handle().await?);
     let events = far.subscribe(Subscribe::to("trace.#")?);
     let mut events = stage.wait("a subscription", events).await??;
-    let heard: Arc<Mutex<Vec<(Bytes, Option<Correlation>)>>> = Arc::default();
+    let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
     let hears = Arc::clone(&heard);
     let methods = Methods::new().on("hear", move |call: Call| {
         let hears = Arc::clone(&hears);
