@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use control::dispatch::{AttemptEnd, Dispatcher, Options, SubmitError, TaskError, TaskSpec};
 use control::registry::{Change, Registry, Removal, Rules};
-use eventbus::{BrokerMode, Event, EventBus, Payload};
+use control::tasks::Report;
+use eventbus::{BrokerMode, Event, EventBus, Payload, Subscribe};
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
@@ -125,8 +126,14 @@ fn a_task_whose_only_member_is_killed_ends_by_its_deadline_with_the_reason() {
         let dispatcher = scene.dispatcher(Options::default()).await;
         let mut changes = scene.registry.watch();
         let spec = task("hang at a").id("t").deadline(Duration::from_secs(15));
+        let reports = Subscribe::to("results.agent").unwrap();
+        let mut reports = scene.bus.subscribe(reports).await.unwrap();
         let handle = dispatcher.submit(spec).unwrap();
         only.says("begun t").await;
+        // It begins before it is heard to have the task; killed in between, it would not have answered.
+        let report = reports.recv().await.unwrap();
+        let report = Report::decode(&report.bytes().unwrap()).unwrap();
+        assert_eq!(report.answer.name(), "accepted", "{report:?}");
         only.kill().await;
         while !matches!(changes.next().await, Some(Change::Removed { .. })) {}
         assert_eq!(handle.try_outcome(), None, "the deadline came first");
