@@ -189,8 +189,9 @@ async fn the_caller_has_the_primarys_answer_alone() {
             let reply = within(bus.call(call("echo").idempotent())).await;
             assert_eq!(reply, Ok(Reply::new("x")), "{bad:?}");
         }
-        released.store(true, Ordering::Release);
         within(bus.shutdown()).await.unwrap();
+        // Before that, it would have gone on and answered.
+        released.store(true, Ordering::Release);
         until("every call to be counted", || {
             bus.report().calls.under_way == 0
         })
