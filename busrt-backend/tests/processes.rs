@@ -24,6 +24,8 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 const ROLE: &str = "EVENTBUS_TEST_ROLE";
 const SOCKET: &str = "EVENTBUS_TEST_SOCKET";
+/// Who is stopped on purpose is not to be taken for dead, however long a test takes on a busy machine.
+const KEEPALIVE: Duration = Duration::from_secs(600);
 /// Who is killed here does not come back.
 const GONE_AFTER: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,6 +93,7 @@ async fn named_bus(broker: BrokerMode, name: Option<&str>) -> Arc<BusrtBus> {
     options.name = name.map(str::to_owned);
     options.limits.publish_deadline = PATIENCE;
     options.link_timeout = GONE_AFTER;
+    options.keepalive = KEEPALIVE;
     open(options).await.unwrap()
 }
 
@@ -285,6 +288,7 @@ fn as_client(socket: &Path, work: impl AsyncFnOnce(Arc<BusrtBus>)) {
         options.broker = BrokerMode::External;
         options.limits.publish_deadline = PATIENCE;
         options.link_timeout = GONE_AFTER;
+        options.keepalive = KEEPALIVE;
         let bus = open(options).await.unwrap();
         work(Arc::clone(&bus)).await;
         bus.shutdown().await.unwrap();
