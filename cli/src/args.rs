@@ -407,16 +407,29 @@ pub(crate) fn writable(file: &Path) -> Result<(), Failure> {
     if file.is_dir() {
         return Err(cannot(ErrorKind::IsADirectory.into()));
     }
-    let place = file.parent().filter(|place| !place.as_os_str().is_empty());
     let (path, wanted) = if file.exists() {
         (file, Access::WRITE_OK)
     } else {
-        (
-            place.unwrap_or(Path::new(".")),
-            Access::WRITE_OK | Access::EXEC_OK,
-        )
+        (parent(file), Access::WRITE_OK | Access::EXEC_OK)
     };
     access(path, wanted).map_err(|reason| cannot(reason.into()))
+}
+
+/// Refuses a file that could not be put in its place, whether or not there is one: it is written beside it
+/// first.
+pub(crate) fn replaceable(file: &Path) -> Result<(), Failure> {
+    let place = if file.is_dir() { file } else { parent(file) };
+    access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|reason| {
+        Failure::io(
+            format!("write in `{}`", place.display()),
+            std::io::Error::from(reason),
+        )
+    })
+}
+
+fn parent(file: &Path) -> &Path {
+    let place = file.parent().filter(|place| !place.as_os_str().is_empty());
+    place.unwrap_or(Path::new("."))
 }
 
 /// Whether both are one file, which need not be there yet. What is no file, as `/dev/null`, may take

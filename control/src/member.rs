@@ -100,7 +100,7 @@ pub enum IdentityError {
     Word {
         /// Whether it is a kind, an instance or a capability.
         what: &'static str,
-        /// What it is, in one line of at most 64 characters.
+        /// What it is, in one line of at most 64 characters, with a mark if it was cut.
         value: String,
     },
     /// A text is too long, or has characters that are no text.

@@ -198,8 +198,14 @@ struct Worker {
     /// Events that it panicked at, one after the other.
     panics: u32,
     drains: HashMap<u64, Drain>,
-    /// Copies of services, by the service.
-    copies: HashMap<u64, (String, Serving)>,
+    /// Copies of services, by the service. A call holds the one that it asks.
+    copies: HashMap<u64, Arc<Copied>>,
+}
+
+/// A copy of a service, by its name.
+struct Copied {
+    name: String,
+    _serving: Serving,
 }
 
 struct Drain {
@@ -213,19 +219,23 @@ impl Worker {
         let mut rest = Rest::default();
         loop {
             let queue = &self.comparator.queue;
-            if let Some(time) = rest.due(queue) {
-                let next = queue.next(&mut batch, BATCH);
-                if tokio::time::timeout(time, next).await.is_err() {
-                    self.comparator.reopen_queue();
+            match rest.due(queue) {
+                // There may be other work all the time, for which it is not behind.
+                Some(Duration::ZERO) => self.comparator.reopen_queue(),
+                Some(time) => {
+                    let next = queue.next(&mut batch, BATCH);
+                    if tokio::time::timeout(time, next).await.is_err() {
+                        self.comparator.reopen_queue();
+                    }
                 }
-            } else {
-                queue.next(&mut batch, BATCH).await;
+                None => queue.next(&mut batch, BATCH).await,
             }
             while let Some(command) = batch.pop_front() {
                 if matches!(command, Command::Finish) {
                     return;
                 }
                 self.obey(command).await;
+                self.comparator.queue.done();
                 if self.panics >= MOST_PANICS {
                     let why = format!("the candidate panicked at {MOST_PANICS} events in a row");
                     return self.comparator.disable(why);
@@ -386,8 +396,12 @@ impl Worker {
         match self.comparator.mirror.next() {
             Some(Work::Serve(hosted, link)) => {
                 let serving = mirror::serve_copy(&self.comparator, &hosted, &link).await;
-                let copy = serving.map(|serving| (hosted.copy().to_owned(), serving));
-                self.copies.extend(copy.map(|copy| (hosted.id(), copy)));
+                let copy = serving.map(|serving| Copied {
+                    name: hosted.copy().to_owned(),
+                    _serving: serving,
+                });
+                self.copies
+                    .extend(copy.map(|copy| (hosted.id(), Arc::new(copy))));
             }
             Some(Work::Unserve(id)) => {
                 let copy = self.copies.remove(&id);
@@ -395,8 +409,12 @@ impl Worker {
             }
             Some(Work::Call(asked)) => {
                 let mut copies = self.copies.values();
-                let copied = copies.any(|(name, _)| name == asked.copy());
-                tokio::spawn(asked.ask(copied));
+                let copy = copies.find(|copy| copy.name == asked.copy()).cloned();
+                tokio::spawn(async move {
+                    asked.ask(copy.is_some()).await;
+                    // It outlives its service until it has answered what was asked before.
+                    drop(copy);
+                });
             }
             None => {}
         }

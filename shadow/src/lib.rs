@@ -85,6 +85,8 @@ mod mirror;
 mod noise;
 mod options;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod record;
 mod replay;
 mod report;

@@ -40,9 +40,9 @@ pub struct ShadowOptions {
     pub queue: usize,
     /// What happens when that queue is full.
     pub when_full: WhenFull,
-    /// How long the candidate may take none of the events that wait for it before the queue counts as
-    /// full: 1 s. It is given events again once it has worked off what waits. With
-    /// [`WhenFull::Wait`] its publishers wait instead.
+    /// How long the candidate may be at one event while others wait before the queue counts as full:
+    /// 1 s. That is looked at every 256 events. It is given events again once it has worked off what
+    /// waits. With [`WhenFull::Wait`] its publishers wait instead.
     pub stall: Duration,
     /// How long an event may take after a later one of its stream came instead: 2 s. After that it
     /// is missing, or late if it still comes.

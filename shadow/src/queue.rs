@@ -6,7 +6,7 @@
 //! nobody waits for it.
 //!
 //! A candidate that does not keep up gets stretches of events, not every so manieth: once the queue
-//! was full, or nothing was taken from it for long, nobody asks for room until it has been empty, and
+//! was full, or the candidate stood still for long, nobody asks for room until it has been empty, and
 //! the candidate's thread has rested; a publisher pays for a look at a flag.
 //!
 //! Invariant: events hold units of a semaphore from before they enter until the candidate has been
@@ -24,7 +24,7 @@ use eventbus_trait::Event;
 use super::link::Link;
 use super::route::Route;
 use super::sub::Sub;
-use super::sync::{AtomicBool, Mutex, Ordering, Semaphore, SemaphorePermit, Signal};
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Semaphore, SemaphorePermit, Signal};
 
 /// Most commands other than events.
 const MAX_CONTROL: usize = 8192;
@@ -75,6 +75,8 @@ pub(crate) struct Queue {
     /// There was no room for an event, or the candidate stood still, and it has not caught up since, or
     /// never will.
     full: AtomicBool,
+    /// Commands that the candidate is done with.
+    done: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -87,9 +89,7 @@ struct State {
     busy: bool,
     /// Events until the next look at whether the candidate takes any.
     to_look: usize,
-    /// Commands that were taken.
-    taken: u64,
-    /// How many that were when any were last seen to be taken, and when.
+    /// How many commands it was done with when it was last seen to get on, and when.
     seen: Option<(u64, Instant)>,
 }
 
@@ -104,10 +104,11 @@ impl Queue {
             capacity,
             stall: None,
             full: AtomicBool::new(false),
+            done: AtomicU64::new(0),
         }
     }
 
-    /// The same, which turns events away once the candidate has taken none for `stall`.
+    /// The same, which turns events away once the candidate has been at one command for `stall`.
     pub(crate) fn stall(self, stall: Duration) -> Self {
         Self {
             stall: Some(stall),
@@ -175,7 +176,7 @@ impl Queue {
             let waiting = state.commands.len() - state.control;
             state.high_water = state.high_water.max(waiting);
             if let Some(stall) = self.stall
-                && state.stands_still(stall)
+                && state.stands_still(stall, &self.done)
             {
                 self.full.store(true, Ordering::SeqCst);
             }
@@ -223,13 +224,19 @@ impl Queue {
     pub(crate) fn has_caught_up(&self) -> bool {
         let mut state = self.state.lock();
         state.busy = false;
-        state.commands.is_empty() && self.is_full()
+        // Calls go on while events are turned away.
+        state.commands.len() == state.control && self.is_full()
     }
 
     /// Takes events again.
     pub(crate) fn reopen(&self) {
         let state = self.state.lock();
         self.full.store(state.closed, Ordering::SeqCst);
+    }
+
+    /// Notes that the candidate is done with a command. For its one consumer.
+    pub(crate) fn done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gives back the room of an event that the candidate was given.
@@ -283,7 +290,6 @@ impl Queue {
             .count();
         state.control = state.control.saturating_sub(control);
         state.busy = n > 0;
-        state.taken += n as u64;
         n > 0
     }
 
@@ -296,18 +302,19 @@ impl Queue {
 }
 
 impl State {
-    /// Whether the candidate has taken nothing for `stall` or longer. Looks now and then only.
-    fn stands_still(&mut self, stall: Duration) -> bool {
+    /// Whether the candidate has been at the same command for `stall` or longer. Looks now and then
+    /// only, and each time there is an event that it is not done with.
+    fn stands_still(&mut self, stall: Duration, done: &AtomicU64) -> bool {
         if self.to_look > 0 {
             self.to_look -= 1;
             return false;
         }
         self.to_look = LOOK - 1;
-        let now = Instant::now();
+        let (now, done) = (Instant::now(), done.load(Ordering::Relaxed));
         match self.seen {
-            Some((taken, at)) if taken == self.taken => now - at >= stall,
+            Some((before, at)) if before == done => now - at >= stall,
             _ => {
-                self.seen = Some((self.taken, now));
+                self.seen = Some((done, now));
                 false
             }
         }

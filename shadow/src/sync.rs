@@ -3,7 +3,7 @@
 //! Those modules name their primitives through `super::sync`; the models compile the same source a
 //! second time beside a `sync` that is loom's.
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use eventbus_trait::Signal;
 pub(crate) use parking_lot::Mutex;

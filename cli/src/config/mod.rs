@@ -39,7 +39,7 @@ fn table(settings: &[Setting]) -> String {
     let rows: Vec<[String; 3]> = settings
         .iter()
         .map(|setting| {
-            let value = Plain::line(&setting.value).to_string();
+            let value = Plain::line(&setting.value).at_most(usize::MAX).to_string();
             [
                 Plain::line(&setting.key).to_string(),
                 value,

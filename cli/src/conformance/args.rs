@@ -9,7 +9,7 @@ use ::conformance::{Harness, Seed, Suite};
 use clap::Args;
 use eventbus::Phase;
 
-use crate::args::writable;
+use crate::args::replaceable;
 use crate::failure::Failure;
 use crate::place::{Flags, Place};
 
@@ -108,7 +108,12 @@ impl ConformanceArgs {
     }
 
     fn check_certificates(&self, phases: usize) -> Result<(), Failure> {
-        for file in self.certificate.iter().filter(|file| !file.is_dir()) {
+        for file in &self.certificate {
+            // A run of minutes is not to end at a file that cannot be written.
+            replaceable(file)?;
+            if file.is_dir() {
+                continue;
+            }
             let ending = file.extension().and_then(|ending| ending.to_str());
             if !matches!(ending, Some("json" | "html")) {
                 return Err(Failure::Flags(format!(
@@ -123,8 +128,6 @@ impl ConformanceArgs {
                     file.display()
                 )));
             }
-            // A run of minutes is not to end at a file that cannot be written.
-            writable(file)?;
         }
         Ok(())
     }

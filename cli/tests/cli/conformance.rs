@@ -218,7 +218,7 @@ fn a_mistake_is_one_sentence() {
         (
             "--clause DEL-999",
             "no clause `DEL-999`; expected an id such as `DEL-003`, or one of the families TOP, \
-             DEL, ORD, SUB, FLW, RPC, LIF, SEC, FLT, OBS, MIG",
+             DEL, ORD, SUB, FLW, RPC, CTL, LIF, SEC, FLT, OBS, MIG",
         ),
         (
             "--phase unix --certificate it.txt",
@@ -244,7 +244,7 @@ fn a_mistake_is_one_sentence() {
         ),
         (
             "--phase crossbeam --clause TOP-004 --certificate /nowhere/it.json",
-            "cannot write `/nowhere/it.json`: No such file or directory (os error 2)",
+            "cannot write in `/nowhere`: No such file or directory (os error 2)",
         ),
     ] {
         refused(&place.run(&format!("conformance {words}")), sentence);
