@@ -421,7 +421,7 @@ pub(crate) fn replaceable(file: &Path) -> Result<(), Failure> {
     let place = if file.is_dir() { file } else { parent(file) };
     access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|reason| {
         Failure::io(
-            format!("write in `{}`", place.display()),
+            format!("write `{}`", file.display()),
             std::io::Error::from(reason),
         )
     })

@@ -244,7 +244,7 @@ fn a_mistake_is_one_sentence() {
         ),
         (
             "--phase crossbeam --clause TOP-004 --certificate /nowhere/it.json",
-            "cannot write in `/nowhere`: No such file or directory (os error 2)",
+            "cannot write `/nowhere/it.json`: No such file or directory (os error 2)",
         ),
     ] {
         refused(&place.run(&format!("conformance {words}")), sentence);
