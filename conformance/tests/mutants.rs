@@ -21,7 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 const SHORT: Patience = Patience(Duration::from_secs(2));
 
 /// What is run at once: clauses that hang keep no processor busy.
-const WORKERS: usize = 12;
+const WORKERS: usize = 6;
 
 /// Clauses that measure the process would notice another test that begins or ends.
 fn alone() -> MutexGuard<'static, ()> {
