@@ -133,13 +133,15 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
-    /// Whether an interrupt would find somebody who notices it.
+    /// Whether an interrupt would find somebody who notices it: SIGTERM is taken over when somebody listens to
+    /// SIGINT already, which itself is taken over a moment before that.
     pub(crate) fn notices_interrupts(&self) -> bool {
         let status = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(status).unwrap();
         let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
-        caught >> 1 & 1 == 1
+        const SIGTERM: u32 = 15;
+        caught >> (SIGTERM - 1) & 1 == 1
     }
 
     pub(crate) fn end(mut self) -> Ended {
