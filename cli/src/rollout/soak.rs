@@ -85,19 +85,21 @@ struct Sent {
 }
 
 pub(super) fn run(args: &SoakArgs) -> Result<u8, Failure> {
-    crate::runtime()?.block_on(async {
+    // Gone after the runtime, whose threads may be about to write there when it is interrupted.
+    let directory = private_directory()?;
+    let runtime = crate::runtime()?;
+    runtime.block_on(async {
         let mut signals = Signals::new()?;
         tokio::select! {
-            ended = soak(args) => ended,
+            ended = soak(args, &directory) => ended,
             () = signals.next() => Err(Failure::Interrupted),
         }
     })
 }
 
-async fn soak(args: &SoakArgs) -> Result<u8, Failure> {
-    let directory = private_directory()?;
+async fn soak(args: &SoakArgs, directory: &TempDir) -> Result<u8, Failure> {
     let port = Reserved::new().map_err(|reason| Failure::io("find a free port", reason))?;
-    let config = configuration(&directory, &port, args.shadow)?;
+    let config = configuration(directory, &port, args.shadow)?;
     let bus = rollout::open(&config).await?;
     let controller = bus.controller().clone();
     let all: Arc<dyn EventBus> = bus.clone();
