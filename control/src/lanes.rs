@@ -115,6 +115,11 @@ impl<T: Send + 'static> Lanes<T> {
         self.lanes.len()
     }
 
+    /// Letters on their way to anybody.
+    pub(crate) fn letters(&self) -> usize {
+        self.lanes.values().map(|lane| lane.waiting.len() + 1).sum()
+    }
+
     /// Letters on their way to one addressee.
     pub(crate) fn waiting(&self, to: &str) -> Option<usize> {
         self.lanes.get(to).map(|lane| lane.waiting.len() + 1)
@@ -262,7 +267,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use crossbeam_backend::CrossbeamBus;
-    use eventbus_trait::{Limits, Subscribe};
+    use eventbus_trait::{Limits, Subscribe, Subscription};
 
     use super::*;
 
@@ -272,6 +277,18 @@ mod tests {
             until: Until::At(Instant::now() + Duration::from_secs(60)),
             tag,
         }
+    }
+
+    /// A bus that soon gives up, lanes on it, and who has room for one event on the topic `full`.
+    async fn impatient() -> (Arc<CrossbeamBus>, Lanes<u32>, Subscription) {
+        let bus = CrossbeamBus::new(Limits {
+            publish_deadline: Duration::from_millis(5),
+            ..Limits::default()
+        });
+        let full = Subscribe::to("full").unwrap().capacity(1);
+        let full = bus.subscribe(full).await.unwrap();
+        let lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        (bus, lanes, full)
     }
 
     /// Has the lanes try until the bus has refused once more.
@@ -292,13 +309,7 @@ mod tests {
     /// The bus has a clock of its own, so this one is not turned.
     #[tokio::test]
     async fn who_has_no_room_holds_up_nobody_else_and_gets_everything_in_order() {
-        let bus = CrossbeamBus::new(Limits {
-            publish_deadline: Duration::from_millis(5),
-            ..Limits::default()
-        });
-        let full = Subscribe::to("full").unwrap().capacity(1);
-        let mut full = bus.subscribe(full).await.unwrap();
-        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        let (bus, mut lanes, mut full) = impatient().await;
         for tag in 0..4 {
             lanes.push("a", letter("full", tag));
         }
@@ -327,11 +338,7 @@ mod tests {
     #[tokio::test]
     #[tracing_test::traced_test]
     async fn however_often_and_for_however_many_it_is_tried_again_the_log_hears_of_it_once() {
-        let bus = CrossbeamBus::new(Limits {
-            publish_deadline: Duration::from_millis(5),
-            ..Limits::default()
-        });
-        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        let (bus, mut lanes, _full) = impatient().await;
         let tries = Arc::new(AtomicU32::new(0));
         let mut full = Vec::new();
         for (to, topic) in [("a", "full.a"), ("b", "full.b")] {
@@ -397,13 +404,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_given_up_is_not_tried_again_and_the_next_has_its_whole_time_from_then_on() {
-        let bus = CrossbeamBus::new(Limits {
-            publish_deadline: Duration::from_millis(5),
-            ..Limits::default()
-        });
-        let full = Subscribe::to("full").unwrap().capacity(1);
-        let mut full = bus.subscribe(full).await.unwrap();
-        let mut lanes = Lanes::new(bus.clone() as Arc<dyn EventBus>);
+        let (bus, mut lanes, mut full) = impatient().await;
         for tag in 0..2 {
             lanes.push("a", letter("full", tag));
         }

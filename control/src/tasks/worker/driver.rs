@@ -97,7 +97,6 @@ impl Driver {
                 .send_if_modified(|seen| std::mem::replace(seen, asked) != asked);
         }
         debug!(member = %self.member, "bus is closed: no more tasks");
-        let _given_back = shared.intake.lock().interrupt();
     }
 
     fn tell_load(&self) {
@@ -282,6 +281,23 @@ impl Driver {
             more,
             "report not sent"
         );
+    }
+}
+
+impl Drop for Driver {
+    /// Nobody hears any more what was not told by now.
+    fn drop(&mut self) {
+        let given_back = self.shared.intake.lock().interrupt();
+        let given_back = given_back
+            .iter()
+            .filter(|step| matches!(step, Step::Tell(_)));
+        let unsent = given_back.count() + self.lanes.letters();
+        if unsent > 0 {
+            self.shared
+                .unsent
+                .fetch_add(unsent as u64, Ordering::Relaxed);
+            warn!(member = %self.member, unsent, "reports not sent: it has stopped");
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! `intake` decides and knows nothing of buses; the driver here only carries out what it says. So what
 //! holds of tasks is tested without a bus.
 //!
-//! Invariant: every handler is a child of the driver; when the worker is dropped, nothing of it is left.
+//! Invariant: every handler is a child of the driver; when the worker is dropped, nothing of it is left. Each
+//! report was published, or is counted.
 
 mod driver;
 mod handler;
@@ -108,7 +109,7 @@ pub struct WorkerStats {
     pub panicked: u64,
     /// Tasks that their dispatcher cancelled.
     pub cancelled: u64,
-    /// Tasks given back because the worker stopped.
+    /// Tasks that had not ended when the worker stopped, which gives them back if there is time.
     pub interrupted: u64,
     /// Of `done`, results that could not be sent, such as those that are too large: they were told as failed.
     pub unsendable: u64,
@@ -116,7 +117,8 @@ pub struct WorkerStats {
     pub malformed: u64,
     /// Orders not taken because their dispatcher does not take reports.
     pub unanswerable: u64,
-    /// Reports that were not published in time.
+    /// Reports that were not published in time, or not before the worker was gone. Of each dispatcher one may
+    /// have come all the same: the one that was just being published.
     pub unsent: u64,
     /// How often a report found no room and was tried again.
     pub retries: u64,
@@ -133,7 +135,8 @@ pub struct Stopped {
     pub stats: WorkerStats,
 }
 
-/// Does tasks, until it is stopped or dropped. Dropping it drops its handlers, and says nothing to anybody.
+/// Does tasks, until it is stopped or dropped. Dropping it drops its handlers, and says nothing to anybody; what
+/// it had still to say is counted.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
@@ -268,11 +271,12 @@ impl Worker {
             self.shared.wake.notify_one();
             let _told = timeout_at(at + GRACE, self.idle()).await;
         }
+        self.driver.abort();
+        let _gone = (&mut self.driver).await;
+        // Only now are the reports counted that it has not sent.
         let stats = self.stats();
         // A bus that was closed leaves nothing to be waited for, but that is no end.
         let drained = drained && stats.interrupted == 0;
-        self.driver.abort();
-        let _gone = (&mut self.driver).await;
         Stopped { drained, stats }
     }
 

@@ -377,7 +377,37 @@ async fn a_bus_that_was_closed_under_running_tasks_has_drained_nothing() {
     scene.bus.shutdown().await.unwrap();
     scene.worker.idle().await;
     let stopped = scene.worker.stop(Duration::from_secs(5)).await;
-    assert_eq!((stopped.drained, stopped.stats.interrupted), (false, 1));
+    assert!(!stopped.drained);
+    let stats = stopped.stats;
+    assert_eq!((stats.interrupted, stats.unsent), (1, 1), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_told_when_it_was_stopped_by_force_is_counted() {
+    const TASKS: u64 = 5;
+    let mut scene = Scene::new(2, Options::default()).await;
+    let deaf = Subscribe::to("results.deaf").unwrap().capacity(1);
+    let mut deaf = scene.bus.subscribe(deaf).await.unwrap();
+    for n in 0..TASKS {
+        let mut order = task(&n.to_string(), 1, "x");
+        order.mark.dispatcher = "deaf".to_owned();
+        scene.order(Order::Do(order)).await;
+    }
+    scene.ask("t", 1, "hang").await;
+    assert_eq!(scene.answer("t", 1).await, Answer::Accepted);
+    while scene.worker.stats().done < TASKS {
+        tokio::task::yield_now().await;
+    }
+    let stopped = scene.worker.stop(Duration::ZERO).await;
+    let stats = stopped.stats;
+    let each = (stats.accepted, stats.done, stats.interrupted);
+    assert_eq!(each, (TASKS + 1, TASKS, 1), "{stats:?}");
+    let heard = std::iter::from_fn(|| deaf.try_recv().ok()).count() as u64;
+    assert_eq!(heard, 1, "it has room for one");
+    assert_eq!(stats.unsent, 2 * TASKS - heard, "{stats:?}");
+    let report = Report::decode(&scene.reports.try_recv().unwrap().bytes().unwrap());
+    let answer = report.unwrap().answer;
+    assert_eq!(refused(&answer).0, RefusalReason::Interrupted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -522,8 +552,13 @@ async fn nothing_is_left_of_a_worker_that_is_dropped() {
     scene.ask("b", 1, "hang").await;
     settle().await;
     assert_eq!(scene.deeds.begun.lock().len(), 2);
+    let counters = scene.worker.counters();
     drop(scene.worker);
     settle().await;
+    let stats = counters.stats();
+    let each = (stats.accepted, stats.interrupted, stats.unsent);
+    assert_eq!(each, (2, 2, 2), "{stats:?}");
+    drop(counters);
     assert_eq!(*scene.deeds.dropped.lock(), 2);
     assert_eq!(Arc::strong_count(&scene.deeds), 1);
     assert_eq!(scene.bus.stats().subscriptions.len(), 1);
