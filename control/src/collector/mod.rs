@@ -46,7 +46,9 @@ mod keeper;
 mod problem;
 mod pulse;
 mod service;
+mod shared;
 mod status;
+mod tasks_only;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -60,6 +62,7 @@ use tokio::time::Instant;
 
 pub use host::{Ended, Host, HostError, Options, serve_collector};
 pub use problem::{Problem, Refusal};
+pub use tasks_only::TasksOnly;
 
 pub use crate::intake::{Hold, Intake};
 use crate::tasks::worker::TaskHandler;

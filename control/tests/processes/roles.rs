@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::collector::{Asked, Collector, Ended, Options, Refusal, serve_collector};
+use control::collector::{Ended, Options, TasksOnly, serve_collector};
 use control::dispatch::{self, Dispatcher, TaskSpec};
 use control::member::Identity;
 use control::registry::{Registry, Rules};
 use control::tasks::worker::{TaskFailure, TaskHandler, Work};
 use eventbus::{BrokerMode, Config, EventBus, Payload, Phase, Subscribe};
-use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
@@ -39,7 +38,6 @@ pub(crate) async fn play(role: String, name: String, socket: PathBuf) {
     }
 }
 
-#[derive(Clone)]
 struct Deeds {
     name: String,
     gone: watch::Receiver<bool>,
@@ -66,22 +64,6 @@ impl TaskHandler for Deeds {
     }
 }
 
-/// It collects nothing.
-#[async_trait]
-impl Collector for Deeds {
-    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn task_handler(&self) -> Option<Arc<dyn TaskHandler>> {
-        Some(Arc::new(self.clone()))
-    }
-}
-
 /// Does tasks until its standard input ends, and says what it has counted.
 async fn member(bus: Arc<dyn EventBus>, name: String) {
     let identity = Identity::new(&name, "process")
@@ -92,7 +74,8 @@ async fn member(bus: Arc<dyn EventBus>, name: String) {
         ..Options::default()
     };
     let (tell_gone, gone) = watch::channel(false);
-    let host = serve_collector(Arc::clone(&bus), identity, Deeds { name, gone }, options)
+    let deeds = TasksOnly(Arc::new(Deeds { name, gone }));
+    let host = serve_collector(Arc::clone(&bus), identity, deeds, options)
         .await
         .unwrap();
     let mut gos = bus.subscribe(Subscribe::to("go.#").unwrap()).await.unwrap();

@@ -166,7 +166,9 @@ impl Scene {
         changes.next().await.unwrap();
         let fake = Fake::default();
         let home = bus.connect(None).await.unwrap();
-        let host = serve_collector(Arc::clone(&home), identity(), fake.clone(), options)
+        // One that others have a share in is asked for the same.
+        let shared: Arc<dyn Collector> = Arc::new(fake.clone());
+        let host = serve_collector(Arc::clone(&home), identity(), shared, options)
             .await
             .unwrap();
         let client = CollectorClient::new(Arc::clone(&bus), "procmond");

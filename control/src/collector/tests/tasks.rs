@@ -15,24 +15,16 @@ use crate::tasks::{Answer, RefusalReason, Report};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// A collector whose tasks wait for each other's word.
+/// Has its tasks wait for each other's word.
 #[derive(Debug, Clone, Default)]
 struct Doer {
     go: Arc<Notify>,
 }
 
-#[async_trait]
-impl Collector for Doer {
-    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn task_handler(&self) -> Option<Arc<dyn TaskHandler>> {
-        Some(Arc::new(self.clone()))
+impl Doer {
+    /// One that others may have a share in: it is asked for the same.
+    fn collector(&self) -> Arc<dyn Collector> {
+        Arc::new(TasksOnly(Arc::new(self.clone())))
     }
 }
 
@@ -138,7 +130,7 @@ async fn nobody_hears_of_a_member_before_it_hears_its_orders() {
     let bus = agent.bus.connect(None).await.unwrap();
     let slow = Arc::new(Slow { bus, gate });
     let doer = Doer::default();
-    let serve = serve_collector(slow, identity(), doer.clone(), Options::default());
+    let serve = serve_collector(slow, identity(), doer.collector(), Options::default());
     let mut serve = std::pin::pin!(serve);
     let early = timeout(SOON, &mut serve).await;
     assert!(early.is_err(), "it does not wait for its orders");
@@ -158,7 +150,7 @@ async fn a_member_goes_when_its_tasks_have_ended_and_takes_none_meanwhile() {
     let agent = Agent::new(Limits::default()).await;
     let doer = Doer::default();
     let home = agent.bus.connect(None).await.unwrap();
-    let host = serve_collector(home, identity(), doer.clone(), Options::default()).await;
+    let host = serve_collector(home, identity(), doer.collector(), Options::default()).await;
     let host = Arc::new(host.unwrap());
     agent.knows().await;
     let task = agent.dispatcher.submit(Agent::task()).unwrap();
@@ -189,7 +181,13 @@ async fn a_member_goes_when_its_tasks_have_ended_and_takes_none_meanwhile() {
 async fn what_is_cut_off_is_given_back_before_the_member_leaves() {
     let agent = Agent::new(Limits::default()).await;
     let home = agent.bus.connect(None).await.unwrap();
-    let host = serve_collector(home, identity(), Doer::default(), Options::default()).await;
+    let host = serve_collector(
+        home,
+        identity(),
+        Doer::default().collector(),
+        Options::default(),
+    )
+    .await;
     let host = host.unwrap();
     agent.knows().await;
     let mut heard = Subscribe::to("results.#").unwrap();
@@ -235,7 +233,7 @@ async fn who_cannot_hear_its_orders_is_no_member() {
     let heartbeats = Subscribe::to("health.#").unwrap();
     let mut heartbeats = bus.subscribe(heartbeats).await.unwrap();
     let serve = || {
-        let (bus, doer) = (Arc::clone(&bus), Doer::default());
+        let (bus, doer) = (Arc::clone(&bus), Doer::default().collector());
         serve_collector(bus, identity(), doer, Options::default())
     };
     for _ in 0..2 {
