@@ -10,6 +10,7 @@
 //! so that it is the same in every run. It touches marked events, never fences; with
 //! [`Defect::None`] the wrapper changes nothing.
 
+mod around;
 mod bus;
 mod calls;
 mod defect;
@@ -42,6 +43,7 @@ use crate::harness::{
     Capability, CutoverHarness, DoorHarness, FaultHarness, Harness, Plane, Rig, ShadowHarness,
     Waiver,
 };
+use around::Around;
 use members::ControlRig;
 use shared::{Leaks, Shared};
 
@@ -183,25 +185,16 @@ struct MutantRig {
     defect: Defect,
 }
 
-#[async_trait]
-impl Rig for MutantRig {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for MutantRig {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
     }
 
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.inner.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        let mut paths = self.inner.paths();
-        if self.defect == Defect::LeavesPath {
-            paths.push(std::env::temp_dir());
-        }
-        paths
+    fn left(&self) -> Option<PathBuf> {
+        (self.defect == Defect::LeavesPath).then(std::env::temp_dir)
     }
 }

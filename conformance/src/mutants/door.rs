@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
+use super::around::Around;
 use super::layered::{Layered, layered};
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
@@ -76,18 +77,13 @@ struct MutantDoorRig {
     full: AtomicBool,
 }
 
-#[async_trait]
-impl Rig for MutantDoorRig {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for MutantDoorRig {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
-    }
-
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.inner.paths()
     }
 }
 

@@ -1,6 +1,5 @@
 //! A phase that can be hurt, and that has a defect: in its buses, or in how it stands the faults.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 use parking_lot::Mutex;
 
+use super::around::Around;
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
 use crate::harness::{Fault, FaultHarness, FaultRig, Opening, Peer, Refusal, Rig, Way};
@@ -75,22 +75,13 @@ struct MutantFaultRig {
     last: Mutex<Option<Fault>>,
 }
 
-#[async_trait]
-impl Rig for MutantFaultRig {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for MutantFaultRig {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
-    }
-
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.inner.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.inner.paths()
     }
 }
 

@@ -4,7 +4,6 @@
 //! What one end does wrong looks to the other as if something else had been said. So most of these are
 //! words that are changed on their way; the rest are parts that are started with other bounds.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +16,7 @@ use eventbus_trait::{ContentType, Correlation, Event, EventBus, Payload, Topic};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::around::Around;
 use super::layered::{Layered, layered};
 use super::{Defect, MutantHarness};
 use crate::harness::{Plane, Rig};
@@ -83,22 +83,13 @@ impl ControlRig {
     }
 }
 
-#[async_trait]
-impl Rig for ControlRig {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for ControlRig {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus)
-    }
-
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.inner.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.inner.paths()
     }
 }
 

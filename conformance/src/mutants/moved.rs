@@ -1,13 +1,13 @@
 //! A move to another phase with a defect: the bus shows that it was moved, or a crash leaves it in
 //! the wrong phase, or in between.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use eventbus_trait::{EventBus, Limits};
 
+use super::around::Around;
 use super::layered::{Layered, layered};
 use super::shared::Shared;
 use super::{Defect, MutantBus, MutantHarness};
@@ -106,22 +106,13 @@ struct MutantMovable {
     shared: Arc<Shared>,
 }
 
-#[async_trait]
-impl Rig for MutantMovable {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for MutantMovable {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
-    }
-
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.inner.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.inner.paths()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A shadow with a defect: the candidate reaches the application, or the comparison is wrong.
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use eventbus_trait::rpc::{Call, CallError};
 use eventbus_trait::{Event, EventBus, Limits, Payload, PublishError};
 use futures_util::FutureExt;
 
+use super::around::Around;
 use super::layered::{Layered, layered};
 use super::{Defect, MutantHarness};
 use crate::harness::{Comparison, Depth, Replayed, Rig, ShadowHarness, ShadowRig, Wrap};
@@ -87,22 +88,13 @@ impl MutantShadowRig {
     }
 }
 
-#[async_trait]
-impl Rig for MutantShadowRig {
-    fn bus(&self) -> Arc<dyn EventBus> {
+impl Around for MutantShadowRig {
+    fn inner(&self) -> &dyn Rig {
+        &*self.inner
+    }
+
+    fn shown(&self) -> Arc<dyn EventBus> {
         Arc::clone(&self.bus)
-    }
-
-    async fn quiesce(&self) {
-        self.inner.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.inner.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.inner.paths()
     }
 }
 

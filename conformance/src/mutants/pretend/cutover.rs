@@ -1,15 +1,15 @@
 //! A pretended move to another phase: it takes its time, and changes nothing but its name.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eventbus_trait::{EventBus, Limits};
+use eventbus_trait::Limits;
 
 use super::Pretend;
 use crate::harness::{Course, CutoverHarness, CutoverRig, Harness, Rig, Steps, Wreck};
+use crate::mutants::around::Around;
 
 /// How many events are published on the first handle while a move goes on.
 const MEANWHILE: u64 = 10;
@@ -64,22 +64,9 @@ struct Unmoved {
     second: AtomicBool,
 }
 
-#[async_trait]
-impl Rig for Unmoved {
-    fn bus(&self) -> Arc<dyn EventBus> {
-        self.rig.bus()
-    }
-
-    async fn quiesce(&self) {
-        self.rig.quiesce().await;
-    }
-
-    async fn judge(&self) -> Result<(), String> {
-        self.rig.judge().await
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        self.rig.paths()
+impl Around for Unmoved {
+    fn inner(&self) -> &dyn Rig {
+        &*self.rig
     }
 }
 
