@@ -6,7 +6,7 @@
 
 use control::shutdown::Coordinator;
 use control::tasks::worker;
-use control::{dispatch, registry, results};
+use control::{collector, dispatch, registry, results};
 
 /// Starts the parts of the control plane as a clause wants them, unless it says otherwise.
 pub trait Plane: Send + Sync {
@@ -22,6 +22,11 @@ pub trait Plane: Send + Sync {
 
     /// Bounds of a worker.
     fn worker(&self, wanted: worker::Options) -> worker::Options {
+        wanted
+    }
+
+    /// How a collector is served.
+    fn host(&self, wanted: collector::Options) -> collector::Options {
         wanted
     }
 

@@ -378,6 +378,7 @@ Control {
         also ["CTL-004" "CTL-006" "CTL-008" "OBS-004"];
     GivesUpAtOnce "A task that one member does not take is given up." "CTL-005";
     MisquotesRefusals "Why a member refuses a task is told otherwise." "CTL-005";
+    TakesNoOrders "A collector that does tasks takes no orders." "CTL-005";
     ForgetsWhatIsDone "A member does not remember what it has done." "CTL-006";
     HidesCancellations "A task that was given up is taken for a result." "CTL-007";
     StripsRoots "What a result belongs to is lost on the way." "CTL-007"

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use control::shutdown::Coordinator;
 use control::tasks::worker;
-use control::{dispatch, registry, results};
+use control::{collector, dispatch, registry, results};
 use eventbus_trait::rpc::{Call, CallError, Reply};
 use eventbus_trait::{ContentType, Correlation, Event, EventBus, Payload, Topic};
 use parking_lot::Mutex;
@@ -47,6 +47,14 @@ impl Plane for MutantHarness {
         let mut options = wanted;
         if self.defect == Defect::ForgetsWhatIsDone {
             options.remember = 0;
+        }
+        options
+    }
+
+    fn host(&self, wanted: collector::Options) -> collector::Options {
+        let mut options = wanted;
+        if self.defect == Defect::TakesNoOrders {
+            options.tasks.dispatchers = 0;
         }
         options
     }

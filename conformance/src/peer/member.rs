@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::collector::{Asked, Collector, Host, Options, Refusal, serve_collector};
+use control::collector::{Host, Options, TasksOnly, serve_collector};
 use control::member::Identity;
-use control::tasks::worker::{self, TaskFailure, TaskHandler, Work, Worker};
+use control::tasks::worker::{TaskFailure, TaskHandler, Work};
 use eventbus_trait::{EventBus, Payload};
-use serde_json::Value;
 
 use super::CAPABILITY;
 
@@ -16,20 +15,17 @@ use super::CAPABILITY;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Is the member of this name while this is kept.
-pub(super) async fn serve(bus: &Arc<dyn EventBus>, name: &str) -> Result<(Worker, Host), String> {
+pub(super) async fn serve(bus: &Arc<dyn EventBus>, name: &str) -> Result<Host, String> {
     let identity = Identity::new(name, "peer")
         .capability(CAPABILITY)
         .max_tasks(1);
-    let handler = Arc::new(Peer(name.to_owned()));
-    let options = worker::Options::default();
-    let worker = Worker::start(Arc::clone(bus), &identity, handler, options).await;
-    let worker = worker.map_err(|error| error.to_string())?;
+    let peer = TasksOnly(Arc::new(Peer(name.to_owned())));
     let options = Options {
         interval: INTERVAL,
         ..Options::default()
     };
-    let host = serve_collector(Arc::clone(bus), identity, Peer(name.to_owned()), options).await;
-    Ok((worker, host.map_err(|error| error.to_string())?))
+    let host = serve_collector(Arc::clone(bus), identity, peer, options).await;
+    host.map_err(|error| error.to_string())
 }
 
 struct Peer(String);
@@ -41,16 +37,5 @@ impl TaskHandler for Peer {
             std::future::pending::<()>().await;
         }
         Ok(Payload::raw(self.0.clone()))
-    }
-}
-
-#[async_trait]
-impl Collector for Peer {
-    async fn start_collection(&self, _: &Asked, _: &Value) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    async fn stop_collection(&self, _: &Asked) -> Result<(), Refusal> {
-        Ok(())
     }
 }

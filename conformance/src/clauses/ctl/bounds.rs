@@ -94,11 +94,7 @@ async fn tasks(scene: &Scene) -> Checked {
     let agent = scene.agent(options).await?;
     let hands = Hands::new();
     let identity = scene.identity("busy").capability("work").max_tasks(1);
-    let home = scene.handle().await?;
-    let _worker = scene
-        .worker(&home, &identity, hands.of(&identity.name))
-        .await?;
-    scene.announce(&home, &identity).await?;
+    let _member = scene.member(identity, &hands).await?;
     agent.knows(1).await?;
     let dispatcher = &agent.dispatcher;
     let first = dispatcher.submit(task("work", HOLD)?)?;

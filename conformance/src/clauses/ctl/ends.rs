@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::collector::TasksOnly;
 use control::dispatch::{AttemptEnd, Options, Outcome, TaskError, TaskHandle};
 use control::tasks::worker::Worker;
 use control::tasks::{FailureReason, Order, RefusalReason};
@@ -83,17 +84,18 @@ impl Play {
         // Another handle speaks for it, which does not die with it.
         let mut voice = Voice::new(&self.scene.stage.bus(), &identity);
         voice.promise(RARELY).await?;
-        let known = || self.agent.registry.member(&identity.name).is_some();
-        self.scene
-            .stage
-            .until("a member to be known", known)
-            .await?;
+        self.known(&identity.name).await?;
         Ok(Member {
             name: identity.name,
             home,
             worker,
             voice,
         })
+    }
+
+    async fn known(&self, name: &str) -> Checked {
+        let known = || self.agent.registry.member(name).is_some();
+        self.scene.stage.until("a member to be known", known).await
     }
 
     /// Gives a task to whoever has the capability: it is known, so that this needs no patience; but the
@@ -117,26 +119,32 @@ impl Play {
         self.scene.stage.until("a task to begin", begun).await
     }
 
+    /// Its member is a collector that does tasks.
     async fn as_it_is_told(&self) -> Checked {
-        let member = self.member("told", "told").await?;
+        let identity = self.scene.identity("told").capability("told").max_tasks(1);
+        let home = self.scene.handle().await?;
+        let collector = Arc::new(TasksOnly(self.hands.of(&identity.name)));
+        let member = self.scene.host(&home, &identity, collector, RARELY).await?;
+        self.known(&identity.name).await?;
         let task = self.submit("told", AT_ONCE)?;
         let done = self.outcome(&task).await?.map_err(Unmet::broken)?;
         let by = (done.member, done.attempt);
-        ensure_eq!(by, (member.name.clone(), 1), "by whom, at which attempt");
+        ensure_eq!(by, (identity.name.clone(), 1), "by whom, at which attempt");
         let result = done.result.bytes()?;
-        ensure_eq!(
-            &result[..],
-            format!("{:?}", member.name).as_bytes(),
-            "result"
-        );
+        let want = format!("{:?}", identity.name);
+        ensure_eq!(&result[..], want.as_bytes(), "result");
         ensure!(!task.cancel(), "what has ended is cancelled");
         let failed = self.outcome(&self.submit("told", FAIL)?).await?;
         let want = TaskError::Failed {
-            member: member.name.clone(),
+            member: identity.name.clone(),
             reason: FailureReason::Error,
             message: "it cannot be done".to_owned(),
         };
         ensure_eq!(failed, Err(want), "a task that its member fails");
+        let did = member
+            .tasks()
+            .map(|did| (did.accepted, did.done, did.failed));
+        ensure_eq!(did, Some((2, 1, 1)), "accepted, done and failed");
         Ok(())
     }
 

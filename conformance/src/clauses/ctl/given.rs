@@ -1,10 +1,6 @@
 //! CTL-004: who is given a task.
 
-use std::sync::Arc;
-
 use control::dispatch::{Options, SubmitError, TaskHandle};
-use control::tasks::worker::Worker;
-use eventbus_trait::EventBus;
 
 use super::parts::{AT_ONCE, HOLD, Hands, task};
 use super::scene::Scene;
@@ -20,9 +16,10 @@ pub(crate) async fn ctl_004_a_task_goes_to_who_can(context: Context) -> Checked 
     let scene = Scene::new(&context).await?;
     let agent = scene.agent(Options::default()).await?;
     let hands = Hands::new();
-    let first = Member::new(&scene, "first", "work", &hands).await?;
-    let second = Member::new(&scene, "second", "work", &hands).await?;
-    let other = Member::new(&scene, "third", "other", &hands).await?;
+    let can = |of: &str, capability| scene.identity(of).capability(capability).max_tasks(ROOM);
+    let first = scene.member(can("first", "work"), &hands).await?;
+    let second = scene.member(can("second", "work"), &hands).await?;
+    let other = scene.member(can("third", "other"), &hands).await?;
     agent.knows(3).await?;
     let dispatcher = &agent.dispatcher;
     let nobody = dispatcher.submit(task("nothing", AT_ONCE)?).err();
@@ -112,26 +109,4 @@ async fn outcome(scene: &Scene, tasks: &[TaskHandle], id: &str, member: &str) ->
         ensure_eq!(by, Ok(member.to_owned()), "who did it");
     }
     Ok(())
-}
-
-/// A member that does tasks of one capability.
-struct Member {
-    name: String,
-    worker: Worker,
-    _home: Arc<dyn EventBus>,
-}
-
-impl Member {
-    async fn new(scene: &Scene, of: &str, capability: &str, hands: &Hands) -> Checked<Self> {
-        let identity = scene.identity(of).capability(capability).max_tasks(ROOM);
-        let home = scene.handle().await?;
-        let handler = hands.of(&identity.name);
-        let worker = scene.worker(&home, &identity, handler).await?;
-        scene.announce(&home, &identity).await?;
-        Ok(Self {
-            name: identity.name,
-            worker,
-            _home: home,
-        })
-    }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use control::collector::{self, Collector, Host, HostError, serve_collector};
 use control::dispatch::{self, Dispatcher};
 use control::member::{Activity, Heartbeat, Identity};
-use control::registry::{Change, Member, Registry, Removal, Rules, Watch};
+use control::registry::{self, Change, Registry, Removal, Rules, Watch};
 use control::results::{self, Gather};
 use control::tasks::worker::{self, TaskHandler, Worker};
 use eventbus_trait::rpc::ServeError;
 use eventbus_trait::{Event, EventBus};
 
+use super::parts::Hands;
 use crate::stage::{Context, Stage};
 use crate::verdict::{Checked, Unmet};
 
@@ -72,16 +73,16 @@ impl Scene {
         collector: Arc<dyn Collector>,
         interval: Duration,
     ) -> Checked<Host> {
-        let options = collector::Options {
+        let options = self.context.plane().host(collector::Options {
             interval,
             ..collector::Options::default()
-        };
+        });
         let serving = async {
             let mut beat = tokio::time::interval(Duration::from_millis(5));
             loop {
                 beat.tick().await;
                 let (bus, identity) = (Arc::clone(bus), identity.clone());
-                let one = Shared(Arc::clone(&collector));
+                let one = Arc::clone(&collector);
                 match serve_collector(bus, identity, one, options.clone()).await {
                     Err(HostError::Serve(ServeError::InUse { .. })) => {}
                     other => return other,
@@ -101,6 +102,20 @@ impl Scene {
         let options = self.context.plane().worker(worker::Options::default());
         let starting = Worker::start(Arc::clone(bus), identity, handler, options);
         Ok(self.stage.wait("a worker", starting).await??)
+    }
+
+    /// A member that does tasks on a handle of its own, and that was announced.
+    pub(in crate::clauses) async fn member(
+        &self,
+        identity: Identity,
+        hands: &Hands,
+    ) -> Checked<Member> {
+        let home = self.handle().await?;
+        let handler = hands.of(&identity.name);
+        let worker = self.worker(&home, &identity, handler).await?;
+        self.announce(&home, &identity).await?;
+        let name = identity.name;
+        Ok(Member { name, home, worker })
     }
 
     /// A gatherer on the first handle.
@@ -152,6 +167,13 @@ impl Scene {
     }
 }
 
+/// Somebody who does tasks.
+pub(in crate::clauses) struct Member {
+    pub(in crate::clauses) name: String,
+    pub(in crate::clauses) home: Arc<dyn EventBus>,
+    pub(super) worker: Worker,
+}
+
 /// The dispatcher's name.
 pub(in crate::clauses) const AGENT: &str = "ctl-agent";
 
@@ -167,52 +189,6 @@ impl Agent {
     pub(in crate::clauses) async fn knows(&self, members: usize) -> Checked {
         let known = || self.dispatcher.now().members == members;
         self.stage.until("members to be known", known).await
-    }
-}
-
-/// A collector that several lives of a member share.
-struct Shared(Arc<dyn Collector>);
-
-#[async_trait::async_trait]
-impl Collector for Shared {
-    async fn health_check(&self) -> Result<(), String> {
-        self.0.health_check().await
-    }
-
-    async fn start_collection(
-        &self,
-        asked: &collector::Asked,
-        options: &serde_json::Value,
-    ) -> Result<(), collector::Refusal> {
-        self.0.start_collection(asked, options).await
-    }
-
-    async fn stop_collection(&self, asked: &collector::Asked) -> Result<(), collector::Refusal> {
-        self.0.stop_collection(asked).await
-    }
-
-    async fn validate_config(&self, config: &serde_json::Value) -> Result<(), collector::Refusal> {
-        self.0.validate_config(config).await
-    }
-
-    async fn update_config(
-        &self,
-        asked: &collector::Asked,
-        config: &serde_json::Value,
-    ) -> Result<(), collector::Refusal> {
-        self.0.update_config(asked, config).await
-    }
-
-    async fn get_capabilities(&self) -> serde_json::Value {
-        self.0.get_capabilities().await
-    }
-
-    async fn shutdown(&self, asked: &collector::Asked) -> Result<(), collector::Refusal> {
-        self.0.shutdown(asked).await
-    }
-
-    fn abort(&self) {
-        self.0.abort();
     }
 }
 
@@ -284,7 +260,7 @@ impl Told {
         next.ok_or_else(|| Unmet::broken("no news"))
     }
 
-    pub(super) async fn joined(&mut self, name: &str) -> Checked<Member> {
+    pub(super) async fn joined(&mut self, name: &str) -> Checked<registry::Member> {
         match self.next_of(name).await? {
             Change::Joined(member) => Ok(member),
             other => Err(Unmet::broken(format_args!(
@@ -293,7 +269,7 @@ impl Told {
         }
     }
 
-    pub(super) async fn degraded(&mut self, name: &str) -> Checked<Member> {
+    pub(super) async fn degraded(&mut self, name: &str) -> Checked<registry::Member> {
         match self.next_of(name).await? {
             Change::Degraded(member) => Ok(member),
             other => Err(Unmet::broken(format_args!(
@@ -303,7 +279,7 @@ impl Told {
     }
 
     /// The end of the member, whatever it does before.
-    pub(super) async fn removed(&mut self, name: &str) -> Checked<(Member, Removal)> {
+    pub(super) async fn removed(&mut self, name: &str) -> Checked<(registry::Member, Removal)> {
         loop {
             match self.next_of(name).await? {
                 Change::Removed { member, reason } => return Ok((member, reason)),

@@ -91,11 +91,7 @@ async fn reports_come_twice(scene: &Scene) -> Checked {
     let reports = echo.subscribe(Subscribe::to(reports_topic(AGENT))?);
     let mut reports = scene.stage.wait("a subscription", reports).await??;
     let identity = scene.identity("reports").capability("work").max_tasks(4);
-    let home = scene.handle().await?;
-    let _worker = scene
-        .worker(&home, &identity, hands.of(&identity.name))
-        .await?;
-    scene.announce(&home, &identity).await?;
+    let member = scene.member(identity, &hands).await?;
     agent.knows(1).await?;
     let submit = || {
         agent
@@ -106,7 +102,7 @@ async fn reports_come_twice(scene: &Scene) -> Checked {
     let first = submit()?;
     let outcome = scene.stage.wait("a task to end", first.outcome()).await?;
     let done = outcome.clone().map_err(Unmet::broken)?;
-    ensure_eq!(done.member, identity.name, "who did it");
+    ensure_eq!(done.member, member.name, "who did it");
     let echoing = async {
         for _ in 0..2 {
             let Some(event) = reports.recv().await else {

@@ -115,13 +115,9 @@ pub(crate) async fn obs_004_a_workflow_is_one_trace(context: Context) -> Checked
     let all = Subscribe::to("tasks.#")?.and("results.#")?;
     let mut all = stage.wait("a subscription", looks.subscribe(all)).await??;
     let hands = Hands::new();
-    let home = scene.handle().await?;
-    let identity = scene.identity("traced").capability("work").max_tasks(1);
-    let _worker = scene
-        .worker(&home, &identity, hands.of(&identity.name))
-        .await?;
     let agent = scene.agent(control::dispatch::Options::default()).await?;
-    scene.announce(&home, &identity).await?;
+    let identity = scene.identity("traced").capability("work").max_tasks(1);
+    let member = scene.member(identity, &hands).await?;
     agent.knows(1).await?;
     let gather = scene.gather(control::results::Options::default()).await?;
 
@@ -131,7 +127,7 @@ pub(crate) async fn obs_004_a_workflow_is_one_trace(context: Context) -> Checked
     };
     let wanted = control::results::Wanted::ids("workflow", ["the step", "the task"]);
     let gathering = gather.begin(wanted.within(stage.patience() * 2))?;
-    let _serving = publishing(&scene, &home).await?;
+    let _serving = publishing(&scene, &member.home).await?;
     let call = Call::new(scene.name("steps"), "step", "").deadline(stage.patience());
     let call = call.correlation(begun.child("the call"));
     stage.wait("a reply", stage.bus().call(call)).await??;
