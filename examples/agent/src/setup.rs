@@ -3,12 +3,19 @@
 use std::fs::metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eventbus::{BrokerMode, Config, EventBus, Phase};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::Failure;
+use crate::plain::say;
+
+/// A broker that is there has answered by then.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// As configured, or at a socket that both programs find without being told.
 fn config() -> Result<Config, Failure> {
@@ -31,10 +38,7 @@ pub(crate) async fn open_agent() -> Result<(Arc<dyn EventBus>, bool), Failure> {
     config.name.get_or_insert_with(|| "agent".to_owned());
     let alone = config.rollout.is_none() && !is_shared(&config.phase);
     let bus = eventbus::open(&config).await?;
-    match &config.rollout {
-        Some(_) => println!("agent on a rollout"),
-        None => println!("agent on {}", config.phase),
-    }
+    println!("agent on {}", place(&config));
     Ok((bus, !alone))
 }
 
@@ -52,8 +56,25 @@ pub(crate) async fn open_collector(name: &str) -> Result<Arc<dyn EventBus>, Fail
     config.name = Some(name.to_owned());
     config.broker.mode = BrokerMode::External;
     config.wait = true;
-    println!("{name} on {}", config.phase);
-    Ok(eventbus::open(&config).await?)
+    let place = place(&config);
+    println!("{name} on {place}");
+    let opening = eventbus::open(&config);
+    let mut opening = pin!(opening);
+    if let Ok(opened) = timeout(AT_ONCE, &mut opening).await {
+        return Ok(opened?);
+    }
+    say(format_args!(
+        "{name} waits for a broker on {place}, such as the agent's, and serves when it is there"
+    ));
+    Ok(opening.await?)
+}
+
+/// Where a bus is, for people.
+fn place(config: &Config) -> String {
+    match &config.rollout {
+        Some(_) => "a rollout".to_owned(),
+        None => config.phase.to_string(),
+    }
 }
 
 fn is_shared(phase: &Phase) -> bool {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok("procmond") => return agent::run(agent::procmond::main),
         _ => {}
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("events_flow_and_a_task_is_done", events_flow),
         ("topics_that_nobody_knows_are_counted_as_one", other_topics),
         ("the_six_operations", the_six_operations),
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
             "a_killed_agent_comes_back_to_its_members",
             an_agent_comes_back,
         ),
+        ("a_monitor_says_that_it_waits", a_monitor_waits),
         ("in_one_process_by_configuration_alone", in_one_process),
         ("a_python_client_checks_its_health", a_python_client),
         ("it_calls_a_python_service", a_python_service),
@@ -292,6 +293,15 @@ fn an_agent_comes_back() {
     again.tell("shutdown");
     again.says("procmond ended gracefully");
     again.says("members shut down: 1");
+}
+
+fn a_monitor_waits() {
+    let scene = Scene::new();
+    let procmond = Program::start("procmond", &scene.phase(), &["early"]);
+    procmond.says(&format!("early waits for a broker on {}", scene.phase()));
+    let _agent = scene.agent(&[]);
+    let next = procmond.says("early");
+    assert_eq!(next, "early serves", "it says once that it waits");
 }
 
 fn in_one_process() {
