@@ -166,15 +166,10 @@ impl Outbox {
         if payload.len() < LARGE {
             return None;
         }
-        let given = event.origin().filter(|_| event.has_given_origin());
         let mut written = WrittenEvents::with_capacity(payload.len() + MOST_HEAD);
-        written.push(event, payload, self.foreign(given), 0);
+        // It has a run of its own, which carries its stamp.
+        written.push(event, payload, None, 0);
         Some(written)
-    }
-
-    /// A stamp, if it is not of this node's own.
-    fn foreign<'a>(&self, origin: Option<&'a Origin>) -> Option<&'a Origin> {
-        origin.filter(|o| o.publisher != self.publisher || o.epoch != self.epoch)
     }
 
     /// Queues an event with its stamp. One that is written already, `large`, has a run of its own.
@@ -196,10 +191,10 @@ impl Outbox {
             written
         } else {
             let payload = event.payload().encoded().unwrap_or_default();
-            let foreign = self.foreign(origin);
             let mut usual = LEAST_RUN;
             if let Some(Item::Run(run)) = state.queue.back_mut() {
                 if !sealed && run.takes(route, cost) {
+                    let foreign = origin.filter(|origin| !run.stamps(origin));
                     run.written.push(event, payload, foreign, sequence);
                     run.cost += cost;
                     return;
@@ -207,15 +202,17 @@ impl Outbox {
                 usual = run.written.bytes().clamp(LEAST_RUN, LARGE);
             }
             let mut written = WrittenEvents::with_capacity(usual.max(payload.len() + MOST_HEAD));
-            written.push(event, payload, foreign, sequence);
+            written.push(event, payload, None, sequence);
             written
         };
+        let own = (self.publisher, self.epoch);
+        let (publisher, epoch) = origin.map_or(own, |origin| (origin.publisher, origin.epoch));
         state.queue.push_back(Item::Run(Run {
             route: Arc::clone(route),
             written,
             cost,
-            publisher: self.publisher,
-            epoch: self.epoch,
+            publisher,
+            epoch,
         }));
     }
 

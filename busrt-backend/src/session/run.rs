@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eventbus_trait::PublisherId;
+use eventbus_trait::{Origin, PublisherId};
 
 use super::link::{Link, LinkState};
 use super::routes::Route;
@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) written: WrittenEvents,
     /// What they cost in all.
     pub(crate) cost: u64,
+    /// Whose its events are but for those that say otherwise: its first one's. Under a layer that stamps
+    /// events itself that is not the session's, and no event has to say so.
     pub(crate) publisher: PublisherId,
     pub(crate) epoch: u64,
 }
@@ -46,6 +48,11 @@ impl Run {
         Arc::ptr_eq(&self.route, route)
             && self.written.count() < MAX_RUN
             && self.cost + cost <= MAX_RUN_BYTES
+    }
+
+    /// Whether an event of this stamp need not carry it itself.
+    pub(crate) fn stamps(&self, origin: &Origin) -> bool {
+        origin.publisher == self.publisher && origin.epoch == self.epoch
     }
 
     /// The events after the first `skip`, for the log.

@@ -32,7 +32,7 @@ pub struct LinkEntry {
 /// A frame as read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventFrame {
-    /// Who sent it.
+    /// Whose events these are, unless one says otherwise.
     pub publisher: PublisherId,
     /// The links that it concerns.
     pub links: Vec<LinkEntry>,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use eventbus_trait::{Delivery, Event, PublisherId, TopicFilter};
+use eventbus_trait::{Delivery, Event, Origin, PublisherId, TopicFilter};
 
 use super::super::cost::event_cost;
 use super::super::outbox::{Accepted, Outbox};
@@ -75,6 +75,49 @@ fn credit_is_taken_on_all_links_or_on_none() {
             assert_eq!(links.all()[0].1, 1, "the refused event took no credit")
         }
         _ => panic!("the first link has credit"),
+    }
+}
+
+/// An event that a layer above has stamped itself.
+fn given(sequence: u64) -> Event {
+    Event::new("a", "x").unwrap().given_origin(Origin {
+        publisher: PublisherId([9; 16]),
+        epoch: 3,
+        sequence,
+    })
+}
+
+/// The run that these events make.
+fn accepted(events: impl IntoIterator<Item = Event>) -> Run {
+    let outbox = outbox();
+    outbox.open_link(&"p".into(), info(1, "a", 10), false);
+    for event in events {
+        outbox.accept(&mut Some(event), &mut None);
+    }
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    let mut items = std::mem::take(&mut taken.items);
+    match (items.pop_front(), items.is_empty()) {
+        (Some(Item::Run(run)), true) => run,
+        (first, _) => panic!("not one run: {first:?}"),
+    }
+}
+
+#[test]
+fn a_stamp_that_all_events_have_in_common_is_written_once() {
+    let own = || Event::new("a", "x").unwrap();
+    let bare = accepted([own(), own()]).written.bytes();
+    let stamped = accepted([given(5), given(6)]);
+    assert_eq!(stamped.written.bytes(), bare);
+    let mixed = accepted([given(5), own(), given(6)]);
+    for (run, expected) in [
+        (stamped, vec![(9, 5), (9, 6)]),
+        (mixed, vec![(9, 5), (1, 0), (9, 6)]),
+    ] {
+        let read = run.events(0);
+        let stamps = read.map(|event| event.origin().map(|o| (o.publisher.0[0], o.sequence)));
+        let expected: Vec<_> = expected.into_iter().map(Some).collect();
+        assert_eq!(stamps.collect::<Vec<_>>(), expected);
     }
 }
 
