@@ -17,7 +17,7 @@ use tokio::sync::MutexGuard;
 
 use crate::route::Route;
 use crate::shedding::Told;
-use crate::untracked::{Tally, Untracked};
+use crate::untracked::{Biased, Untracked};
 
 /// How often a turn that is about to be given back is asked for before it counts as taken.
 const TRIES: usize = 64;
@@ -33,7 +33,7 @@ pub(crate) struct Lane {
     /// The generation of the route that `untracked` counts for.
     generation: AtomicU64,
     /// Events that are not entered yet where they are due.
-    untracked: Tally,
+    untracked: Biased,
     pub(crate) told: Told,
 }
 
@@ -55,7 +55,7 @@ impl Lane {
             turn: tokio::sync::Mutex::new(()),
             waits: AtomicBool::new(false),
             generation: AtomicU64::new(NO_GENERATION),
-            untracked: Tally::default(),
+            untracked: Biased::default(),
             told: Told::default(),
         }
     }

@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::streams::{Key, Stream};
 use crate::sub::{Phase, Sub};
 use crate::track::Expect;
-use crate::untracked::Tally;
+use crate::untracked::Biased;
 
 /// The expectations of one topic and publisher, as of one generation.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Route {
     }
 
     /// Counts events that are not tracked.
-    pub(crate) fn untracked(&self, events: &Tally) {
+    pub(crate) fn untracked(&self, events: &Biased) {
         let events = events.take();
         self.published(events.iter().sum());
         for target in &self.targets {

@@ -70,7 +70,7 @@ pub(crate) struct Alone {
     own: bool,
     /// What it carried before.
     before: Option<Origin>,
-    sequence: u64,
+    pub(crate) origin: Origin,
 }
 
 impl Sender {
@@ -289,19 +289,19 @@ impl Sender {
             return Alone {
                 own: false,
                 before,
-                sequence: origin.sequence,
+                origin,
             };
         }
-        let sequence = self.own.take_unwatched(all, self.id, shed_by);
-        event.give_origin(Origin {
+        let origin = Origin {
             publisher: self.id,
             epoch: process_epoch(),
-            sequence,
-        });
+            sequence: self.own.take_unwatched(all, self.id, shed_by),
+        };
+        event.give_origin(origin);
         Alone {
             own: true,
             before,
-            sequence,
+            origin,
         }
     }
 
@@ -315,7 +315,7 @@ impl Sender {
         if !alone.own {
             return event;
         }
-        self.own.give_back(alone.sequence);
+        self.own.give_back(alone.origin.sequence);
         event.taken_back(alone.before)
     }
 

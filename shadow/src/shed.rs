@@ -88,7 +88,6 @@ impl Sender {
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let alone = self.stamp_alone(&mut event, Some(word.comparison));
-        let origin = event.origin().copied();
         let result = publish(event);
         if result.is_err() {
             return result.map_err(|refused| self.unstamp(refused, &alone));
@@ -96,17 +95,17 @@ impl Sender {
         if self.family().shedding.holds(word) {
             lane.add(word.why());
         } else {
-            self.count_late(lane, word, origin);
+            self.count_late(lane, word, &alone.origin);
         }
         result
     }
 
     /// Something has changed since the event was turned away.
     #[cold]
-    fn count_late(&self, lane: &Lane, word: Word, origin: Option<Origin>) {
+    fn count_late(&self, lane: &Lane, word: Word, origin: &Origin) {
         let attached = self.attached();
         let same = attached.filter(|attached| attached.comparator.id == word.comparison);
-        let Some((attached, origin)) = same.zip(origin) else {
+        let Some(attached) = same else {
             return;
         };
         let shed = Shed {
@@ -116,7 +115,7 @@ impl Sender {
             why: word.why(),
             origin: None,
         };
-        shed.count(&origin, word.why());
+        shed.count(origin, word.why());
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Sub {
     untracked: Tally,
     /// What each side delivered that cannot be told from what is due and not tracked.
     unplaced: [AtomicU64; 2],
+    /// The same of the primary, as far as its reader could tell by itself. Only that one writes it.
+    passed_over: AtomicU64,
     interleaving: Interleaving,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
@@ -75,6 +77,7 @@ impl Sub {
             idle_since: AtomicU64::new(0),
             untracked: Tally::default(),
             unplaced: Default::default(),
+            passed_over: AtomicU64::new(0),
             interleaving: Interleaving::default(),
             closing: Notify::new(),
             standing: Notify::new(),
@@ -173,8 +176,10 @@ impl Sub {
         let without_room = *counts.of(Class::Unverified(Reason::Streams));
         let untracked = self.untracked.add_to(counts);
         let due = [untracked + without_room, without_room];
-        for (came, due) in self.unplaced.iter().zip(due) {
-            let beyond = came.load(Ordering::Relaxed).saturating_sub(due);
+        let passed_over = [self.passed_over.load(Ordering::Relaxed), 0];
+        for ((came, passed_over), due) in self.unplaced.iter().zip(passed_over).zip(due) {
+            let came = came.load(Ordering::Relaxed) + passed_over;
+            let beyond = came.saturating_sub(due);
             counts.expected += beyond;
             *counts.of(Class::Unverified(Reason::Unplaced)) += beyond;
         }
@@ -249,7 +254,13 @@ impl Sub {
             && let Some(excuse) = latest.excuse(comparator, event)
         {
             self.not_idle();
-            return self.excused(comparator, side, excuse);
+            return match excuse {
+                Excuse::Earlier => comparator.earlier(),
+                Excuse::Unplaced => {
+                    let before = self.passed_over.load(Ordering::Relaxed);
+                    self.passed_over.store(before + 1, Ordering::Relaxed);
+                }
+            };
         }
         let now = comparator.now();
         let delivered = Delivered::new(event);
