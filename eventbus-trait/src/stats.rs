@@ -76,7 +76,7 @@ impl SubscriptionStats {
     }
 }
 
-/// What a topic family has seen on this handle.
+/// What a topic [family](crate::Topic::family) has seen on this handle.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FamilyStats {
     /// Events accepted from this handle.

@@ -105,12 +105,7 @@ impl Handle {
             epoch: process_epoch(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
         });
-        let family = event
-            .topic()
-            .segments()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let family = event.topic().family().to_owned();
         // Nobody listening is no error.
         let receivers = self.hub.sender.send(event).unwrap_or(0) as u64;
         let mut families = self.families.lock();
