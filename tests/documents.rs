@@ -301,7 +301,12 @@ fn every_metric_that_is_named_is_exported() {
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .collect();
     let (mut unknown, mut named) = (BTreeSet::new(), 0);
-    for name in ["operations.md", "security.md", "troubleshooting.md"] {
+    for name in [
+        "alerts.yml",
+        "operations.md",
+        "security.md",
+        "troubleshooting.md",
+    ] {
         let text = fs::read_to_string(root().join("docs").join(name)).unwrap();
         let part = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         for word in text.split(part) {
@@ -316,4 +321,27 @@ fn every_metric_that_is_named_is_exported() {
     }
     assert!(named > 20, "{named}");
     assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+/// What stands behind `mark` in lines that begin so, up to `end`.
+fn named(file: &str, mark: &str, end: char) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let lines = text.lines();
+    lines
+        .filter_map(|line| line.trim_start().strip_prefix(mark)?.split(end).next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `promtool test rules tests/alerts.yml` shows that they fire; here is that none is left out.
+#[test]
+fn every_alert_is_explained_and_tested() {
+    let rules = named("docs/alerts.yml", "- alert: ", ' ');
+    assert!(rules.len() >= 10, "{rules:?}");
+    let explained = named("docs/operations.md", "| `Eventbus", '`');
+    let explained: BTreeSet<_> = explained.iter().map(|n| format!("Eventbus{n}")).collect();
+    assert_eq!(explained, rules);
+    assert_eq!(named("tests/alerts.yml", "alertname: ", ' '), rules);
+    let quiet = "- {eval_time: 20m, alertname: ";
+    assert_eq!(named("tests/alerts.yml", quiet, '}'), rules);
 }
