@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use eventbus::Config;
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use figment::value::{Dict, Value};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -344,4 +345,66 @@ fn every_alert_is_explained_and_tested() {
     assert_eq!(named("tests/alerts.yml", "alertname: ", ' '), rules);
     let quiet = "- {eval_time: 20m, alertname: ";
     assert_eq!(named("tests/alerts.yml", quiet, '}'), rules);
+}
+
+/// What is wrong with a dependency that a document writes down.
+fn wrong_with_dependency(name: &str, asked: &Value, ours: &Dict) -> Option<String> {
+    let asked = match asked {
+        Value::Dict(_, asked) => asked.clone(),
+        version => Dict::from([("version".to_owned(), version.clone())]),
+    };
+    if let Some(path) = asked.get("path").and_then(Value::as_str) {
+        let directory = path.trim_start_matches("../").strip_prefix("eventbus")?;
+        let manifest = root()
+            .join(directory.trim_start_matches('/'))
+            .join("Cargo.toml");
+        let Ok(manifest) = Figment::from(Toml::file_exact(&manifest)).extract::<Dict>() else {
+            return Some(format!("no {}", manifest.display()));
+        };
+        let features = asked.get("features").and_then(Value::as_array);
+        let has = |feature: &Value| {
+            let feature = feature.as_str().unwrap_or_default();
+            let features = manifest.get("features").and_then(Value::as_dict);
+            features.is_some_and(|all| all.contains_key(feature))
+        };
+        let unknown = features.into_iter().flatten().find(|feature| !has(feature));
+        return unknown.map(|feature| format!("{name} has no feature {feature:?}"));
+    }
+    let version = |dependency: &Value| {
+        let version = dependency.find_ref("version").unwrap_or(dependency);
+        version.as_str().map(str::to_owned)
+    };
+    let asked = asked.get("version").and_then(Value::as_str)?;
+    let ours = version(ours.get(name)?)?;
+    let goes = ours == asked || ours.starts_with(&format!("{asked}."));
+    (!goes).then(|| format!("{name} {asked}, and we have {ours}"))
+}
+
+#[test]
+fn every_dependency_is_there() {
+    let manifest = root().join("Cargo.toml");
+    let manifest: Dict = Figment::from(Toml::file_exact(manifest)).extract().unwrap();
+    let ours = manifest["workspace"].find_ref("dependencies").unwrap();
+    let ours = ours.as_dict().unwrap();
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        for block in blocks(&text, "toml").0 {
+            let asked: Dict = Figment::from(Toml::string(&block)).extract().unwrap();
+            for table in ["dependencies", "dev-dependencies"] {
+                for (name, asked) in asked
+                    .get(table)
+                    .and_then(Value::as_dict)
+                    .into_iter()
+                    .flatten()
+                {
+                    checked += 1;
+                    if let Some(why) = wrong_with_dependency(name, asked, ours) {
+                        wrong.push(format!("{}: {why}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked >= 10, "{checked}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
