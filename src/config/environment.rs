@@ -8,8 +8,18 @@ use figment::{Error, Metadata, Profile, Provider};
 
 const PREFIX: &str = "EVENTBUS_";
 
-/// Variables with the prefix that are no keys of the configuration.
-const OTHERS: [&str; 3] = [super::FILE_VARIABLE, "EVENTBUS_LOG", "EVENTBUS_BUSRTD"];
+/// Variables with the prefix that are no keys of the configuration. A rollout tells its hooks where it
+/// goes, and a hook may be a program of ours; the rest is for tests, which read configurations, too.
+const OTHERS: [&str; 8] = [
+    super::FILE_VARIABLE,
+    "EVENTBUS_LOG",
+    "EVENTBUS_ROLLOUT_FROM",
+    "EVENTBUS_ROLLOUT_TO",
+    "EVENTBUS_ROLLOUT_DIRECTION",
+    "EVENTBUS_BUSRTD",
+    "EVENTBUS_NO_FOREIGN",
+    "EVENTBUS_BLESS",
+];
 
 /// Keys whose values are `true` or `false`.
 const SWITCHES: [&str; 3] = ["connect.wait", "rollout.shadow", "rollout.fall_back"];
@@ -117,6 +127,11 @@ mod tests {
             "EVENTBUS_CONFIG",
             "EVENTBUS_LOG",
             "EVENTBUS_BUSRTD",
+            "EVENTBUS_NO_FOREIGN",
+            "EVENTBUS_BLESS",
+            "EVENTBUS_ROLLOUT_FROM",
+            "EVENTBUS_ROLLOUT_TO",
+            "EVENTBUS_ROLLOUT_DIRECTION",
             "EVENTBUS_",
             "EVENTBUS___X",
             "PATH",
