@@ -402,29 +402,33 @@ impl ShadowArgs {
 
 /// Refuses a file that could not be written, before the work whose result it is to have.
 pub(crate) fn writable(file: &Path) -> Result<(), Failure> {
-    let cannot =
-        |reason: std::io::Error| Failure::io(format!("write `{}`", file.display()), reason);
     if file.is_dir() {
-        return Err(cannot(ErrorKind::IsADirectory.into()));
+        return Err(cannot_write(file, ErrorKind::IsADirectory.into()));
     }
-    let (path, wanted) = if file.exists() {
-        (file, Access::WRITE_OK)
+    if file.exists() {
+        permitted(file, file, Access::WRITE_OK)
     } else {
-        (parent(file), Access::WRITE_OK | Access::EXEC_OK)
-    };
-    access(path, wanted).map_err(|reason| cannot(reason.into()))
+        permitted(file, parent(file), IN_DIRECTORY)
+    }
 }
 
 /// Refuses a file that could not be put in its place, whether or not there is one: it is written beside it
 /// first.
 pub(crate) fn replaceable(file: &Path) -> Result<(), Failure> {
     let place = if file.is_dir() { file } else { parent(file) };
-    access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|reason| {
-        Failure::io(
-            format!("write `{}`", file.display()),
-            std::io::Error::from(reason),
-        )
-    })
+    permitted(file, place, IN_DIRECTORY)
+}
+
+/// What it takes to make a file in a directory.
+const IN_DIRECTORY: Access = Access::WRITE_OK.union(Access::EXEC_OK);
+
+/// Refuses `file` if what writing it needs of `path` is not granted.
+fn permitted(file: &Path, path: &Path, wanted: Access) -> Result<(), Failure> {
+    access(path, wanted).map_err(|reason| cannot_write(file, reason.into()))
+}
+
+fn cannot_write(file: &Path, reason: std::io::Error) -> Failure {
+    Failure::io(format!("write `{}`", file.display()), reason)
 }
 
 fn parent(file: &Path) -> &Path {
@@ -440,13 +444,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 fn place(file: &Path) -> PathBuf {
-    let in_directory = || {
-        let directory = file
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
-        Some(directory.join(file.file_name()?))
-    };
+    let in_directory = || Some(parent(file).canonicalize().ok()?.join(file.file_name()?));
     let whole = file.canonicalize().ok().or_else(in_directory);
     whole.unwrap_or_else(|| file.to_owned())
 }
