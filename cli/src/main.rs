@@ -36,7 +36,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
-use crate::signals::Signals;
 
 const FAILED: u8 = 2;
 
@@ -89,7 +88,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         // Each clause has a runtime of its own, and some measure what the process has.
         Command::Conformance(args) => conformance::run(*args),
         // Each transport is measured in a process of its own.
-        Command::Validate(args) => Signals::or(move || validate::run(&args)),
+        Command::Validate(args) => signals::in_directory(move |_, stop| validate::run(&args, stop)),
         Command::Completions(args) => help::completions(&args),
     }
 }

@@ -1,13 +1,23 @@
-//! The signals that end a program, noticed from when they are asked for.
+//! The signals that end a program, noticed from when they are asked for; and work that ends at one.
 
+use std::fs;
+use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
+use ::conformance::Stop;
+use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::info;
 
-use crate::begin_a_line;
 use crate::failure::Failure;
+use crate::shadow::endpoint::private_directory;
+use crate::{begin_a_line, tell};
+
+/// How long what is under way at an interrupt may take to end.
+pub(crate) const WIND_UP: Duration = Duration::from_secs(10);
 
 /// SIGINT and SIGTERM.
 pub(crate) struct Signals {
@@ -24,30 +34,6 @@ impl Signals {
         })
     }
 
-    /// Does what is not polled, on a thread that is left behind if one of them comes first.
-    pub(crate) fn or<T: Send + 'static>(
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .map_err(|reason| Failure::io("start the runtime", reason))?;
-        runtime.block_on(async {
-            let mut signals = Self::new()?;
-            let (tell, told) = oneshot::channel();
-            // Nobody listens any more if it was interrupted.
-            thread::spawn(move || drop(tell.send(work())));
-            tokio::select! {
-                biased;
-                () = signals.next() => {
-                    begin_a_line();
-                    Err(Failure::Interrupted)
-                }
-                ended = told => ended.map_err(|_| Failure::io("go on", "a thread has panicked"))?,
-            }
-        })
-    }
-
     /// Waits for one of them. Cancel-safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
@@ -55,4 +41,69 @@ impl Signals {
             _ = self.terminate.recv() => info!("told to end"),
         }
     }
+}
+
+/// Does work that is not polled, with a directory of its own for all that is temporary.
+///
+/// An interrupt asks the work to end and waits for that, since what opens a bus may be about to write there;
+/// then the directory goes. A second interrupt ends it at once, and so does [`WIND_UP`].
+pub(crate) fn in_directory<T: Send + 'static>(
+    work: impl FnOnce(&Path, &Stop) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|reason| Failure::io("start the runtime", reason))?;
+    runtime.block_on(async {
+        // First of all: who is interrupted before has made nothing.
+        let mut signals = Signals::new()?;
+        let directory = temporary()?;
+        let (stop, place) = (Stop::default(), directory.path().to_owned());
+        let (tell, mut told) = oneshot::channel();
+        let asked = stop.clone();
+        // Nobody listens any more if it was given up.
+        thread::spawn(move || drop(tell.send(work(&place, &asked))));
+        let ended = tokio::select! {
+            biased;
+            () = signals.next() => wound_up(&stop, &mut signals, told).await,
+            ended = &mut told => ended.map_err(|_| Failure::io("go on", "a thread has panicked"))?,
+        };
+        take_away(directory);
+        ended
+    })
+}
+
+/// What came of work that is asked to end.
+async fn wound_up<T>(
+    stop: &Stop,
+    signals: &mut Signals,
+    told: oneshot::Receiver<Result<T, Failure>>,
+) -> Result<T, Failure> {
+    stop.ask();
+    begin_a_line();
+    tell("interrupted: what was begun is ended; once more leaves it at once");
+    tokio::select! {
+        biased;
+        () = signals.next() => Err(Failure::Interrupted),
+        ended = timeout(WIND_UP, told) => match ended {
+            // It was done just then.
+            Ok(Ok(Ok(done))) => Ok(done),
+            _ => Err(Failure::Interrupted),
+        },
+    }
+}
+
+/// Where everything temporary of this process goes.
+fn temporary() -> Result<TempDir, Failure> {
+    let directory = private_directory()?;
+    tempfile::env::override_temp_dir(directory.path())
+        .map_err(|taken| Failure::io("take a directory", format!("`{}` is", taken.display())))?;
+    Ok(directory)
+}
+
+/// Also from work that was given up: where the directory was, its files find none any more.
+fn take_away(directory: TempDir) {
+    let away = directory.path().with_extension("away");
+    let _ = fs::rename(directory.path(), &away);
+    let _ = fs::remove_dir_all(away);
 }

@@ -38,6 +38,7 @@ mod report;
 mod runner;
 pub mod seed;
 pub mod stage;
+mod stop;
 mod suite;
 mod trials;
 mod verdict;
@@ -56,6 +57,7 @@ pub use runner::{
 };
 pub use seed::Seed;
 pub use stage::{Context, Patience};
+pub use stop::Stop;
 pub use suite::{Progress, Suite, UnknownClause};
 pub use trials::{run, run_with};
 pub use verdict::{Checked, Unmet, Verdict};

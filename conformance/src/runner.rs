@@ -3,10 +3,12 @@
 //! Each clause has a runtime of its own, on threads of its own: whatever hangs in it, the watchdog
 //! stands outside.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use parking_lot::RwLock;
 
 use crate::clause::Clause;
@@ -15,7 +17,8 @@ use crate::outcome::{Outcome, Tally};
 use crate::panics::caught;
 use crate::seed::Seed;
 use crate::stage::{Context, Patience};
-use crate::verdict::Verdict;
+use crate::stop::Stop;
+use crate::verdict::{Checked, Unmet, Verdict};
 
 /// How many times the patience of a single wait a whole clause may take before it counts as hung.
 const WATCHDOG: u32 = 4;
@@ -64,6 +67,16 @@ pub fn run_clause_within(
 /// As [`run_clause`], with all that the run leaves behind.
 #[must_use]
 pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Outcome {
+    outcome_until(&Stop::default(), settings, harness, clause)
+}
+
+/// As [`outcome_of`]. A clause that is stopped is given up where it waits, and cleaned up after.
+pub(crate) fn outcome_until(
+    stop: &Stop,
+    settings: Settings,
+    harness: &Arc<dyn Harness>,
+    clause: &Clause,
+) -> Outcome {
     crate::logs::install();
     let known = |verdict| Outcome::known(verdict, clause.level, settings.seed);
     if let Some(reason) = not_applicable(&**harness, clause, |need| harness.has(need)) {
@@ -75,7 +88,7 @@ pub fn outcome_of(settings: Settings, harness: &Arc<dyn Harness>, clause: &Claus
             verdict,
             tally,
             hung,
-        } = watched(settings, harness, clause);
+        } = watched(stop, settings, harness, clause);
         let verdict = as_declared(verdict);
         Outcome {
             took: started.elapsed(),
@@ -111,7 +124,12 @@ impl Watched {
     }
 }
 
-fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> Watched {
+fn watched(
+    stop: &Stop,
+    settings: Settings,
+    harness: &Arc<dyn Harness>,
+    clause: &Clause,
+) -> Watched {
     let watchdog = settings.patience.0 * WATCHDOG;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -132,9 +150,10 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> W
     let (verdict, verdicts) = sync_channel(1);
     let (cleaned, cleaning) = sync_channel(1);
     let running = caught((clause.run)(context.clone()));
-    let of_clause = context.clone();
+    let (of_clause, stop) = (context.clone(), stop.clone());
     runtime.spawn(async move {
-        let checked = of_clause.judge(running.await).await;
+        let checked = async { of_clause.judge(running.await).await };
+        let checked = until(&stop, checked).await;
         // The receivers are gone only if the watchdog has spoken already. What is found is told
         // before anything is cleaned up: a bus that hangs in that has nothing to do with it.
         let _ = verdict.send(Verdict::from(checked));
@@ -163,6 +182,13 @@ fn watched(settings: Settings, harness: &Arc<dyn Harness>, clause: &Clause) -> W
             let text = format!("{} ended without a verdict", clause.name);
             Watched::ended(Verdict::Fail(text), tally)
         }
+    }
+}
+
+async fn until(stop: &Stop, clause: impl Future<Output = Checked>) -> Checked {
+    match select(pin!(stop.asked()), pin!(clause)).await {
+        Either::Left(_) => Err(Unmet::unexercised("the run was stopped")),
+        Either::Right((checked, _)) => checked,
     }
 }
 

@@ -15,8 +15,9 @@ use crate::clauses::{CLAUSES, UNBUILT};
 use crate::harness::Harness;
 use crate::outcome::{Outcome, Outcomes, distinct, lines};
 use crate::report::{Phase, Report};
-use crate::runner::{Settings, declared, outcome_of};
+use crate::runner::{Settings, declared, outcome_until};
 use crate::seed::Seed;
+use crate::stop::Stop;
 
 /// A run to come: clauses and phases.
 pub struct Suite {
@@ -24,6 +25,7 @@ pub struct Suite {
     clauses: Vec<&'static Clause>,
     unbuilt: Vec<&'static Unbuilt>,
     settings: Settings,
+    stop: Stop,
     at_once: usize,
 }
 
@@ -61,6 +63,7 @@ impl Suite {
             clauses: CLAUSES.iter().collect(),
             unbuilt: UNBUILT.iter().collect(),
             settings: Settings::default(),
+            stop: Stop::default(),
             at_once: thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -69,6 +72,14 @@ impl Suite {
     #[must_use]
     pub fn seed(mut self, seed: Seed) -> Self {
         self.settings.seed = seed;
+        self
+    }
+
+    /// Until `stop` is asked: what runs then is given up and cleaned up after, nothing more is begun, and
+    /// the report has what had ended before.
+    #[must_use]
+    pub fn until(mut self, stop: Stop) -> Self {
+        self.stop = stop;
         self
     }
 
@@ -120,7 +131,8 @@ impl Suite {
             .enable_all()
             .build()
             .map_err(|error| format!("no runtime: {error}"))?;
-        let tried = self.harnesses.iter().try_for_each(|harness| {
+        let mut until_stopped = self.harnesses.iter().take_while(|_| !self.stop.is_asked());
+        let tried = until_stopped.try_for_each(|harness| {
             let one = async {
                 let rig = harness.start(Limits::default()).await?;
                 let ended = rig.bus().shutdown().await;
@@ -156,6 +168,9 @@ impl Suite {
         let work = || {
             while let Some((clause, harness)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
                 let outcome = self.outcome(harness, clause);
+                if self.stop.is_asked() {
+                    break;
+                }
                 heard(Progress {
                     phase: harness.name(),
                     clause,
@@ -189,7 +204,7 @@ impl Suite {
     fn outcome(&self, harness: &Arc<dyn Harness>, clause: &Clause) -> Outcome {
         match declared(&**harness, clause) {
             Some(verdict) => Outcome::known(verdict, clause.level, self.settings.seed),
-            None => outcome_of(self.settings, harness, clause),
+            None => outcome_until(&self.stop, self.settings, harness, clause),
         }
     }
 

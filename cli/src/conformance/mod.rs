@@ -7,16 +7,14 @@ pub(crate) mod args;
 mod output;
 mod progress;
 
-use std::fs;
 use std::path::Path;
 
+use ::conformance::Stop;
 use ::conformance::certificate::Certificate;
-use tempfile::TempDir;
 
 use crate::failure::Failure;
-use crate::shadow::endpoint::private_directory;
 use crate::shadow::output::print;
-use crate::signals::Signals;
+use crate::signals;
 use args::ConformanceArgs;
 use progress::Bar;
 
@@ -26,17 +24,11 @@ pub(crate) fn run(args: ConformanceArgs) -> Result<u8, Failure> {
         print(&output::list(&args.suite()?, args.json)?)?;
         return Ok(0);
     }
-    let directory = directory()?;
-    let ended = Signals::or(move || clauses(&args));
-    // After an interrupt clauses still run; where their directory is no more they make nothing.
-    let away = directory.path().with_extension("away");
-    let _ = fs::rename(directory.path(), &away);
-    let _ = fs::remove_dir_all(away);
-    ended
+    signals::in_directory(move |_, stop| clauses(&args, stop))
 }
 
-fn clauses(args: &ConformanceArgs) -> Result<u8, Failure> {
-    let suite = args.suite()?;
+fn clauses(args: &ConformanceArgs, stop: &Stop) -> Result<u8, Failure> {
+    let suite = args.suite()?.until(stop.clone());
     suite
         .try_phases()
         .map_err(|reason| Failure::io("run the clauses", reason))?;
@@ -44,6 +36,9 @@ fn clauses(args: &ConformanceArgs) -> Result<u8, Failure> {
         let bar = Bar::new();
         suite.run(|progress| bar.follow(&progress))
     };
+    if stop.is_asked() {
+        return Err(Failure::Interrupted);
+    }
     let certificates = report.certificates();
     // What was found is told, whatever becomes of the files.
     print(&if args.json {
@@ -57,14 +52,6 @@ fn clauses(args: &ConformanceArgs) -> Result<u8, Failure> {
         }
     }
     Ok(u8::from(!report.passed()))
-}
-
-/// Where all phases and clauses have their sockets, so that they can be taken away at an interrupt.
-fn directory() -> Result<TempDir, Failure> {
-    let directory = private_directory()?;
-    tempfile::env::override_temp_dir(directory.path())
-        .map_err(|taken| Failure::io("take a directory", format!("`{}` is", taken.display())))?;
-    Ok(directory)
 }
 
 fn write(certificate: &Certificate, file: &Path) -> Result<(), Failure> {

@@ -98,7 +98,7 @@ pub(crate) struct AdvanceArgs {
     pub(crate) force: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SoakArgs {
     /// How long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]

@@ -4,26 +4,28 @@
 //! wrong. With shadows, each phase is compared with the next one on the way up and on the way down. Publishers number their events, so what a subscriber has had is one number a stream
 //! (`conformance::check::stream`), in memory that does not grow.
 
-use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ::conformance::Stop;
 use ::conformance::check::stream::{StreamCheck, StreamId, Tally};
 use ::conformance::fault::Reserved;
 use bytes::Bytes;
 use eventbus::rollout::status::StageStatus;
-use eventbus::rollout::{self, Activity, Controller, Mode, PhasedBus, Rollout, Status, What};
+use eventbus::rollout::{
+    self, Activity, Controller, Mode, PhasedBus, Rollout, RolloutError, Status, What,
+};
 use eventbus::{BrokerMode, Config, EventBus, Phase, PublishError, Subscribe, Subscription, Topic};
 use serde::Serialize;
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::args::SoakArgs;
 use crate::certs;
 use crate::failure::Failure;
-use crate::shadow::endpoint::private_directory;
-use crate::signals::Signals;
+use crate::shadow::output;
+use crate::signals;
 
 const TOPICS: u32 = 2;
 /// How long each stage is loaded before it is left.
@@ -85,22 +87,25 @@ struct Sent {
 }
 
 pub(super) fn run(args: &SoakArgs) -> Result<u8, Failure> {
-    // Gone after the runtime, whose threads may be about to write there when it is interrupted.
-    let directory = private_directory()?;
-    let runtime = crate::runtime()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        tokio::select! {
-            ended = soak(args, &directory) => ended,
-            () = signals.next() => Err(Failure::Interrupted),
-        }
+    let args = args.clone();
+    // It ends with the runtime, whose threads may be about to write into the directory.
+    signals::in_directory(move |directory, stop| {
+        crate::runtime()?.block_on(soak(&args, directory, stop))
     })
 }
 
-async fn soak(args: &SoakArgs, directory: &TempDir) -> Result<u8, Failure> {
+async fn soak(args: &SoakArgs, directory: &Path, stop: &Stop) -> Result<u8, Failure> {
     let port = Reserved::new().map_err(|reason| Failure::io("find a free port", reason))?;
     let config = configuration(directory, &port, args.shadow)?;
+    // What is being opened is waited for.
     let bus = rollout::open(&config).await?;
+    tokio::select! {
+        ended = loaded(args, &bus) => ended,
+        () = stop.asked() => Err(Failure::Interrupted),
+    }
+}
+
+async fn loaded(args: &SoakArgs, bus: &Arc<PhasedBus>) -> Result<u8, Failure> {
     let controller = bus.controller().clone();
     let all: Arc<dyn EventBus> = bus.clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -117,7 +122,7 @@ async fn soak(args: &SoakArgs, directory: &TempDir) -> Result<u8, Failure> {
         writing.push(tokio::spawn(write(handle, number, args.payload, stop)));
     }
     let begun = Instant::now();
-    let mut looking = Looking::new(&bus);
+    let mut looking = Looking::new(bus);
     let moved = rounds(&controller, args, begun, &mut looking).await;
     let compared = looking.end();
     let seconds = begun.elapsed().as_secs_f64();
@@ -160,8 +165,8 @@ fn to_everything() -> Result<Subscribe, Failure> {
 }
 
 /// All phases, at places of this run's own.
-fn configuration(directory: &TempDir, port: &Reserved, shadow: bool) -> Result<Config, Failure> {
-    let place = |name: &str| directory.path().join(name);
+fn configuration(directory: &Path, port: &Reserved, shadow: bool) -> Result<Config, Failure> {
+    let place = |name: &str| directory.join(name);
     let phases = vec![
         Phase::Crossbeam,
         Phase::InProcess,
@@ -181,7 +186,7 @@ fn configuration(directory: &TempDir, port: &Reserved, shadow: bool) -> Result<C
     rollout.gates.interval = LOOK;
     let mut config = Config::load()?
         .broker_mode(BrokerMode::Embedded)
-        .tls(certs::private(directory.path())?)
+        .tls(certs::private(directory)?)
         .rollout(rollout);
     config.limits.publish_deadline = DEADLINE;
     config.limits.rate = None;
@@ -197,10 +202,7 @@ async fn rounds(
 ) -> Result<u32, String> {
     let mut rounds = 0;
     while rounds < args.rounds || begun.elapsed() < args.duration {
-        controller
-            .resume()
-            .await
-            .map_err(|error| error.to_string())?;
+        controller.resume().await.map_err(in_words)?;
         loop {
             let status = controller.status();
             match status.activity {
@@ -224,22 +226,20 @@ async fn rounds(
             looking.look(&status);
             pass(LOOK).await;
         }
-        controller
-            .pause()
-            .await
-            .map_err(|error| error.to_string())?;
+        controller.pause().await.map_err(in_words)?;
         while controller.status().stage > 0 {
-            controller.back().await.map_err(|error| error.to_string())?;
-            controller
-                .pause()
-                .await
-                .map_err(|error| error.to_string())?;
+            controller.back().await.map_err(in_words)?;
+            controller.pause().await.map_err(in_words)?;
             pass(STAY).await;
             looking.look(&controller.status());
         }
         rounds += 1;
     }
     Ok(rounds)
+}
+
+fn in_words(error: RolloutError) -> String {
+    error.to_string()
 }
 
 async fn pass(time: Duration) {
@@ -478,8 +478,7 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
     } else {
         words(report)
     };
-    let printed = std::io::stdout().write_all(text.as_bytes());
-    printed.map_err(|reason| Failure::io("print the report", reason))
+    output::print(&text)
 }
 
 fn words(report: &Report) -> String {

@@ -8,9 +8,10 @@
 
 use std::fmt::Display;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ::conformance::fault::Process;
+use ::conformance::Stop;
+use ::conformance::fault::{Process, ProcessError};
 use eventbus::Config;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +28,10 @@ use crate::failure::Failure;
 const PART: &str = "EVENTBUS_VALIDATE_PART";
 /// Longest silence of a process that measures: no step takes as long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Time between two looks at whether all is to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long one may take to end, which is less than an interrupt waits for: one that is stuck is killed.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 
 const GO: &str = "go";
 const DONE: &str = "done";
@@ -88,9 +93,10 @@ async fn measuring(plan: Plan) -> Result<(), Failure> {
     let mut told = told_to_end()?;
     let (mut turns, alone) = input()?;
     let findings = tokio::select! {
-        findings = measure(&plan, &mut turns) => findings?,
+        biased;
         _ = alone => return Ok(()),
         () = told.next() => return Err(Failure::Interrupted),
+        findings = measure(&plan, &mut turns) => findings?,
     };
     let found = serde_json::to_string(&findings);
     let found = found.map_err(|reason| Failure::io("tell what was found", reason))?;
@@ -192,18 +198,22 @@ impl Child {
         let program = std::env::current_exe().map_err(|reason| cannot(transport, reason))?;
         let mut command = Command::new(program);
         Part::tell(&mut command, &part);
+        // What it does not clear up goes with all that is temporary.
+        command.env("TMPDIR", tempfile::env::temp_dir());
         let process = Process::start(format!("the process of `{transport}`"), command);
         let process = process.map_err(|reason| cannot(transport, reason))?;
         Ok(Self { transport, process })
     }
 
     /// Has it take its next turn, and waits for the end of that; what it found comes with the last.
-    pub(super) fn turn(&mut self) -> Result<Option<Findings>, Failure> {
+    pub(super) fn turn(&mut self, stop: &Stop) -> Result<Option<Findings>, Failure> {
+        if stop.is_asked() {
+            return Err(Failure::Interrupted);
+        }
         // One that has ended has said why.
         let _ = self.process.say(GO);
         loop {
-            let line = self.process.line(PATIENCE);
-            let line = line.map_err(|reason| cannot(self.transport, reason))?;
+            let line = self.line(stop)?;
             if line == DONE {
                 return Ok(None);
             }
@@ -215,6 +225,30 @@ impl Child {
                 return Err(cannot(self.transport, reason));
             }
         }
+    }
+
+    /// What it says next, unless all is to end.
+    fn line(&self, stop: &Stop) -> Result<String, Failure> {
+        let began = Instant::now();
+        let said = loop {
+            match self.process.line(LOOK) {
+                Err(ProcessError::Silent { .. }) if stop.is_asked() => {
+                    return Err(Failure::Interrupted);
+                }
+                Err(ProcessError::Silent { .. }) if began.elapsed() < PATIENCE => {}
+                Err(ProcessError::Silent { name, .. }) => {
+                    let waited = PATIENCE;
+                    break Err(ProcessError::Silent { name, waited });
+                }
+                said => break said,
+            }
+        };
+        said.map_err(|reason| cannot(self.transport, reason))
+    }
+
+    /// Tells it to end, and waits until it has cleared up.
+    pub(super) fn end(&mut self) {
+        self.process.end(LAST_WORDS);
     }
 }
 

@@ -26,7 +26,10 @@ mod stream;
 mod words;
 
 use std::path::Path;
+use std::thread;
 use std::time::{Instant, SystemTime};
+
+use ::conformance::Stop;
 
 pub(crate) use child::life_as_a_child;
 
@@ -41,10 +44,13 @@ use plan::Plan;
 use progress::Bar;
 
 /// Measures and prints; returns the exit code.
-pub(crate) fn run(args: &ValidateArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: &ValidateArgs, stop: &Stop) -> Result<u8, Failure> {
     let plans = args.plans()?;
     let (began, machine) = ((SystemTime::now(), Instant::now()), Machine::here());
-    let (found, failed) = measure_all(&plans);
+    let (found, failed) = measure_all(&plans, stop);
+    if stop.is_asked() {
+        return Err(Failure::Interrupted);
+    }
     if found.is_empty()
         && let Some(failure) = failed
     {
@@ -78,7 +84,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<u8, Failure> {
 }
 
 /// What was found of those that could be measured, and the first reason why one could not.
-fn measure_all(plans: &[Plan]) -> (Vec<Findings>, Option<Failure>) {
+fn measure_all(plans: &[Plan], stop: &Stop) -> (Vec<Findings>, Option<Failure>) {
     let bar = Bar::new(TURNS * plans.len() as u64);
     let (mut children, mut found, mut failed) = (Vec::new(), Vec::new(), None);
     for plan in plans {
@@ -95,12 +101,13 @@ fn measure_all(plans: &[Plan]) -> (Vec<Findings>, Option<Failure>) {
         };
         children.retain_mut(|child| {
             bar.step(format!("{}: {what}", child.transport));
-            match child.turn() {
+            match child.turn(stop) {
                 Ok(None) => true,
                 Ok(Some(findings)) => {
                     found.push(findings);
                     false
                 }
+                Err(Failure::Interrupted) => true,
                 Err(failure) => {
                     failed.get_or_insert(failure);
                     false
@@ -108,6 +115,12 @@ fn measure_all(plans: &[Plan]) -> (Vec<Findings>, Option<Failure>) {
             }
         });
     }
+    thread::scope(|scope| {
+        // Those that are left were interrupted.
+        for child in &mut children {
+            scope.spawn(|| child.end());
+        }
+    });
     (found, failed)
 }
 

@@ -1,6 +1,8 @@
-//! Ctrl-C in the middle of a long command: one sentence, an exit code, and nothing left behind.
+//! Ctrl-C as soon as a long command listens to it, and in the middle of it: it ends in one sentence and an
+//! exit code, and what it made for the time being is gone when it has ended.
 
 use std::fs;
+use std::process::Command;
 
 use crate::program::{Ended, Place, Running, until};
 
@@ -18,10 +20,9 @@ fn begun(place: &Place, words: &str) -> Running {
 }
 
 fn nothing_is_left(place: &Place) {
-    let temporary = place.path().join("tmp");
-    until("nothing is left", || {
-        fs::read_dir(&temporary).unwrap().next().is_none()
-    });
+    let left = fs::read_dir(place.path().join("tmp")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[track_caller]
@@ -34,13 +35,18 @@ fn is_interrupted(ended: &Ended) {
 }
 
 #[test]
-fn a_run_that_is_not_over_says_so() {
-    for words in ["validate", "conformance --phase unix --phase tcp"] {
+fn a_run_that_has_hardly_begun_says_so_and_clears_up() {
+    for words in [
+        "validate",
+        "conformance --phase unix --phase tcp",
+        "rollout soak --duration 1h",
+    ] {
         let place = Place::new();
         let running = begun(&place, words);
         until("interrupts are noticed", || running.notices_interrupts());
         running.signal("INT");
         is_interrupted(&running.end());
+        nothing_is_left(&place);
     }
 }
 
@@ -82,4 +88,47 @@ fn a_calibration_that_is_not_over_calibrates_nothing() {
     running.await_log("first events published");
     running.signal("INT");
     is_interrupted(&running.end());
+}
+
+/// A child of the program that is stopped, so that it does not end, until this is dropped.
+struct Stuck(String);
+
+impl Stuck {
+    fn of(running: &Running) -> Self {
+        let mut child = None;
+        until("it has a child", || {
+            child = running.children().first().cloned();
+            child.is_some()
+        });
+        let stuck = Self(child.unwrap());
+        stuck.signal("STOP");
+        stuck
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        let sent = Command::new("kill").args(["-s", name, &self.0]).output();
+        sent.unwrap().status.success()
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        self.signal("KILL");
+    }
+}
+
+#[test]
+fn what_does_not_end_is_left_at_a_second_interrupt() {
+    let place = Place::new();
+    let running = begun(&place, "validate");
+    let stuck = Stuck::of(&running);
+    running.signal("INT");
+    running.await_log("interrupted: what was begun is ended; once more leaves it at once");
+    running.signal("INT");
+    running.await_log("eventbus: interrupted");
+    assert!(stuck.signal("0"), "it was waited for, and killed");
+    // It has the same standard error, which ends with it.
+    drop(stuck);
+    assert_eq!(running.end().code, Some(2));
+    nothing_is_left(&place);
 }

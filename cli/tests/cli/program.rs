@@ -144,6 +144,18 @@ impl Running {
         caught >> (SIGTERM - 1) & 1 == 1
     }
 
+    /// The processes that it has started and that are there.
+    pub(crate) fn children(&self) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let children = threads.filter_map(|thread| {
+            let children = thread.ok()?.path().join("children");
+            // The thread may have ended meanwhile.
+            std::fs::read_to_string(children).ok()
+        });
+        let children = children.collect::<Vec<_>>().join(" ");
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
     pub(crate) fn end(mut self) -> Ended {
         let mut stderr = String::new();
         while let Some(line) = await_one(&self.stderr) {
