@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     Cannot { action: String, reason: String },
     #[error("interrupted")]
     Interrupted,
-    #[error("interrupted before `{0}` was compared")]
+    #[error("interrupted before {0}")]
     Left(String),
     #[error("the buses have taken nothing for {waited:?}, after {published} events")]
     Standstill { published: u64, waited: Duration },

@@ -51,15 +51,28 @@ pub(crate) enum Purpose {
 
 impl Comparison<'_> {
     /// Runs the source through both ends and reports. Interrupting the program ends the source,
-    /// and what was published until then is compared.
-    pub(crate) async fn run(&self) -> Result<Run, Failure> {
+    /// and what was published until then is compared; nothing, if it was interrupted before.
+    pub(crate) async fn run(&self, watch: &mut Watch) -> Result<Option<Run>, Failure> {
+        if watch.is_interrupted() {
+            return Ok(None);
+        }
         if let (Endpoint::Phase(primary), Endpoint::Phase(candidate)) =
             (self.primary, self.candidate)
         {
             Phase::shadow(primary.clone(), candidate.clone())?;
         }
-        let primary = self.primary.open(self.config).await?;
-        let candidate = self.candidate.open(self.config).await?;
+        let opening = Box::pin(async {
+            let primary = self.primary.open(self.config).await?;
+            Ok((primary, self.candidate.open(self.config).await?))
+        });
+        let opened = watch.beside(opening).await;
+        if watch.is_interrupted() {
+            if let Ok((primary, candidate)) = opened {
+                close([primary, candidate]).await;
+            }
+            return Ok(None);
+        }
+        let (primary, candidate) = opened?;
         let sabotage = self.args.sabotage.filter(|_| self.calibrates().is_none());
         let saboteur = sabotage.map(|sabotage| {
             let inner = Arc::clone(&candidate.bus);
@@ -74,15 +87,16 @@ impl Comparison<'_> {
             side,
             self.options(saboteur.as_ref()),
         );
-        let run = self.drive(&shadow, saboteur.as_deref()).await;
+        let run = self.drive(&shadow, saboteur.as_deref(), watch).await;
         close([primary, candidate]).await;
-        run
+        run.map(Some)
     }
 
     async fn drive(
         &self,
         shadow: &Arc<ShadowBus>,
         saboteur: Option<&SabotageBus>,
+        watch: &mut Watch,
     ) -> Result<Run, Failure> {
         let record = self.args.record.as_deref();
         let record = record.filter(|_| self.calibrates().is_none());
@@ -94,7 +108,6 @@ impl Comparison<'_> {
                 duration: time,
             },
         };
-        let watch = Watch::new()?;
         let feed = Arc::new(Feed::new(bounds, recorder.transpose()?));
         tokio::select! {
             run = self.feed(shadow, saboteur, &feed) => run,
@@ -154,7 +167,6 @@ impl Comparison<'_> {
                 .map(|(asked, bus)| SabotageCount::new(asked, self.args.seed, bus, &report)),
             report,
             observed,
-            interrupted: feed.is_cancelled(),
         })
     }
 }

@@ -27,6 +27,7 @@ use endpoint::Endpoint;
 use observing::Observing;
 use output::Document;
 use source::Source;
+use watch::Watch;
 
 /// Runs the comparisons and prints them; returns the exit code.
 pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
     let (primary, candidates) = ends(&args, &config);
     args.check(candidates.len())?;
     let source = Source::new(&args, &config)?;
+    let mut watch = Watch::new()?;
     let observing = Observing::begin(&args, &mut config).await?;
     let mut document = Document::new(&source);
     let mut failed = None;
@@ -53,17 +55,22 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
     let noise_floor = match args.calibrate {
         None => None,
         Some(time) => {
-            let run = of(Purpose::Calibrate(time), &alike, &alike).run().await?;
-            if run.interrupted {
-                return Err(Failure::Interrupted);
-            }
+            let comparison = of(Purpose::Calibrate(time), &alike, &alike);
+            let run = comparison.run(&mut watch).await?;
+            let run = run.filter(|_| !watch.is_interrupted());
+            let run = run.ok_or(Failure::Interrupted)?;
             Some(NoiseFloor::of(&run.report)?)
         }
     };
-    for (at, candidate) in candidates.iter().enumerate() {
+    let mut left = candidates.as_slice();
+    while let [candidate, later @ ..] = left {
         let comparison = of(Purpose::Judge(noise_floor.clone()), &primary, candidate);
-        let run = match comparison.run().await {
-            Ok(run) => run,
+        let run = match comparison.run(&mut watch).await {
+            Ok(Some(run)) => run,
+            Ok(None) => {
+                failed = Some(interrupted_before(left));
+                break;
+            }
             Err(failure) => {
                 failed = Some(failure);
                 break;
@@ -72,13 +79,10 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         if !args.json {
             output::print(&run.text())?;
         }
-        let interrupted = run.interrupted;
         document.add(run);
-        if let Some(next) = candidates.get(at + 1).filter(|_| interrupted) {
-            failed = Some(Failure::Left(next.to_string()));
-            break;
-        }
+        left = later;
     }
+    document.leave_out(&primary, left);
     if !document.is_empty() {
         document.finish(&args)?;
     }
@@ -93,6 +97,12 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         (Verdict::Diverged, None) => Ok(1),
         (_, None) => Ok(2),
     }
+}
+
+fn interrupted_before(left: &[Endpoint]) -> Failure {
+    let were = if left.len() == 1 { "was" } else { "were" };
+    let names: Vec<_> = left.iter().map(|end| format!("`{end}`")).collect();
+    Failure::Left(format!("{} {were} compared", names.join(" and ")))
 }
 
 /// Flags first, then a configured shadow, then crossbeam with in-process and with UNIX.

@@ -12,6 +12,7 @@ use eventbus::shadow::sabotage::SabotageBus;
 use eventbus::shadow::{DivergenceClass, Report, Verdict};
 use serde::Serialize;
 
+use super::endpoint::Endpoint;
 use super::observing::{is_page, page};
 use super::source::Source;
 use crate::args::{Sabotaging, ShadowArgs};
@@ -23,6 +24,14 @@ pub(crate) struct Document<'a> {
     verdict: Verdict,
     source: &'a Source,
     runs: Vec<Run>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A comparison that was asked for and not made, or not brought to its end.
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    primary: String,
+    candidate: String,
 }
 
 /// One comparison.
@@ -42,9 +51,6 @@ pub(crate) struct Run {
     /// For the page.
     #[serde(skip)]
     pub(crate) observed: Observed,
-    /// Whether its source ended before its time.
-    #[serde(skip)]
-    pub(crate) interrupted: bool,
 }
 
 /// One subscription of the run.
@@ -121,20 +127,35 @@ impl<'a> Document<'a> {
             verdict: Verdict::Inconclusive,
             source,
             runs: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
-    /// Adds a comparison. The worst verdict is the whole's.
+    /// Adds a comparison.
     pub(crate) fn add(&mut self, run: Run) {
-        let any = |verdict| self.runs.iter().chain([&run]).any(|r| r.verdict == verdict);
+        self.runs.push(run);
+        self.judge();
+    }
+
+    /// Adds what was not compared.
+    pub(crate) fn leave_out(&mut self, primary: &Endpoint, candidates: &[Endpoint]) {
+        self.left_out.extend(candidates.iter().map(|end| LeftOut {
+            primary: primary.to_string(),
+            candidate: end.to_string(),
+        }));
+        self.judge();
+    }
+
+    /// The worst verdict is the whole's, and of what was left out there is none.
+    fn judge(&mut self) {
+        let any = |verdict| self.runs.iter().any(|run| run.verdict == verdict);
         self.verdict = if any(Verdict::Diverged) {
             Verdict::Diverged
-        } else if any(Verdict::Inconclusive) {
+        } else if any(Verdict::Inconclusive) || !self.left_out.is_empty() || self.is_empty() {
             Verdict::Inconclusive
         } else {
             Verdict::Match
         };
-        self.runs.push(run);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

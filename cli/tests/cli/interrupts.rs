@@ -2,7 +2,10 @@
 //! exit code, and what it made for the time being is gone when it has ended.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 use crate::program::{Ended, Place, Running, until};
 
@@ -63,22 +66,72 @@ fn a_soak_that_is_not_over_says_so_and_clears_up() {
 #[test]
 fn a_comparison_that_had_not_begun_is_left_out_and_that_is_no_match() {
     let place = Place::new();
-    let words = "shadow --duration 1h --candidate in-process --candidate unix --json";
+    let words =
+        "shadow --duration 1h --candidate in-process --candidate unix --candidate tcp --json";
     let running = begun(&place, words);
     running.await_log("first events published");
     running.signal("INT");
     let ended = running.end();
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    let document: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(document["runs"].as_array().unwrap().len(), 1);
-    assert_eq!(document["verdict"], "match");
+    only_the_first_is_compared(&ended, &["unix", "tcp"]);
     for sentence in [
         "interrupted: what was published is compared; once more ends it at once\n",
-        "eventbus: interrupted before `unix` was compared\n",
+        "eventbus: interrupted before `unix` and `tcp` were compared\n",
     ] {
         assert!(ended.stderr.contains(sentence), "{ended:?}");
     }
     nothing_is_left(&place);
+}
+
+#[track_caller]
+fn only_the_first_is_compared(ended: &Ended, left_out: &[&str]) {
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(document["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(document["runs"][0]["verdict"], "match");
+    assert_eq!(document["verdict"], "inconclusive");
+    let pair = |candidate| json!({"primary": "crossbeam", "candidate": candidate});
+    let left_out: Vec<_> = left_out.iter().map(pair).collect();
+    assert_eq!(document["left_out"], Value::from(left_out));
+}
+
+#[test]
+fn an_interrupt_between_two_comparisons_ends_both() {
+    let place = Place::new();
+    let silent = place.path().join("silent.sock");
+    let broker = UnixListener::bind(&silent).unwrap();
+    broker.set_nonblocking(true).unwrap();
+    fs::write(
+        place.path().join("eventbus.toml"),
+        "broker.mode = 'external'",
+    )
+    .unwrap();
+    let silent = format!("unix://{}", silent.display());
+    let words = format!(
+        "shadow --source synthetic --events 1000 --candidate in-process --candidate {silent} --json"
+    );
+    let running = begun(&place, &words);
+    let mut opening = None;
+    until("the second comparison is being opened", || {
+        opening = broker.accept().ok();
+        opening.is_some()
+    });
+    running.signal("INT");
+    running.await_log("interrupted: what has not begun is left out; once more ends it at once");
+    drop((opening, broker));
+    let ended = running.end();
+    only_the_first_is_compared(&ended, &[&silent]);
+    let sentence = format!("eventbus: interrupted before `{silent}` was compared\n");
+    assert!(ended.stderr.ends_with(&sentence), "{ended:?}");
+    nothing_is_left(&place);
+}
+
+#[test]
+fn what_could_not_be_opened_is_left_out_too() {
+    let place = Place::new();
+    let words = "shadow --source synthetic --events 1000 --json --candidate in-process \
+                 --candidate unix:///dev/null/bus.sock --candidate unix";
+    let ended = begun(&place, words).end();
+    only_the_first_is_compared(&ended, &["unix:///dev/null/bus.sock", "unix"]);
 }
 
 #[test]
