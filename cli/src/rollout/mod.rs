@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eventbus::Config;
 use eventbus::rollout::admin::{self, Answer, Request};
-use eventbus::rollout::{Direction, StageRef};
+use eventbus::rollout::{Direction, RolloutError, StageRef, Status};
 
 use crate::failure::Failure;
 use args::{AdvanceArgs, MoveArgs, RolloutArgs, RolloutCommand, Where};
@@ -19,10 +19,13 @@ pub(crate) fn run(args: &RolloutArgs) -> Result<u8, Failure> {
     let (place, request) = match &args.command {
         RolloutCommand::Soak(args) => return soak::run(args),
         RolloutCommand::Status(place) => (place, Request::Status),
-        RolloutCommand::Plan(args) => (&args.place, plan(args.back)),
-        RolloutCommand::Advance(args) if args.this.dry_run => (&args.this.place, plan(false)),
+        RolloutCommand::Plan(args) if args.back => return plan(&args.place, Direction::Back),
+        RolloutCommand::Plan(args) => return plan(&args.place, Direction::Advance),
+        RolloutCommand::Advance(args) if args.this.dry_run => {
+            return dry_run(&args.this, Direction::Advance);
+        }
         RolloutCommand::Advance(args) => return advance(args),
-        RolloutCommand::Back(args) if args.dry_run => (&args.place, plan(true)),
+        RolloutCommand::Back(args) if args.dry_run => return dry_run(args, Direction::Back),
         RolloutCommand::Back(args) => return back(args),
         RolloutCommand::Pause(place) => (place, Request::Pause),
         RolloutCommand::Resume(place) => (place, Request::Resume),
@@ -47,14 +50,60 @@ fn back(args: &MoveArgs) -> Result<u8, Failure> {
 
 /// The stage to move out of: whoever orders a move has seen one, so that one order is one move.
 fn seen(args: &MoveArgs) -> Result<StageRef, Failure> {
-    if let Some(from) = &args.from {
+    let status = status(&args.place)?;
+    let Some(from) = &args.from else {
+        return Ok(StageRef::Index(status.stage));
+    };
+    if (0..status.stages.len()).any(|at| is(from, at, &status)) {
         return Ok(from.clone());
     }
-    match ask(&args.place, Request::Status)? {
-        Answer::Status(status) => Ok(StageRef::Index(status.stage)),
+    let stages = status.stages.iter().enumerate();
+    let stages: Vec<_> = stages
+        .map(|(at, stage)| format!("{} `{}`", at + 1, stage.name))
+        .collect();
+    Err(Failure::Flags(format!(
+        "--from: the rollout has no stage {from}; give the number or the name of one of these: {}",
+        stages.join(", ")
+    )))
+}
+
+/// Whether the stage at `at` is called so.
+fn is(stage: &StageRef, at: usize, status: &Status) -> bool {
+    match stage {
+        StageRef::Index(index) => *index == at,
+        StageRef::Name(name) => status.stages.get(at).is_some_and(|s| s.name == *name),
+    }
+}
+
+fn status(place: &Where) -> Result<Status, Failure> {
+    match ask(place, Request::Status)? {
+        Answer::Status(status) => Ok(*status),
         _ => Err(Failure::Flags(
             "the rollout does not say its stage".to_owned(),
         )),
+    }
+}
+
+fn dry_run(args: &MoveArgs, way: Direction) -> Result<u8, Failure> {
+    if args.from.is_some() {
+        let (from, status) = (seen(args)?, status(&args.place)?);
+        if !is(&from, status.stage, &status) {
+            let here = status.stages.get(status.stage);
+            let here = here.map(|stage| stage.name.clone()).unwrap_or_default();
+            let no = RolloutError::Elsewhere { here, from };
+            return told(&Answer::Refused(no.to_string()), &args.place);
+        }
+    }
+    plan(&args.place, way)
+}
+
+fn plan(place: &Where, direction: Direction) -> Result<u8, Failure> {
+    match ask(place, Request::Plan { direction })? {
+        Answer::Plan(plan) if plan.to.is_none() && !place.json => {
+            output::nowhere(&plan.from, direction)?;
+            Ok(0)
+        }
+        answer => told(&answer, place),
     }
 }
 
@@ -67,15 +116,6 @@ fn ask(place: &Where, request: Request) -> Result<Answer, Failure> {
 fn told(answer: &Answer, place: &Where) -> Result<u8, Failure> {
     output::print(answer, place.json)?;
     Ok(u8::from(matches!(answer, Answer::Refused(_))))
-}
-
-fn plan(back: bool) -> Request {
-    let direction = if back {
-        Direction::Back
-    } else {
-        Direction::Advance
-    };
-    Request::Plan { direction }
 }
 
 fn socket(place: &Where) -> Result<PathBuf, Failure> {

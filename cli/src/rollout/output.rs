@@ -1,14 +1,14 @@
 //! Answers of a rollout, in words.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use eventbus::rollout::admin::Answer;
-use eventbus::rollout::{HistoryEntry, Plan, Status, What};
+use eventbus::rollout::{Direction, HistoryEntry, Plan, Status, What};
 
 use crate::failure::Failure;
+use crate::shadow::output;
 
 /// Entries of the history that are shown.
 const NEWEST: usize = 10;
@@ -21,8 +21,16 @@ pub(super) fn print(answer: &Answer, json: bool) -> Result<(), Failure> {
     } else {
         words(answer)
     };
-    let printed = std::io::stdout().write_all(text.as_bytes());
-    printed.map_err(|reason| Failure::io("print the answer", reason))
+    output::print(&text)
+}
+
+/// Prints that a plan has nowhere to go.
+pub(super) fn nowhere(from: &str, way: Direction) -> Result<(), Failure> {
+    let beyond = match way {
+        Direction::Advance => "beyond",
+        Direction::Back => "before",
+    };
+    output::print(&format!("there is no stage {beyond} `{from}`\n"))
 }
 
 fn words(answer: &Answer) -> String {
@@ -109,9 +117,7 @@ fn entry_line(entry: &HistoryEntry) -> String {
 }
 
 fn planned(plan: &Plan) -> String {
-    let Some(to) = &plan.to else {
-        return format!("there is no stage beyond `{}`\n", plan.from);
-    };
+    let to = plan.to.as_deref().unwrap_or("nowhere");
     let mut text = format!("{} -> {to}\n", plan.from);
     for step in &plan.steps {
         let number = step.step.map_or("-".to_owned(), |s| s.number().to_string());

@@ -27,6 +27,36 @@ fn an_operator_moves_a_bus_of_another_process() {
         status.stdout.starts_with("> 1 crossbeam\n  2 in-process\n"),
         "{status:?}"
     );
+    for (words, said) in [
+        ("back --dry-run", "there is no stage before `crossbeam`\n"),
+        ("plan --back", "there is no stage before `crossbeam`\n"),
+        (
+            "back --dry-run --from 2",
+            "no: the rollout is in stage `crossbeam` and not in number 2 any more, so nothing was \
+             done; ask for its status and order again\n",
+        ),
+    ] {
+        let told = place.run(&format!("rollout {words} {at}"));
+        assert_eq!(told.stdout, said, "{told:?}");
+        assert_eq!(
+            told.code,
+            Some(i32::from(said.starts_with("no"))),
+            "{told:?}"
+        );
+    }
+    for words in [
+        "advance --force --from nosuch",
+        "back --from nosuch",
+        "advance --dry-run --from nosuch",
+    ] {
+        let told = place.run(&format!("rollout {words} {at}"));
+        assert_eq!((told.code, &*told.stdout), (Some(2), ""), "{told:?}");
+        assert_eq!(
+            told.stderr,
+            "eventbus: --from: the rollout has no stage `nosuch`; give the number or the name of one \
+             of these: 1 `crossbeam`, 2 `in-process`\n"
+        );
+    }
     let dry = place.run(&format!("rollout advance --dry-run {at}"));
     assert_eq!(dry.code, Some(0), "{dry:?}");
     assert!(
