@@ -249,6 +249,8 @@ fn declared_with(
 
 #[cfg(all(test, feature = "phases"))]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::clause::clause;
     use crate::mutants::{Defect, MutantHarness};
@@ -278,6 +280,14 @@ mod tests {
             Err(Unmet::broken(format_args!("{waited:?}, {end:?}")))
         }
 
+        pub(super) static BEGUN: AtomicBool = AtomicBool::new(false);
+
+        pub(super) async fn never_ends(context: Context) -> Checked {
+            let _stage = context.stage().await?;
+            BEGUN.store(true, Ordering::SeqCst);
+            std::future::pending().await
+        }
+
         pub(super) async fn panics(_: Context) -> Checked {
             panic!("in the middle")
         }
@@ -304,6 +314,24 @@ mod tests {
         for of in ["an event in `sub-", "the end of the stream of `sub-"] {
             assert!(said.contains(of), "{said}");
         }
+    }
+
+    #[test]
+    fn a_clause_that_is_stopped_is_given_up_where_it_waits() {
+        let clause = clause!("DEL-001", within::never_ends, "nothing");
+        let harness = Arc::new(Crossbeam) as Arc<dyn Harness>;
+        let stop = Stop::default();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !within::BEGUN.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                stop.ask();
+            });
+            outcome_until(&stop, Settings::default(), &harness, &clause)
+        });
+        let stopped = Verdict::Inconclusive("the run was stopped".to_owned());
+        assert_eq!((outcome.verdict, outcome.hung), (stopped, false));
     }
 
     #[test]

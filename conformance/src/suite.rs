@@ -269,6 +269,19 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "phases")]
+    #[test]
+    fn nothing_more_is_begun_in_a_run_that_is_stopped() {
+        let (stop, ended) = (Stop::default(), AtomicUsize::new(0));
+        let suite = Suite::new(vec![Arc::new(crate::phases::Crossbeam)]).only(&["TOP"]);
+        let suite = suite.unwrap().at_once(1).until(stop.clone());
+        let _ = suite.run(|_| {
+            ended.fetch_add(1, Ordering::SeqCst);
+            stop.ask();
+        });
+        assert_eq!(ended.into_inner(), 1);
+    }
+
     #[test]
     fn a_clause_is_asked_for_by_its_id_or_by_how_it_begins() {
         assert_eq!(ids(&["DEL-003"]), ["DEL-003"]);
