@@ -369,8 +369,12 @@ impl ShadowArgs {
                     .to_owned(),
             ));
         }
-        self.report.as_deref().map_or(Ok(()), writable)?;
-        self.check_files()
+        self.check_files()?;
+        let files = [&self.record, &self.divergences, &self.report];
+        files
+            .into_iter()
+            .flatten()
+            .try_for_each(|file| writable(file))
     }
 
     /// Refuses a file that would be overwritten while it is read, or by another flag.

@@ -115,11 +115,21 @@ fn usage(error: &clap::Error) -> u8 {
         };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        complain("no command given; try `eventbus shadow`, or `eventbus --help`");
+        complain(&no_command(&error.to_string()));
         return FAILED;
     }
     complain(&sentence(&error.to_string()));
     FAILED
+}
+
+/// Where to find those there are, by the usage in clap's help.
+fn no_command(help: &str) -> String {
+    let usage = help.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let asked = usage.and_then(|usage| usage.split(" <").next());
+    match asked {
+        Some(asked) if asked != "eventbus" => format!("no command given; try `{asked} --help`"),
+        _ => "no command given; try `eventbus shadow`, or `eventbus --help`".to_owned(),
+    }
 }
 
 /// clap's complaint and its tip, without the pages that follow.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use eventbus::tls::CertNames;
 
@@ -32,7 +33,7 @@ pub(crate) struct InitArgs {
     pub(crate) dir: PathBuf,
 
     /// Name of the authority
-    #[arg(long, default_value = "eventbus development CA")]
+    #[arg(long, default_value = "eventbus development CA", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
 
     /// Write over an authority that is there, so that everything it signed is worth nothing

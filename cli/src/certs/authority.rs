@@ -4,7 +4,7 @@
 //! kernel gives back, and a certificate that was issued stays on record until it is revoked.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,8 @@ impl Authority {
     /// The one in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, Failure> {
         let path = directory.join(KEY);
-        if !path.exists() {
+        // One that nobody lets us see is none of which to say that it is not there.
+        if matches!(path.try_exists(), Ok(false)) {
             let directory = directory.display();
             return Err(Failure::Flags(format!(
                 "no authority in `{directory}`; make one with `eventbus certs init --dir {directory}`"
@@ -197,7 +198,9 @@ impl Authority {
         let whole = || -> std::io::Result<()> {
             let mut made = tempfile::Builder::new()
                 .permissions(Permissions::from_mode(mode))
-                .tempfile_in(&self.directory)?;
+                .tempfile_in(&self.directory)
+                // Without the name that it has only until it is whole.
+                .map_err(|reason| std::io::Error::from(reason.kind()))?;
             made.write_all(text.as_bytes())?;
             made.as_file().sync_all()?;
             place(made, &path, force)
@@ -218,6 +221,9 @@ fn serial(path: &Path) -> Result<Vec<u8>, Failure> {
 fn lock(directory: &Path) -> Result<File, Failure> {
     let cannot = |reason: std::io::Error| cannot("lock directory", directory, reason);
     let file = File::open(directory).map_err(cannot)?;
+    if !file.metadata().map_err(cannot)?.is_dir() {
+        return Err(cannot(ErrorKind::NotADirectory.into()));
+    }
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|reason| cannot(reason.into()))?;
     Ok(file)

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,13 +126,21 @@ impl Player {
             self.text.clear();
             self.line += 1;
             let read = self.file.read_line(&mut self.text);
-            if read.map_err(|reason| self.failure(&reason))? == 0 {
+            if read.map_err(|reason| self.unreadable(&reason))? == 0 {
                 return Ok(None);
             }
             let text = self.text.trim();
             if !text.is_empty() {
                 return decode(text).map(Some).map_err(|r| self.failure(&r));
             }
+        }
+    }
+
+    /// What the line has is its own fault, anything else is the file's.
+    fn unreadable(&self, reason: &std::io::Error) -> Failure {
+        match reason.kind() {
+            ErrorKind::InvalidData => self.failure(reason),
+            _ => Failure::io(format!("read `{}`", self.path.display()), reason),
         }
     }
 

@@ -17,6 +17,25 @@ fn a_bad_flag_is_one_sentence_and_a_2() {
             "",
             "no command given; try `eventbus shadow`, or `eventbus --help`",
         ),
+        ("certs", "no command given; try `eventbus certs --help`"),
+        ("config", "no command given; try `eventbus config --help`"),
+        ("rollout", "no command given; try `eventbus rollout --help`"),
+        (
+            "certs init --name=",
+            "a value is required for '--name <NAME>' but none was supplied",
+        ),
+        (
+            "certs init --dir /dev/null",
+            "cannot lock directory `/dev/null`: not a directory",
+        ),
+        (
+            "shadow --divergences nowhere/x.jsonl --candidate crossbeam",
+            "cannot write `nowhere/x.jsonl`: No such file or directory (os error 2)",
+        ),
+        (
+            "shadow --record nowhere/x.jsonl --candidate crossbeam",
+            "cannot write `nowhere/x.jsonl`: No such file or directory (os error 2)",
+        ),
         (
             "shadow --primari crossbeam",
             "unexpected argument '--primari' found; tip: a similar argument exists: '--primary'",
@@ -120,6 +139,11 @@ fn help_is_an_answer_and_hides_the_sabotage_at_first() {
 #[test]
 fn a_bad_recording_names_its_line() {
     let place = Place::new();
+    std::fs::create_dir(place.path().join("d.jsonl")).unwrap();
+    refused(
+        &place.run("shadow --source d.jsonl --candidate crossbeam"),
+        "cannot read `d.jsonl`: Is a directory (os error 21)",
+    );
     let line = r#"{"at_us":1,"publisher":0,"topic":"a","content_type":"x","text":"y"}"#;
     std::fs::write(place.path().join("x.jsonl"), format!("{line}\n\n{{}}\n")).unwrap();
     let words = "shadow --source x.jsonl --candidate crossbeam";
