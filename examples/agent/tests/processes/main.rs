@@ -165,11 +165,15 @@ fn events_flow() {
     let scene = Scene::new();
     let mut agent = scene.agent(&["--every", "10"]);
     let _procmond = scene.procmond("procmond");
-    agent.says("procmond has joined: process");
-    agent.says("10 events: {\"events.process.new\": 10}");
     // Agent and test are the same program.
     let digest = own_digest();
-    agent.says_all(&[&digest, "1 of 1 hashed, 1 gathered"]);
+    // It hashes while it collects.
+    agent.says_all(&[
+        "procmond has joined: process",
+        "10 events: {\"events.process.new\": 10}",
+        &digest,
+        "1 of 1 hashed, 1 gathered",
+    ]);
     let own = std::process::id();
     agent.tell(&format!("hash {own} {own} 1073741824"));
     agent.says_all(&[
@@ -237,8 +241,7 @@ fn a_task_moves() {
     let scene = Scene::new();
     let mut agent = scene.agent(&["--deadline", "1m"]);
     let mut first = scene.procmond("first");
-    agent.says("first is collecting now");
-    agent.says("1 of 1 hashed");
+    agent.says_all(&["first is collecting now", "1 of 1 hashed"]);
     let mut large = scene.large();
     agent.tell(&format!("hash {}", large.pid()));
     first.says(&format!("first hashes {}, attempt 1", large.pid()));
@@ -250,10 +253,12 @@ fn a_task_moves() {
     first.kill();
     large.become_small();
     let second = scene.procmond("second");
-    agent.says("first was silent for too long");
     second.says(&format!("second hashes {}, attempt 2", large.pid()));
-    agent.says(" by second, attempt 2");
-    agent.says("1 of 1 hashed, 1 gathered");
+    agent.says_all(&[
+        "first was silent for too long",
+        " by second, attempt 2",
+        "1 of 1 hashed, 1 gathered",
+    ]);
 }
 
 fn a_task_fails() {
@@ -261,8 +266,7 @@ fn a_task_fails() {
     // Once it was asked for: the first task has longer, and so has the monitor to come.
     let mut agent = scene.agent(&["--deadline", "10s"]);
     let mut only = scene.procmond("only");
-    agent.says("only is collecting now");
-    agent.says("1 of 1 hashed");
+    agent.says_all(&["only is collecting now", "1 of 1 hashed"]);
     let large = scene.large();
     agent.tell(&format!("hash {}", large.pid()));
     only.says(&format!("only hashes {}, attempt 1", large.pid()));
@@ -284,9 +288,8 @@ fn an_agent_comes_back() {
     agent.says("procmond is collecting now");
     agent.kill();
     let mut again = scene.agent(&["--every", "1"]);
-    let joined = again.says("procmond has joined");
-    assert!(joined.contains("collecting, well"), "{joined}");
-    again.says("1 of 1 hashed, 1 gathered");
+    let joined = "procmond has joined: process";
+    again.says_all(&[joined, ", collecting, well", "1 of 1 hashed, 1 gathered"]);
     // What happens now is told to the new one.
     let _new = scene.large();
     again.says("\"events.process.new\": ");
@@ -307,9 +310,12 @@ fn a_monitor_waits() {
 fn in_one_process() {
     let mut agent = Program::start("agent", "crossbeam", &["--every", "10"]);
     agent.says("agent on crossbeam");
-    agent.says("procmond has joined: process");
-    agent.says("10 events: {\"events.process.new\": 10}");
-    agent.says_all(&[&own_digest(), "1 of 1 hashed, 1 gathered"]);
+    agent.says_all(&[
+        "procmond has joined: process",
+        "10 events: {\"events.process.new\": 10}",
+        &own_digest(),
+        "1 of 1 hashed, 1 gathered",
+    ]);
     agent.tell("quit");
     agent.ends(true);
     // Nobody else can come there.
