@@ -127,9 +127,11 @@ pub async fn open_shadow(config: &Config) -> Result<Arc<ShadowBus>, OpenError> {
     };
     let observed = Attaching::begin(config).await?;
     let primary = open_plain(config, primary).await?;
-    // The primary's rate limit decides what there is to compare.
     let mut beside = config.clone();
+    // The primary's rate limit decides what there is to compare.
     beside.limits.rate = None;
+    // Nobody waits for a candidate.
+    beside.wait = false;
     let candidate: Arc<dyn EventBus> = match open_plain(&beside, candidate).await {
         Ok(candidate) => candidate,
         #[cfg(feature = "busrt")]

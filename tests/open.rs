@@ -195,8 +195,13 @@ mod carried {
                 .unwrap()
                 .connect_timeout(Duration::from_secs(1));
             // In process the mode means nothing, so only the candidate looks for a broker in vain.
-            let config = config.broker_mode(BrokerMode::External);
-            opens(config.clone(), "shadow").await;
+            let mut config = config.broker_mode(BrokerMode::External);
+            for wait in [false, true] {
+                config.wait = wait;
+                let opening = opens(config.clone(), "shadow");
+                let opened = tokio::time::timeout(Duration::from_secs(60), opening).await;
+                assert!(opened.is_ok(), "it waits for its candidate");
+            }
 
             let shadow = eventbus::open_shadow(&config).await.unwrap();
             shadow.publish(Event::new("a", "x").unwrap()).await.unwrap();

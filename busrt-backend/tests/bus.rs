@@ -431,6 +431,22 @@ fn an_open_directory_is_refused() {
 }
 
 #[test]
+fn a_file_in_place_of_the_directory_is_refused() {
+    run(async {
+        let dir = directory();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let path = file.join("bus.sock");
+        let refused = open(Options::new(Address::Unix(path))).await;
+        let expected = format!(
+            "cannot use as a directory `{}`: not a directory",
+            file.display()
+        );
+        assert_eq!(refused.unwrap_err().to_string(), expected);
+    });
+}
+
+#[test]
 fn refusals_of_a_broker_are_clear() {
     run(async {
         let dir = directory();

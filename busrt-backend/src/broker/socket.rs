@@ -204,6 +204,10 @@ fn check_directory(directory: &Path) -> Result<(), SocketError> {
     let metadata = directory
         .metadata()
         .map_err(failed("look at directory", directory))?;
+    if !metadata.is_dir() {
+        let reason = io::ErrorKind::NotADirectory.into();
+        return Err(failed("use as a directory", directory)(reason));
+    }
     let uid = rustix::process::geteuid().as_raw();
     if metadata.uid() != uid {
         let path = directory.to_owned();
