@@ -354,7 +354,10 @@ fn wrong_with_dependency(name: &str, asked: &Value, ours: &Dict) -> Option<Strin
         version => Dict::from([("version".to_owned(), version.clone())]),
     };
     if let Some(path) = asked.get("path").and_then(Value::as_str) {
-        let directory = path.trim_start_matches("../").strip_prefix("eventbus")?;
+        let within = path.trim_start_matches("../").strip_prefix("eventbus");
+        let Some(directory) = within.filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+            return Some(format!("{name} is not in the clone: {path}"));
+        };
         let manifest = root()
             .join(directory.trim_start_matches('/'))
             .join("Cargo.toml");

@@ -194,7 +194,7 @@ impl Around for MutantRig {
         Arc::clone(&self.bus) as Arc<dyn EventBus>
     }
 
-    fn left(&self) -> Option<PathBuf> {
+    fn leftover(&self) -> Option<PathBuf> {
         (self.defect == Defect::LeavesPath).then(std::env::temp_dir)
     }
 }

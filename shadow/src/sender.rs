@@ -70,6 +70,7 @@ pub(crate) struct Alone {
     own: bool,
     /// What it carried before.
     before: Option<Origin>,
+    /// What it carries now.
     pub(crate) origin: Origin,
 }
 
@@ -150,7 +151,7 @@ impl Sender {
         let Some(now) = Now::of(&attached, &event, true) else {
             let shed = Shed::new(self, &attached, lane, &event);
             let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
-            let shed = shed.stamped(&event);
+            let shed = shed.stamped(&alone);
             let result = publish(event).await;
             return shed.conclude(&alone, result);
         };
@@ -237,7 +238,7 @@ impl Sender {
     ) -> Result<Receipt, Refused<TryPublishError>> {
         let shed = Shed::new(self, attached, lane, &event);
         let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
-        let shed = shed.stamped(&event);
+        let shed = shed.stamped(&alone);
         shed.conclude(&alone, publish(event))
     }
 

@@ -43,9 +43,9 @@ impl<'a> Shed<'a> {
         }
     }
 
-    /// The event is about to be published as it is.
-    pub(crate) fn stamped(mut self, event: &Event) -> Self {
-        self.origin = event.origin().copied();
+    /// The event is about to be published with this stamp.
+    pub(crate) fn stamped(mut self, alone: &Alone) -> Self {
+        self.origin = Some(alone.origin);
         self
     }
 

@@ -54,8 +54,9 @@ pub(crate) struct Sub {
     untracked: Tally,
     /// What each side delivered that cannot be told from what is due and not tracked.
     unplaced: [AtomicU64; 2],
-    /// The same of the primary, as far as its reader could tell by itself. Only that one writes it.
-    passed_over: AtomicU64,
+    /// The same of the primary, where its one reader, `Source`, could tell that by itself: nobody else
+    /// writes here.
+    unplaced_by_reader: AtomicU64,
     interleaving: Interleaving,
     /// Tells the drain that no more is wanted than what is due.
     pub(crate) closing: Notify,
@@ -77,7 +78,7 @@ impl Sub {
             idle_since: AtomicU64::new(0),
             untracked: Tally::default(),
             unplaced: Default::default(),
-            passed_over: AtomicU64::new(0),
+            unplaced_by_reader: AtomicU64::new(0),
             interleaving: Interleaving::default(),
             closing: Notify::new(),
             standing: Notify::new(),
@@ -176,9 +177,9 @@ impl Sub {
         let without_room = *counts.of(Class::Unverified(Reason::Streams));
         let untracked = self.untracked.add_to(counts);
         let due = [untracked + without_room, without_room];
-        let passed_over = [self.passed_over.load(Ordering::Relaxed), 0];
-        for ((came, passed_over), due) in self.unplaced.iter().zip(passed_over).zip(due) {
-            let came = came.load(Ordering::Relaxed) + passed_over;
+        let by_reader = [self.unplaced_by_reader.load(Ordering::Relaxed), 0];
+        for ((came, by_reader), due) in self.unplaced.iter().zip(by_reader).zip(due) {
+            let came = came.load(Ordering::Relaxed) + by_reader;
             let beyond = came.saturating_sub(due);
             counts.expected += beyond;
             *counts.of(Class::Unverified(Reason::Unplaced)) += beyond;
@@ -257,8 +258,8 @@ impl Sub {
             return match excuse {
                 Excuse::Earlier => comparator.earlier(),
                 Excuse::Unplaced => {
-                    let before = self.passed_over.load(Ordering::Relaxed);
-                    self.passed_over.store(before + 1, Ordering::Relaxed);
+                    let before = self.unplaced_by_reader.load(Ordering::Relaxed);
+                    self.unplaced_by_reader.store(before + 1, Ordering::Relaxed);
                 }
             };
         }

@@ -31,7 +31,7 @@ const ALL: [Untracked; 4] = [
 pub(crate) struct Tally([AtomicU64; ALL.len()]);
 
 /// A tally whose first thread adds to it without a locked instruction, which would cost as much as the
-/// rest of what is done about an event that is turned away.
+/// rest of what is done about an event that is turned away. For every other thread it is as any tally.
 #[derive(Debug, Default)]
 pub(crate) struct Biased {
     /// The thread that came first.

@@ -8,14 +8,21 @@ use figment::{Error, Metadata, Profile, Provider};
 
 const PREFIX: &str = "EVENTBUS_";
 
+/// What a rollout's hook is told: the stage that is left.
+pub(crate) const ROLLOUT_FROM: &str = "EVENTBUS_ROLLOUT_FROM";
+/// The stage that is gone to.
+pub(crate) const ROLLOUT_TO: &str = "EVENTBUS_ROLLOUT_TO";
+/// `advance` or `back`.
+pub(crate) const ROLLOUT_DIRECTION: &str = "EVENTBUS_ROLLOUT_DIRECTION";
+
 /// Variables with the prefix that are no keys of the configuration. A rollout tells its hooks where it
 /// goes, and a hook may be a program of ours; the rest is for tests, which read configurations, too.
 const OTHERS: [&str; 8] = [
     super::FILE_VARIABLE,
     "EVENTBUS_LOG",
-    "EVENTBUS_ROLLOUT_FROM",
-    "EVENTBUS_ROLLOUT_TO",
-    "EVENTBUS_ROLLOUT_DIRECTION",
+    ROLLOUT_FROM,
+    ROLLOUT_TO,
+    ROLLOUT_DIRECTION,
     "EVENTBUS_BUSRTD",
     "EVENTBUS_NO_FOREIGN",
     "EVENTBUS_BLESS",

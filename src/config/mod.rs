@@ -6,7 +6,7 @@
 //!
 //! Invariant: a [`Config`] that exists is valid; what is left to fail at `open` is the world.
 
-mod environment;
+pub(crate) mod environment;
 mod error;
 mod listen;
 mod nearest;

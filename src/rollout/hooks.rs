@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::controller::{Direction, RolloutError};
 use super::options::Hooks;
+use crate::config::environment::{ROLLOUT_DIRECTION, ROLLOUT_FROM, ROLLOUT_TO};
 
 /// A move, as a program is told of it.
 #[derive(Debug, Clone)]
@@ -48,9 +49,9 @@ async fn run(hooks: &Hooks, program: &Path, this: &Move) -> Result<(), String> {
     info!(program = %program.display(), from = this.from, to = this.to, direction, "hook");
     let mut command = Command::new(program);
     command
-        .env("EVENTBUS_ROLLOUT_FROM", &this.from)
-        .env("EVENTBUS_ROLLOUT_TO", &this.to)
-        .env("EVENTBUS_ROLLOUT_DIRECTION", direction)
+        .env(ROLLOUT_FROM, &this.from)
+        .env(ROLLOUT_TO, &this.to)
+        .env(ROLLOUT_DIRECTION, direction)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);

@@ -24,7 +24,7 @@ use super::reader::{Reader, WireError, put_text};
 
 const CONTENT_MASK: u8 = 0b0000_0011;
 const AT_MOST_ONCE: u8 = 0b0000_0100;
-const GIVEN_ORIGIN: u8 = 0b0000_1000;
+const FOREIGN_ORIGIN: u8 = 0b0000_1000;
 const META: u8 = 0b0001_0000;
 
 /// Least bytes that an event takes: flags, sequence, payload length.
@@ -255,8 +255,8 @@ impl WrittenEvents {
         self.bytes.len()
     }
 
-    /// Adds an event. `payload` is its encoded payload; `foreign` the stamp that a layer above has
-    /// given it, if it is not the frame's publisher's; `sequence` its sequence.
+    /// Adds an event. `payload` is its encoded payload; `foreign` its stamp, if that is not the one that
+    /// the frame carries for all; `sequence` its sequence.
     pub fn push(&mut self, event: &Event, payload: &[u8], foreign: Option<&Origin>, sequence: u64) {
         write_event(&mut self.bytes, event, payload, foreign, sequence);
         self.count += 1;
@@ -318,7 +318,7 @@ pub(super) fn write_event(
         flags |= AT_MOST_ONCE;
     }
     if foreign.is_some() {
-        flags |= GIVEN_ORIGIN;
+        flags |= FOREIGN_ORIGIN;
     }
     let meta = meta(event);
     if meta.is_some() {
@@ -368,7 +368,7 @@ fn meta(event: &Event) -> Option<Vec<u8>> {
 fn skip_event(reader: &mut Reader<'_>) -> Result<(usize, bool), WireError> {
     let flags = reader.u8("flags")?;
     reader.skip("sequence", 8)?;
-    if flags & GIVEN_ORIGIN != 0 {
+    if flags & FOREIGN_ORIGIN != 0 {
         reader.skip("origin", 24)?;
     }
     if flags & CONTENT_MASK == 3 {
@@ -397,7 +397,7 @@ fn read_event(
         epoch: stamp.epoch,
         sequence,
     };
-    if flags & GIVEN_ORIGIN != 0 {
+    if flags & FOREIGN_ORIGIN != 0 {
         origin.publisher = PublisherId(reader.array("origin")?);
         origin.epoch = reader.u64("origin epoch")?;
     }

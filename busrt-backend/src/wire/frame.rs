@@ -93,12 +93,12 @@ impl FrameWriter {
         }
     }
 
-    /// Adds an event; `payload` is its encoded payload, `own` the publisher whose stamp needs no
-    /// repeating.
-    pub fn push(&mut self, event: &Event, payload: &[u8], own: PublisherId, epoch: u64) {
+    /// Adds an event; `payload` is its encoded payload, `publisher` and `epoch` those that the frame
+    /// carries for all.
+    pub fn push(&mut self, event: &Event, payload: &[u8], publisher: PublisherId, epoch: u64) {
         let foreign = event
             .origin()
-            .filter(|o| o.publisher != own || o.epoch != epoch);
+            .filter(|o| o.publisher != publisher || o.epoch != epoch);
         let sequence = event.origin().map_or(0, |origin| origin.sequence);
         write_event(&mut self.out, event, payload, foreign, sequence);
         self.count += 1;

@@ -20,11 +20,12 @@ pub(super) trait Around: Send + Sync {
     }
 
     /// A path that should be gone and is not.
-    fn left(&self) -> Option<PathBuf> {
+    fn leftover(&self) -> Option<PathBuf> {
         None
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<A: Around> Rig for A {
     fn bus(&self) -> Arc<dyn EventBus> {
@@ -41,6 +42,6 @@ impl<A: Around> Rig for A {
 
     fn paths(&self) -> Vec<PathBuf> {
         let paths = self.inner().paths().into_iter();
-        paths.chain(self.left()).collect()
+        paths.chain(self.leftover()).collect()
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Asked, Collector, Refusal};
 use crate::tasks::worker::TaskHandler;
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<C: Collector + ?Sized> Collector for Arc<C> {
     async fn health_check(&self) -> Result<(), String> {

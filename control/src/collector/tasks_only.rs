@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Asked, Collector, Refusal};
 use crate::tasks::worker::TaskHandler;
 
-/// Collects nothing, and has this handler do its tasks.
+/// Collects nothing, and has this handler do its tasks. Asked to begin to collect, it is `collecting` nothing.
 ///
 /// ```
 /// # use std::sync::Arc;

@@ -110,7 +110,17 @@ fn a_stamp_that_all_events_have_in_common_is_written_once() {
     let stamped = accepted([given(5), given(6)]);
     assert_eq!(stamped.written.bytes(), bare);
     let mixed = accepted([given(5), own(), given(6)]);
+    let after_one: Vec<_> = mixed
+        .events(1)
+        .map(|event| event.origin().copied())
+        .collect();
+    assert_eq!(after_one.len(), 2);
+    assert_eq!(after_one[1], given(6).origin().copied());
+    let large = Event::new("a", vec![7_u8; 1 << 16]).unwrap();
+    let large = large.given_origin(*given(8).origin().unwrap());
+    let large = accepted([large]);
     for (run, expected) in [
+        (large, vec![(9, 8)]),
         (stamped, vec![(9, 5), (9, 6)]),
         (mixed, vec![(9, 5), (1, 0), (9, 6)]),
     ] {

@@ -4,7 +4,8 @@
 //! holds of tasks is tested without a bus.
 //!
 //! Invariant: every handler is a child of the driver; when the worker is dropped, nothing of it is left. Each
-//! report was published, or is counted.
+//! report was published, replaced by a later one of the same task, or is counted as unsent; at the end one for each
+//! dispatcher may be both published and counted.
 
 mod driver;
 mod handler;
