@@ -3,10 +3,10 @@
 //! Invariant: whoever has an [`Authority`] has the directory for itself, by a lock on it that the
 //! kernel gives back, and a certificate that was issued stays on record until it is revoked.
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::fs::{self, DirBuilder, File};
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SanType, SerialNumber,
 };
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustls_pki_types::DnsName;
 use tempfile::NamedTempFile;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -196,12 +198,12 @@ impl Authority {
     fn write(&self, file: &str, mode: u32, text: &str, force: bool) -> Result<(), Failure> {
         let path = self.directory.join(file);
         let whole = || -> std::io::Result<()> {
-            let mut made = tempfile::Builder::new()
-                .permissions(Permissions::from_mode(mode))
-                .tempfile_in(&self.directory)
-                // Without the name that it has only until it is whole.
-                .map_err(|reason| std::io::Error::from(reason.kind()))?;
-            made.write_all(text.as_bytes())?;
+            // Errors of a file made otherwise have the name that it has only until it is whole.
+            let mut made = tempfile::Builder::new().make_in(&self.directory, |path| {
+                let mut options = File::options();
+                options.write(true).create_new(true).mode(mode).open(path)
+            })?;
+            made.as_file_mut().write_all(text.as_bytes())?;
             made.as_file().sync_all()?;
             place(made, &path, force)
         };
@@ -219,17 +221,15 @@ fn serial(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Waits for the directory.
 fn lock(directory: &Path) -> Result<File, Failure> {
-    let cannot = |reason: std::io::Error| cannot("lock directory", directory, reason);
-    let file = File::open(directory).map_err(cannot)?;
-    if !file.metadata().map_err(cannot)?.is_dir() {
-        return Err(cannot(ErrorKind::NotADirectory.into()));
-    }
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|reason| cannot(reason.into()))?;
-    Ok(file)
+    let cannot = |reason: Errno| cannot("lock directory", directory, std::io::Error::from(reason));
+    // Opening anything else may wait for ever.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(directory, flags, Mode::empty()).map_err(cannot)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(cannot)?;
+    Ok(file.into())
 }
 
-fn place(made: NamedTempFile, path: &Path, force: bool) -> std::io::Result<()> {
+fn place(made: NamedTempFile<File>, path: &Path, force: bool) -> std::io::Result<()> {
     let placed = if force {
         made.persist(path)
     } else {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::program::{Ended, Place};
 
 #[track_caller]
@@ -174,5 +176,16 @@ fn a_mistake_is_one_sentence_and_a_2() {
         &place.run("certs issue two--hyphens"),
         "invalid value 'two--hyphens' for '<NAME>': expected 1 to 46 of A-Z a-z 0-9 _ - without \
          `--`, with no `-` at an end, and not beginning with `eb-`",
+    );
+}
+
+#[test]
+fn a_pipe_is_no_directory_and_nobody_waits_for_its_other_end() {
+    let place = Place::new();
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, place.path().join("pipe"), FileType::Fifo, mode, 0).unwrap();
+    refused(
+        &place.run("certs init --dir pipe"),
+        "cannot lock directory `pipe`: Not a directory (os error 20)",
     );
 }

@@ -26,7 +26,11 @@ fn a_bad_flag_is_one_sentence_and_a_2() {
         ),
         (
             "certs init --dir /dev/null",
-            "cannot lock directory `/dev/null`: not a directory",
+            "cannot lock directory `/dev/null`: Not a directory (os error 20)",
+        ),
+        (
+            "certs init --dir /proc",
+            "cannot write `/proc/ca.key`: No such file or directory (os error 2)",
         ),
         (
             "shadow --divergences nowhere/x.jsonl --candidate crossbeam",
