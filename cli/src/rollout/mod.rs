@@ -36,7 +36,7 @@ pub(crate) fn run(args: &RolloutArgs) -> Result<u8, Failure> {
 
 fn advance(args: &AdvanceArgs) -> Result<u8, Failure> {
     let (this, force) = (&args.this, args.force);
-    let from = Some(seen(this)?);
+    let from = Some(stage_to_leave(this, &status(&this.place)?)?);
     told(
         &ask(&this.place, Request::Advance { force, from })?,
         &this.place,
@@ -44,17 +44,16 @@ fn advance(args: &AdvanceArgs) -> Result<u8, Failure> {
 }
 
 fn back(args: &MoveArgs) -> Result<u8, Failure> {
-    let from = Some(seen(args)?);
+    let from = Some(stage_to_leave(args, &status(&args.place)?)?);
     told(&ask(&args.place, Request::Back { from })?, &args.place)
 }
 
 /// The stage to move out of: whoever orders a move has seen one, so that one order is one move.
-fn seen(args: &MoveArgs) -> Result<StageRef, Failure> {
-    let status = status(&args.place)?;
+fn stage_to_leave(args: &MoveArgs, status: &Status) -> Result<StageRef, Failure> {
     let Some(from) = &args.from else {
         return Ok(StageRef::Index(status.stage));
     };
-    if (0..status.stages.len()).any(|at| is(from, at, &status)) {
+    if (0..status.stages.len()).any(|at| is_called(from, at, status)) {
         return Ok(from.clone());
     }
     let stages = status.stages.iter().enumerate();
@@ -68,7 +67,7 @@ fn seen(args: &MoveArgs) -> Result<StageRef, Failure> {
 }
 
 /// Whether the stage at `at` is called so.
-fn is(stage: &StageRef, at: usize, status: &Status) -> bool {
+fn is_called(stage: &StageRef, at: usize, status: &Status) -> bool {
     match stage {
         StageRef::Index(index) => *index == at,
         StageRef::Name(name) => status.stages.get(at).is_some_and(|s| s.name == *name),
@@ -85,20 +84,31 @@ fn status(place: &Where) -> Result<Status, Failure> {
 }
 
 fn dry_run(args: &MoveArgs, way: Direction) -> Result<u8, Failure> {
-    if args.from.is_some() {
-        let (from, status) = (seen(args)?, status(&args.place)?);
-        if !is(&from, status.stage, &status) {
-            let here = status.stages.get(status.stage);
-            let here = here.map(|stage| stage.name.clone()).unwrap_or_default();
+    if args.from.is_none() {
+        return plan(&args.place, way);
+    }
+    let status = status(&args.place)?;
+    let from = stage_to_leave(args, &status)?;
+    let answer = ask(&args.place, Request::Plan { direction: way })?;
+    if let Answer::Plan(plan) = &answer {
+        // Of the stage that the plan is of: it may have been left since the status was told.
+        let mut stages = status.stages.iter().enumerate();
+        if !stages.any(|(at, stage)| stage.name == plan.from && is_called(&from, at, &status)) {
+            let here = plan.from.clone();
             let no = RolloutError::Elsewhere { here, from };
             return told(&Answer::Refused(no.to_string()), &args.place);
         }
     }
-    plan(&args.place, way)
+    told_plan(answer, &args.place, way)
 }
 
 fn plan(place: &Where, direction: Direction) -> Result<u8, Failure> {
-    match ask(place, Request::Plan { direction })? {
+    let answer = ask(place, Request::Plan { direction })?;
+    told_plan(answer, place, direction)
+}
+
+fn told_plan(answer: Answer, place: &Where, direction: Direction) -> Result<u8, Failure> {
+    match answer {
         Answer::Plan(plan) if plan.to.is_none() && !place.json => {
             output::nowhere(&plan.from, direction)?;
             Ok(0)

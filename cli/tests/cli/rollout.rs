@@ -1,8 +1,13 @@
 //! `eventbus rollout`: an operator's words, and a soak.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
 use eventbus::rollout::{self, Rollout};
 use eventbus::{Config, Phase};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::Place;
 
@@ -112,6 +117,52 @@ fn an_operator_moves_a_bus_of_another_process() {
         gone.stderr.starts_with("eventbus: no rollout answers at"),
         "{gone:?}"
     );
+}
+
+#[test]
+fn a_dry_run_out_of_a_stage_that_is_left_meanwhile_shows_no_plan_of_another() {
+    let place = Place::new();
+    let admin = UnixListener::bind(place.path().join("admin.sock")).unwrap();
+    let (asked, asks) = sync_channel(8);
+    thread::spawn(move || {
+        for stream in admin.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let request: Value = serde_json::from_str(&line).unwrap();
+            let answer = match request["ask"].as_str() {
+                Some("status") => json!({"answer": "status", "with": in_its_first_stage()}),
+                _ => json!({"answer": "plan", "with": {
+                    "from": "in-process", "to": null, "steps": [], "objections": []}}),
+            };
+            asked.send(request["ask"].clone()).unwrap();
+            writeln!(stream, "{answer}").unwrap();
+        }
+    });
+    let told = place.run("rollout advance --dry-run --from 1 --admin admin.sock");
+    assert_eq!(
+        (told.code, &*told.stdout),
+        (
+            Some(1),
+            "no: the rollout is in stage `in-process` and not in number 1 any more, so nothing was \
+             done; ask for its status and order again\n"
+        ),
+        "{told:?}"
+    );
+    assert_eq!(asks.try_iter().collect::<Vec<_>>(), ["status", "plan"]);
+}
+
+fn in_its_first_stage() -> Value {
+    json!({
+        "phase": "crossbeam", "stage": 0, "mode": "manual", "activity": "watching",
+        "stages": [
+            {"name": "crossbeam", "phase": "crossbeam", "candidate": null},
+            {"name": "in-process", "phase": "in-process", "candidate": null},
+        ],
+        "cutover": null, "gates": [], "successes": 0, "successes_wanted": 3, "failures": 0,
+        "failures_allowed": 1, "stage_since_ms": 1, "history": [], "last_error": null,
+        "longest_publish_delay_us": 0, "cutovers": 0,
+    })
 }
 
 #[test]
