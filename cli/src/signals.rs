@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::conformance::Stop;
 use tempfile::TempDir;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::info;
@@ -19,26 +19,42 @@ use crate::{begin_a_line, tell};
 /// How long what is under way at an interrupt may take to end.
 pub(crate) const WIND_UP: Duration = Duration::from_secs(10);
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, noticed from when this is made.
+#[derive(Debug)]
 pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
 }
 
 impl Signals {
+    /// Takes them over from the system, which would end the program.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let notice = |kind| signal(kind).map_err(|reason| Failure::io("notice signals", reason));
+        let notice =
+            |kind| unix::signal(kind).map_err(|reason| Failure::io("notice signals", reason));
         Ok(Self {
             interrupt: notice(SignalKind::interrupt())?,
             terminate: notice(SignalKind::terminate())?,
         })
     }
 
-    /// Waits for one of them. Cancel-safe.
-    pub(crate) async fn next(&mut self) {
+    /// Waits for one of them, and says which. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => info!("interrupted"),
-            _ = self.terminate.recv() => info!("told to end"),
+            _ = self.interrupt.recv() => {
+                info!("interrupted");
+                Signal::Interrupt
+            }
+            _ = self.terminate.recv() => {
+                info!("told to end");
+                Signal::Terminate
+            }
         }
     }
 }
@@ -65,7 +81,7 @@ pub(crate) fn in_directory<T: Send + 'static>(
         thread::spawn(move || drop(tell.send(work(&place, &asked))));
         let ended = tokio::select! {
             biased;
-            () = signals.next() => wound_up(&stop, &mut signals, told).await,
+            _ = signals.next() => wound_up(&stop, &mut signals, told).await,
             ended = &mut told => ended.map_err(|_| Failure::io("go on", "a thread has panicked"))?,
         };
         take_away(directory);
@@ -84,7 +100,7 @@ async fn wound_up<T>(
     tell("interrupted: what was begun is ended; once more leaves it at once");
     tokio::select! {
         biased;
-        () = signals.next() => Err(Failure::Interrupted),
+        _ = signals.next() => Err(Failure::Interrupted),
         ended = timeout(WIND_UP, told) => match ended {
             // It was done just then.
             Ok(Ok(Ok(done))) => Ok(done),

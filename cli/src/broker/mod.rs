@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &BrokerArgs) -> Result<u8, Failure> {
         .heartbeat()
         .map(|every| beat(&manager, &health, every));
     tokio::select! {
-        () = signals.next() => {}
+        _ = signals.next() => {}
         () = forever(beating) => {}
     }
     manager.stopping();
@@ -93,10 +93,10 @@ async fn start(config: &Config) -> Result<Broker, Failure> {
 }
 
 /// Waits for one or the other; dropped, `stop` ends at once.
-async fn drained(stop: impl Future<Output = ()>, again: impl Future<Output = ()>) -> bool {
+async fn drained<T>(stop: impl Future<Output = ()>, again: impl Future<Output = T>) -> bool {
     tokio::select! {
         () = stop => true,
-        () = again => false,
+        _ = again => false,
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_signal_ends_what_does_not_drain() {
-        assert!(drained(ready(()), pending()).await);
+        assert!(drained(ready(()), pending::<()>()).await);
         assert!(!drained(pending(), ready(())).await);
     }
 }

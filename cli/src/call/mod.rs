@@ -64,12 +64,12 @@ pub(crate) async fn run(args: &CallArgs) -> Result<u8, Failure> {
     let call = call(args, &config)?;
     let bus = tokio::select! {
         bus = open(&config) => bus?,
-        () = signals.next() => return Err(Failure::Interrupted),
+        _ = signals.next() => return Err(Failure::Interrupted),
     };
     let began = Instant::now();
     let called = tokio::select! {
         called = bus.call(call) => called,
-        () = signals.next() => {
+        _ = signals.next() => {
             // Dropping the call has cancelled it at the service, once the message is out.
             leave(&*bus).await;
             return Err(Failure::Flags(

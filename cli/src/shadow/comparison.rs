@@ -53,6 +53,7 @@ impl Comparison<'_> {
     /// Runs the source through both ends and reports. Interrupting the program ends the source,
     /// and what was published until then is compared; nothing, if it was interrupted before.
     pub(crate) async fn run(&self, watch: &mut Watch) -> Result<Option<Run>, Failure> {
+        watch.notice_pending().await?;
         if watch.is_interrupted() {
             return Ok(None);
         }
@@ -225,5 +226,47 @@ async fn close(ends: [Opened; 2]) {
         if let Err(reason) = end.bus.shutdown().await {
             warn!(backend = end.bus.backend(), %reason, "closed early");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use clap::Parser as _;
+    use eventbus::BrokerMode;
+    use rustix::process::{Signal, getpid, kill_process};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    #[tokio::test]
+    async fn after_an_interrupt_between_two_comparisons_nothing_is_opened() {
+        let cli = Cli::try_parse_from(["eventbus", "shadow", "--source", "synthetic"]).unwrap();
+        let Command::Shadow(args) = cli.command else {
+            panic!("{cli:?}");
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let silent = directory.path().join("silent.sock");
+        let broker = UnixListener::bind(&silent).unwrap();
+        broker.set_nonblocking(true).unwrap();
+        let config = Config::default().broker_mode(BrokerMode::External);
+        let comparison = Comparison {
+            args: &args,
+            config: &config,
+            source: &Source::new(&args, &config).unwrap(),
+            observer: &Observer::new("test"),
+            primary: &Endpoint::Phase(Phase::Crossbeam),
+            candidate: &Endpoint::Phase(Phase::Unix(silent)),
+            purpose: Purpose::Judge(None),
+        };
+        let mut watch = Watch::new().unwrap();
+        let mut interrupts = signal(SignalKind::interrupt()).unwrap();
+        kill_process(getpid(), Signal::INT).unwrap();
+        interrupts.recv().await;
+        assert!(comparison.run(&mut watch).await.unwrap().is_none());
+        let nobody = broker.accept().unwrap_err();
+        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
     }
 }

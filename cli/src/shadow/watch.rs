@@ -6,16 +6,15 @@
 //!
 //! Invariant: one watch for all comparisons, so that what comes between two of them is noticed.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{interval, timeout};
-use tracing::info;
 
 use super::feed::Feed;
 use crate::failure::Failure;
-use crate::signals::WIND_UP;
+use crate::signals::{Signal, Signals, WIND_UP};
 use crate::{begin_a_line, tell};
 
 /// A source that has published nothing for so long is not slow but stuck.
@@ -26,18 +25,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Signals, which are noticed from when this is made.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    interrupt: Signal,
-    terminate: Signal,
+    signals: Signals,
     interrupted: bool,
 }
 
 impl Watch {
     /// Takes the signals over from the system, which would end the program.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let notice = |kind| signal(kind).map_err(|reason| Failure::io("notice signals", reason));
         Ok(Self {
-            interrupt: notice(SignalKind::interrupt())?,
-            terminate: notice(SignalKind::terminate())?,
+            signals: Signals::new()?,
             interrupted: false,
         })
     }
@@ -45,6 +41,19 @@ impl Watch {
     /// Whether nothing more is to be begun.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted
+    }
+
+    /// Notices a signal that came while nobody waited for one.
+    pub(crate) async fn notice_pending(&mut self) -> Result<(), Failure> {
+        let ends_now = tokio::select! {
+            biased;
+            ends_now = self.signalled() => ends_now,
+            () = ready(()) => false,
+        };
+        if ends_now {
+            return Err(Failure::Interrupted);
+        }
+        Ok(())
     }
 
     /// What comes of `work`, which no source could end: an interrupt waits for it, but no longer than
@@ -76,7 +85,6 @@ impl Watch {
 
     async fn ended(&mut self, feed: &Arc<Feed>) -> Failure {
         while !self.signalled().await {
-            info!("interrupted; what was published is compared");
             tell("interrupted: what was published is compared; once more ends it at once");
             feed.cancel();
         }
@@ -85,9 +93,8 @@ impl Watch {
 
     /// Waits for a signal, and says whether it ends the program.
     async fn signalled(&mut self) -> bool {
-        tokio::select! {
-            _ = self.terminate.recv() => return true,
-            _ = self.interrupt.recv() => {}
+        if self.signals.next().await == Signal::Terminate {
+            return true;
         }
         begin_a_line();
         std::mem::replace(&mut self.interrupted, true)

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &TailArgs) -> Result<u8, Failure> {
     };
     let (bus, mut events) = tokio::select! {
         opened = opened => opened?,
-        () = signals.next() => return Err(Failure::Interrupted),
+        _ = signals.next() => return Err(Failure::Interrupted),
     };
     greet(args, &*bus);
     let mut seen = Seen::default();
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &TailArgs) -> Result<u8, Failure> {
     };
     tokio::select! {
         written = timeout(patience, out.finish()) => written.unwrap_or(Ok(()))?,
-        () = signals.next() => {}
+        _ = signals.next() => {}
     }
     if seen.dropped > 0 {
         tell(&format!(
@@ -137,7 +137,7 @@ async fn show(
     loop {
         let item = tokio::select! {
             biased;
-            () = signals.next() => return Ok(End::Told),
+            _ = signals.next() => return Ok(End::Told),
             () = out.closed() => return Ok(End::Told),
             () = &mut time => return Ok(End::Time),
             item = events.recv_item() => item,
@@ -154,7 +154,7 @@ async fn show(
             taken = out.line(line) => if !taken {
                 return Ok(End::Told);
             },
-            () = signals.next() => return Ok(End::Told),
+            _ = signals.next() => return Ok(End::Told),
         }
         if args.count == Some(seen.shown) {
             return Ok(End::Count);

@@ -14,7 +14,6 @@ use ::conformance::Stop;
 use ::conformance::fault::{Process, ProcessError};
 use eventbus::Config;
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::oneshot;
 
@@ -23,6 +22,7 @@ use super::measure::{Measurement, ROUNDS};
 use super::plan::{Plan, Transport};
 use super::stage::Listen;
 use crate::failure::Failure;
+use crate::signals::Signals;
 
 /// What such a process is told its part by.
 const PART: &str = "EVENTBUS_VALIDATE_PART";
@@ -90,12 +90,13 @@ fn live(part: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> 
 }
 
 async fn measuring(plan: Plan) -> Result<(), Failure> {
-    let mut told = told_to_end()?;
+    // They would end this process before it could clean up.
+    let mut signals = Signals::new()?;
     let (mut turns, alone) = input()?;
     let findings = tokio::select! {
         biased;
         _ = alone => return Ok(()),
-        () = told.next() => return Err(Failure::Interrupted),
+        _ = signals.next() => return Err(Failure::Interrupted),
         findings = measure(&plan, &mut turns) => findings?,
     };
     let found = serde_json::to_string(&findings);
@@ -128,36 +129,13 @@ async fn serving(listen: Listen) -> Result<(), Failure> {
         }
     }
     // An interrupt at a terminal is everybody's; who measures decides what becomes of the broker.
-    let _told = told_to_end()?;
+    let _signals = Signals::new()?;
     let broker = eventbus::start_broker(&config).await?;
     let (_, alone) = input()?;
     say("ready");
     let _ = alone.await;
     broker.stop().await;
     Ok(())
-}
-
-/// Signals that would end this process, before it could clean up.
-fn told_to_end() -> Result<Told, Failure> {
-    let notice = |kind| signal(kind).map_err(|reason| Failure::io("notice signals", reason));
-    Ok(Told {
-        interrupt: notice(SignalKind::interrupt())?,
-        terminate: notice(SignalKind::terminate())?,
-    })
-}
-
-struct Told {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Told {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// The lines of standard input; and its end, which comes with that of whoever holds the other end.
