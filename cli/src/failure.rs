@@ -31,8 +31,11 @@ pub(crate) enum Failure {
     Cannot { action: String, reason: String },
     #[error("interrupted")]
     Interrupted,
-    #[error("interrupted before {0}")]
-    Left(String),
+    #[error("{failure}; {left_out}")]
+    LeftOut {
+        failure: Box<Failure>,
+        left_out: String,
+    },
     #[error("the buses have taken nothing for {waited:?}, after {published} events")]
     Standstill { published: u64, waited: Duration },
     #[error("line {line} of `{file}` is no recorded event: {reason}")]
@@ -51,6 +54,14 @@ impl Failure {
             MetricsAddress::Unix(_) => reason.to_string(),
         };
         Self::io(format!("listen at `{address}`"), why)
+    }
+
+    /// The same, and what was not done for it.
+    pub(crate) fn and_left_out(self, left_out: String) -> Self {
+        Self::LeftOut {
+            failure: Box::new(self),
+            left_out,
+        }
     }
 
     /// What was tried, and what the system said.

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         let run = match comparison.run(&mut watch).await {
             Ok(Some(run)) => run,
             Ok(None) => {
-                failed = Some(interrupted_before(left));
+                failed = Some(Failure::Interrupted);
                 break;
             }
             Err(failure) => {
@@ -83,6 +83,10 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         left = later;
     }
     document.leave_out(&primary, left);
+    // Of one alone it is clear what was not compared.
+    if let Some(left_out) = document.left_out().filter(|_| candidates.len() > 1) {
+        failed = failed.map(|failure| failure.and_left_out(left_out));
+    }
     if !document.is_empty() {
         document.finish(&args)?;
     }
@@ -97,12 +101,6 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
         (Verdict::Diverged, None) => Ok(1),
         (_, None) => Ok(2),
     }
-}
-
-fn interrupted_before(left: &[Endpoint]) -> Failure {
-    let were = if left.len() == 1 { "was" } else { "were" };
-    let names: Vec<_> = left.iter().map(|end| format!("`{end}`")).collect();
-    Failure::Left(format!("{} {were} compared", names.join(" and ")))
 }
 
 /// Flags first, then a configured shadow, then crossbeam with in-process and with UNIX.

@@ -4,11 +4,14 @@ use std::path::Path;
 
 use eventbus::Config;
 use eventbus::config::MetricsAddress;
-use eventbus::observe::{Observed, Observer, Server, frozen};
+use eventbus::observe::{Observer, Server};
 use tokio::task::JoinHandle;
 
 use crate::args::ShadowArgs;
 use crate::failure::Failure;
+
+/// What the page is called.
+pub(crate) const TITLE: &str = "eventbus shadow";
 
 /// Looks at the comparison that runs; ends what it serves when it is dropped.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ impl Observing {
     /// the address is taken away, so that the buses to compare do not listen there as well.
     pub(crate) async fn begin(args: &ShadowArgs, config: &mut Config) -> Result<Self, Failure> {
         let configured = config.observe.listen.take();
-        let observer = Observer::new("eventbus shadow");
+        let observer = Observer::new(TITLE);
         let looks = observer.clone();
         let looking = match args.observe.as_ref().or(configured.as_ref()) {
             Some(address) => {
@@ -50,9 +53,4 @@ impl Drop for Observing {
 pub(crate) fn is_page(path: &Path) -> bool {
     path.extension()
         .is_some_and(|end| end.eq_ignore_ascii_case("html"))
-}
-
-/// The page, frozen.
-pub(crate) fn page(runs: &[&Observed]) -> String {
-    frozen("eventbus shadow", runs)
 }

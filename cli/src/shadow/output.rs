@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 
-use eventbus::observe::Observed;
+use eventbus::observe::{Observed, frozen};
 use eventbus::shadow::sabotage::SabotageBus;
 use eventbus::shadow::{DivergenceClass, Report, Verdict};
 use serde::Serialize;
 
 use super::endpoint::Endpoint;
-use super::observing::{is_page, page};
+use super::observing::{TITLE, is_page};
 use super::source::Source;
 use crate::args::{Sabotaging, ShadowArgs};
 use crate::failure::Failure;
@@ -158,6 +158,31 @@ impl<'a> Document<'a> {
         };
     }
 
+    /// What was not compared, if anything was not.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let were = match self.left_out.len() {
+            0 => return None,
+            1 => "was",
+            _ => "were",
+        };
+        let names = self
+            .left_out
+            .iter()
+            .map(|out| format!("`{}`", out.candidate));
+        let names: Vec<_> = names.collect();
+        Some(format!("{} {were} not compared", names.join(" and ")))
+    }
+
+    /// The page's, with what its one comparison does not say by itself.
+    fn title(&self) -> String {
+        let verdict = self.verdict;
+        match self.left_out() {
+            Some(left_out) => format!("{TITLE}: {verdict}; {left_out}"),
+            None if self.runs.len() > 1 => format!("{TITLE}: {verdict}"),
+            None => TITLE.to_owned(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -177,7 +202,7 @@ impl<'a> Document<'a> {
         if let Some(path) = &args.report {
             let page = is_page(path).then(|| {
                 let seen: Vec<_> = self.runs.iter().map(|run| &run.observed).collect();
-                page(&seen)
+                frozen(&self.title(), &seen)
             });
             std::fs::write(path, page.as_ref().unwrap_or(&text))
                 .map_err(|reason| Failure::io(format!("write `{}`", path.display()), reason))?;

@@ -75,7 +75,7 @@ fn a_comparison_that_had_not_begun_is_left_out_and_that_is_no_match() {
     only_the_first_is_compared(&ended, &["unix", "tcp"]);
     for sentence in [
         "interrupted: what was published is compared; once more ends it at once\n",
-        "eventbus: interrupted before `unix` and `tcp` were compared\n",
+        "eventbus: interrupted; `unix` and `tcp` were not compared\n",
     ] {
         assert!(ended.stderr.contains(sentence), "{ended:?}");
     }
@@ -120,7 +120,7 @@ fn an_interrupt_between_two_comparisons_ends_both() {
     drop((opening, broker));
     let ended = running.end();
     only_the_first_is_compared(&ended, &[&silent]);
-    let sentence = format!("eventbus: interrupted before `{silent}` was compared\n");
+    let sentence = format!("eventbus: interrupted; `{silent}` was not compared\n");
     assert!(ended.stderr.ends_with(&sentence), "{ended:?}");
     nothing_is_left(&place);
 }
@@ -129,9 +129,29 @@ fn an_interrupt_between_two_comparisons_ends_both() {
 fn what_could_not_be_opened_is_left_out_too() {
     let place = Place::new();
     let words = "shadow --source synthetic --events 1000 --json --candidate in-process \
-                 --candidate unix:///dev/null/bus.sock --candidate unix";
+                 --candidate unix:///dev/null/bus.sock --candidate unix --report run.html";
     let ended = begun(&place, words).end();
     only_the_first_is_compared(&ended, &["unix:///dev/null/bus.sock", "unix"]);
+    let left_out = "`unix:///dev/null/bus.sock` and `unix` were not compared";
+    let sentence = format!("; {left_out}\n");
+    assert!(ended.stderr.ends_with(&sentence), "{ended:?}");
+    let page = fs::read_to_string(place.path().join("run.html")).unwrap();
+    let title = page.lines().find(|line| line.starts_with("<h1"));
+    let told = format!("<h1 id=\"title\">eventbus shadow: inconclusive; {left_out}</h1>");
+    assert_eq!(title, Some(&*told));
+}
+
+#[test]
+fn being_told_to_end_names_what_was_left_out() {
+    let place = Place::new();
+    let words = "shadow --duration 1h --candidate in-process --candidate unix";
+    let running = begun(&place, words);
+    running.await_log("first events published");
+    running.signal("TERM");
+    let ended = running.end();
+    assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+    let sentence = "eventbus: interrupted; `in-process` and `unix` were not compared\n";
+    assert!(ended.stderr.ends_with(sentence), "{ended:?}");
 }
 
 #[test]
