@@ -15,7 +15,7 @@ use eventbus_trait::trace::TraceParent;
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, Topic, TryPublishError,
+    Subscription, Topic, TryPublishError, slot,
 };
 use tokio::sync::watch;
 
@@ -165,8 +165,14 @@ impl PublishTopic for TracedTopic {
         Marked::new(event).now(|event| self.publisher.try_publish(event))
     }
 
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        Marked::new(event).now(|event| self.publisher.first_try(event))
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        let Some(here) = TraceParent::current() else {
+            return self.publisher.first_try(slot);
+        };
+        slot::by_value(slot, |event| {
+            let publish = |event| slot::by_slot(event, |slot| self.publisher.first_try(slot));
+            Marked::within(event, Some(here)).now(publish)
+        })
     }
 
     fn refused(&self, event: &Event, reason: &PublishError) {

@@ -11,7 +11,7 @@ use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, Held, PublishError,
     PublishTopic, Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe,
-    SubscribeError, Subscription, Topic, TryPublishError, count,
+    SubscribeError, Subscription, Topic, TryPublishError, count, slot,
 };
 use futures_timer::Delay;
 use parking_lot::Mutex;
@@ -144,46 +144,44 @@ impl Node {
     /// `help` is for the caller to let go of once it holds no lock: it may wake applications.
     fn offer_event<'a>(
         &'a self,
-        event: Event,
+        slot: &mut Option<Event>,
         cached: &mut Option<Arc<Route>>,
         help: &mut Option<Help<'a>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
-        if let Err(reason) = self.check_event(&event) {
-            return Err(self.refuse(event, reason.into()));
+    ) -> Result<Receipt, TryPublishError> {
+        let Some(event) = slot else {
+            return Ok(Receipt::ready(0));
+        };
+        if let Err(reason) = self.check_event(event) {
+            self.note_refused(event, &reason);
+            return Err(reason.into());
         }
         let admission = match self.admit() {
             Ok(admission) => admission,
             // That it is closed no waiting mends.
             Err(_) if self.gone().is_some() => None,
-            Err(reason) => return Err(Refused::new(event, reason)),
+            Err(reason) => return Err(reason),
         };
-        let mut offer = Some(event);
         let before_waking = || *help = self.tasks.help();
-        let accepted = self
-            .outbox
-            .accept_and_wake(&mut offer, cached, before_waking);
-        let reason = match accepted {
+        match self.outbox.accept_and_wake(slot, cached, before_waking) {
             Accepted::Queued(places) => {
                 if let Some(admission) = admission {
                     admission.used();
                 }
-                return Ok(places.into());
+                Ok(places.into())
             }
-            Accepted::NoCredit(link) => TryPublishError::Full {
+            Accepted::NoCredit(link) => Err(TryPublishError::Full {
                 subscription: link.name.clone(),
-            },
-            Accepted::QueueFull => TryPublishError::Full {
+            }),
+            Accepted::QueueFull => Err(TryPublishError::Full {
                 subscription: CONNECTION.to_owned(),
-            },
-            Accepted::Closed => self.closed().into(),
-        };
-        match offer {
-            Some(event) if matches!(reason, TryPublishError::Publish(_)) => {
-                Err(self.refuse(event, reason))
+            }),
+            Accepted::Closed => {
+                let reason = self.closed();
+                if let Some(event) = slot {
+                    self.note_refused(event, &reason);
+                }
+                Err(reason.into())
             }
-            Some(event) => Err(Refused::new(event, reason)),
-            // Only an accepted offer is taken.
-            None => Ok(Receipt::ready(0)),
         }
     }
 
@@ -193,12 +191,11 @@ impl Node {
         cached: &mut Option<Arc<Route>>,
         help: &mut Option<Help<'a>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        self.offer_event(event, cached, help).map_err(|refused| {
-            if matches!(refused.reason(), TryPublishError::Publish(_)) {
-                return refused;
+        let tried = slot::by_slot(event, |slot| self.offer_event(slot, cached, help));
+        tried.inspect_err(|refused| {
+            if !matches!(refused.reason(), TryPublishError::Publish(_)) {
+                self.note_refused(refused.event(), refused.reason());
             }
-            let (event, reason) = refused.into_parts();
-            self.refuse(event, reason)
         })
     }
 
@@ -512,9 +509,9 @@ impl PublishTopic for TopicPublisher {
         self.node.note_refused(event, reason);
     }
 
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         let mut help = None;
         self.node
-            .offer_event(event, &mut self.cached.lock(), &mut help)
+            .offer_event(slot, &mut self.cached.lock(), &mut help)
     }
 }

@@ -8,7 +8,7 @@ use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, ConnectError, Event, EventBus, FlushError, Limits, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, Topic, TryPublishError, check_client_name,
+    Subscription, Topic, TryPublishError, check_client_name, slot,
 };
 
 use super::calls::{Calls, Exchange};
@@ -189,11 +189,11 @@ impl PublishTopic for TopicPublisher {
         self.handle.refuse(event, reason);
     }
 
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        let tried = first_try(&self.handle, event, Path::Publisher(self.place));
-        tried.inspect_err(|refused| {
-            if let TryPublishError::Publish(reason) = refused.reason() {
-                self.handle.refuse(refused.event(), reason);
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        let tried = first_try(&self.handle, slot, Path::Publisher(self.place));
+        tried.inspect_err(|reason| {
+            if let (TryPublishError::Publish(reason), Some(event)) = (reason, slot) {
+                self.handle.refuse(event, reason);
             }
         })
     }
@@ -210,38 +210,32 @@ fn try_publish(
     event: Event,
     path: Path,
 ) -> Result<Receipt, Refused<TryPublishError>> {
-    first_try(handle, event, path)
+    slot::by_slot(event, |slot| first_try(handle, slot, path))
         .inspect_err(|refused| handle.refuse(refused.event(), refused.reason()))
 }
 
 /// Publishes without waiting; a refusal is not counted yet.
 fn first_try(
     handle: &Handle,
-    event: Event,
+    slot: &mut Option<Event>,
     path: Path,
-) -> Result<Receipt, Refused<TryPublishError>> {
-    let admission = match handle.admit(&event) {
-        Ok(admission) => admission,
-        Err(retry_after) => {
-            let reason = TryPublishError::RateLimited { retry_after };
-            return Err(Refused::new(event, reason));
-        }
+) -> Result<Receipt, TryPublishError> {
+    let admission = match slot {
+        Some(event) => handle.admit(event),
+        None => return Ok(Receipt::ready(0)),
     };
-    let mut slot = Some(event);
-    let reason = match handle.attempt(&mut slot, path) {
+    let admission =
+        admission.map_err(|retry_after| TryPublishError::RateLimited { retry_after })?;
+    match handle.attempt(slot, path) {
         Attempt::Queued(queued) => {
             if let Some(admission) = admission {
                 admission.used();
             }
-            return Ok(Receipt::ready(queued));
+            Ok(Receipt::ready(queued))
         }
-        Attempt::Full(queue) => TryPublishError::Full {
+        Attempt::Full(queue) => Err(TryPublishError::Full {
             subscription: queue.name.to_string(),
-        },
-        Attempt::Refused(reason) => reason.into(),
-    };
-    match slot {
-        Some(event) => Err(Refused::new(event, reason)),
-        None => Ok(Receipt::ready(0)),
+        }),
+        Attempt::Refused(reason) => Err(reason.into()),
     }
 }

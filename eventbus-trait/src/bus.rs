@@ -18,6 +18,7 @@ use crate::payload::Payload;
 use crate::rate::Rate;
 use crate::receipt::Receipt;
 use crate::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
+use crate::slot;
 use crate::state::BusState;
 use crate::stats::Stats;
 use crate::subscribe::Subscribe;
@@ -214,12 +215,13 @@ pub trait PublishTopic: Send + Sync {
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>>;
 
     /// As `try_publish`, but as the first step of a `publish`, which goes on to wait: finding no
-    /// room is no refusal yet and is not counted as one.
+    /// room is no refusal yet and is not counted as one. The event is taken out of its
+    /// [`slot`] once it is accepted.
     ///
     /// # Errors
-    /// The event comes back.
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.try_publish(event)
+    /// The event is where it was, as it was.
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        slot::by_value(slot, |event| self.try_publish(event))
     }
 
     /// Takes note of an event that the [`Publisher`] itself refused: counts it and tells the log
@@ -263,16 +265,25 @@ impl Publisher {
     ///
     /// # Errors
     /// The event comes back; [`PublishError::WrongTopic`] if it is for another topic.
-    pub async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        if !self.owns(&event) {
-            return Err(self.not_ours(event));
-        }
-        match self.backend.first_try(event) {
-            Ok(receipt) => Ok(receipt),
-            Err(refused) => match refused.into_parts() {
-                (event, TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
-                (event, _) => self.backend.publish(event).await,
-            },
+    // An async function would move the event once more, before it is published.
+    pub fn publish(
+        &self,
+        event: Event,
+    ) -> impl Future<Output = Result<Receipt, Refused>> + Send + '_ {
+        let mut slot = Some(event);
+        async move {
+            if let Some(event) = slot.take_if(|event| !self.owns(event)) {
+                return Err(self.not_ours(event));
+            }
+            let reason = match self.backend.first_try(&mut slot) {
+                Ok(receipt) => return Ok(receipt),
+                Err(reason) => reason,
+            };
+            match (slot, reason) {
+                (Some(event), TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
+                (Some(event), _) => self.backend.publish(event).await,
+                (None, _) => Ok(slot::taken_all_the_same()),
+            }
         }
     }
 
@@ -292,12 +303,13 @@ impl Publisher {
     /// [`PublishTopic::first_try`]: for layers above a bus.
     ///
     /// # Errors
-    /// The event comes back.
-    pub fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        if self.owns(&event) {
-            self.backend.first_try(event)
+    /// The event is where it was, as it was.
+    #[inline]
+    pub fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        if slot.as_ref().is_none_or(|event| self.owns(event)) {
+            self.backend.first_try(slot)
         } else {
-            Err(self.not_ours(event).map(Into::into))
+            slot::by_value(slot, |event| Err(self.not_ours(event).map(Into::into)))
         }
     }
 

@@ -23,6 +23,7 @@ mod rate;
 mod receipt;
 pub mod rpc;
 pub mod signal;
+pub mod slot;
 mod state;
 mod stats;
 mod subscribe;

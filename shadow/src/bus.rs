@@ -472,8 +472,8 @@ impl PublishTopic for ShadowTopic {
         self.sender.note_refused(event, reason);
     }
 
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         self.sender
-            .first_try(&self.lane, event, |event| self.primary.first_try(event))
+            .first_try(&self.lane, slot, |slot| self.primary.first_try(slot))
     }
 }

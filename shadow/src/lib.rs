@@ -63,6 +63,7 @@
 //! foreign, on the candidate they are phantoms.
 
 mod account;
+mod alone;
 mod attached;
 mod bus;
 mod calls;

@@ -1,5 +1,5 @@
 //! The publishing side of a shadow handle: stamp, expect, publish on the primary, queue for the
-//! candidate; or, while there is no candidate, stamp and publish.
+//! candidate.
 //!
 //! Both sides must get the events of a topic in one order, although several tasks may publish
 //! through one handle. So a publish holds its topic's turn over the whole of it. Only events of
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwapOption, Guard};
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
-    BatchRefused, Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters,
-    Topic, TryPublishError, count, process_epoch,
+    Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
+    TryPublishError, count, process_epoch, slot,
 };
 use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
@@ -57,21 +57,11 @@ pub(crate) struct Sender {
     pub(crate) counters: Arc<Mutex<HashMap<Arc<str>, Arc<SubscriptionCounters>>>>,
     lanes: Arc<Lanes>,
     /// The sequences that it gives out itself.
-    own: Arc<Own>,
-    unwatched: LastBound,
+    pub(crate) own: Arc<Own>,
+    pub(crate) unwatched: LastBound,
     closed: AtomicBool,
     /// Events that came back by themselves, not by the primary, which counts its own.
     refused: AtomicU64,
-}
-
-/// The stamp of an event that is published without a candidate.
-pub(crate) struct Alone {
-    /// Whether it is of this handle's sequences; another one's stamp stays on it.
-    own: bool,
-    /// What it carried before.
-    before: Option<Origin>,
-    /// What it carries now.
-    pub(crate) origin: Origin,
 }
 
 impl Sender {
@@ -178,53 +168,70 @@ impl Sender {
         event: Event,
         publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        if let Some(word) = self.family.shedding.word(lane) {
-            return self.try_turned_away(lane, word, event, publish);
-        }
-        let attached = self.attached_now();
-        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
-            return self.try_alone(event, publish);
-        };
-        let Some(now) = Now::of(attached, &event, false) else {
-            return self.try_shed(attached, lane, event, publish);
-        };
-        let (room, turn) = (now.room(), lane.turn_now());
-        if waits_for_candidate(&attached.comparator) && (room.is_none() || turn.is_none()) {
-            let refused = full(event);
-            self.note_refused(refused.event(), refused.reason());
-            return Err(refused);
-        }
-        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
-        conclude(ticket, event, room, publish(stamped))
+        let publish = |slot: &mut _| slot::by_value(slot, publish);
+        slot::by_slot(event, |slot| self.attempt(lane, slot, false, publish))
     }
 
-    /// As `try_publish`, but gives the event back, untried, if it is not its turn: the caller goes
-    /// on to wait.
+    /// As `try_publish`, but leaves the event untried if it is not its turn: the caller goes on to
+    /// wait.
+    #[inline]
     pub(crate) fn first_try(
         &self,
         lane: &Lane,
-        event: Event,
-        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
+        slot: &mut Option<Event>,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        self.attempt(lane, slot, true, publish)
+    }
+
+    /// `first` says whether somebody waits if this finds no room.
+    fn attempt(
+        &self,
+        lane: &Lane,
+        slot: &mut Option<Event>,
+        first: bool,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        let Some(event) = slot else {
+            return Ok(Receipt::ready(0));
+        };
         if let Some(word) = self.family.shedding.word(lane) {
-            return self.try_turned_away(lane, word, event, publish);
+            return self.try_turned_away(lane, word, slot, publish);
         }
         let attached = self.attached_now();
         let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
-            return self.try_alone(event, publish);
+            return self.try_alone(slot, publish);
         };
-        let Some(now) = Now::of(attached, &event, false) else {
-            return self.try_shed(attached, lane, event, publish);
+        let Some(now) = Now::of(attached, event, false) else {
+            return self.try_shed(attached, lane, slot, publish);
         };
         let (room, turn) = (now.room(), lane.turn_now());
         let waits = waits_for_candidate(&attached.comparator);
         // What may be dropped waits for nobody.
-        let needs_turn = waits || event.get_delivery() == Delivery::AtLeastOnce;
+        let needs_turn = waits || (first && event.get_delivery() == Delivery::AtLeastOnce);
         if (needs_turn && turn.is_none()) || (waits && room.is_none()) {
-            return Err(full(event));
+            let reason = full();
+            if !first {
+                self.note_refused(event, &reason);
+            }
+            return Err(reason);
         }
-        let (stamped, ticket) = self.begin(attached, lane, &event, turn.is_some());
-        conclude(ticket, event, room, publish(stamped))
+        self.try_doubled(attached, lane, slot, (room, turn.is_some()), publish)
+    }
+
+    /// The turn, if there is one, is the caller's to give back.
+    fn try_doubled(
+        &self,
+        attached: &Arc<Attached>,
+        lane: &Lane,
+        slot: &mut Option<Event>,
+        (room, in_turn): (Option<SemaphorePermit<'_>>, bool),
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        slot::by_value(slot, |event| {
+            let (stamped, ticket) = self.begin(attached, lane, &event, in_turn);
+            conclude(ticket, event, room, slot::by_slot(stamped, publish))
+        })
     }
 
     /// An event that there is no room for goes to the primary alone. It costs hardly more than one
@@ -233,91 +240,15 @@ impl Sender {
         &self,
         attached: &Attached,
         lane: &Lane,
-        mut event: Event,
-        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
-        let shed = Shed::new(self, attached, lane, &event);
-        let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
-        let shed = shed.stamped(&alone);
-        shed.conclude(&alone, publish(event))
-    }
-
-    fn try_alone(
-        &self,
-        mut event: Event,
-        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
-        let alone = self.stamp_alone(&mut event, None);
-        publish(event).map_err(|refused| self.unstamp(refused, &alone))
-    }
-
-    /// Publishes a batch by `publish`, which is the primary's, without a candidate.
-    pub(crate) async fn batch_alone<F>(
-        &self,
-        events: Vec<Event>,
-        publish: impl FnOnce(Vec<Event>) -> F,
-    ) -> Result<Receipt, BatchRefused>
-    where
-        F: Future<Output = Result<Receipt, BatchRefused>>,
-    {
-        let (events, stamps): (Vec<_>, Vec<_>) = events
-            .into_iter()
-            .map(|mut event| {
-                let alone = self.stamp_alone(&mut event, None);
-                (event, alone)
-            })
-            .unzip();
-        publish(events).await.map_err(|refused| {
-            // What comes back is the end of what was given.
-            let stamps = &stamps[stamps.len().saturating_sub(refused.events.len())..];
-            let back = |(event, alone): (Event, &Alone)| self.bare(event, alone);
-            let events = refused.events.into_iter().zip(stamps);
-            // Backwards, so that their sequences are free again.
-            let mut events: Vec<_> = events.rev().map(back).collect();
-            events.reverse();
-            BatchRefused { events, ..refused }
+        slot: &mut Option<Event>,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        slot::by_value(slot, |mut event| {
+            let shed = Shed::new(self, attached, lane, &event);
+            let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
+            let shed = shed.stamped(&alone);
+            shed.conclude(&alone, slot::by_slot(event, publish))
         })
-    }
-
-    /// Stamps an event that nobody doubles, or that `shed_by` has no room for; whatever side delivers
-    /// it later, it is not compared.
-    #[inline]
-    pub(crate) fn stamp_alone(&self, event: &mut Event, shed_by: Option<u64>) -> Alone {
-        let all = &self.family.unwatched;
-        let before = event.origin().copied();
-        if let Some(origin) = before.filter(|_| event.has_given_origin()) {
-            self.unwatched.pass(all, &origin, shed_by, &self.own);
-            return Alone {
-                own: false,
-                before,
-                origin,
-            };
-        }
-        let origin = Origin {
-            publisher: self.id,
-            epoch: process_epoch(),
-            sequence: self.own.take_unwatched(all, self.id, shed_by),
-        };
-        event.give_origin(origin);
-        Alone {
-            own: true,
-            before,
-            origin,
-        }
-    }
-
-    pub(crate) fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {
-        let (event, reason) = refused.into_parts();
-        Refused::new(self.bare(event, alone), reason)
-    }
-
-    /// The event as it was given; its sequence is free again if it was the last.
-    fn bare(&self, event: Event, alone: &Alone) -> Event {
-        if !alone.own {
-            return event;
-        }
-        self.own.give_back(alone.origin.sequence);
-        event.taken_back(alone.before)
     }
 
     /// The turn on a lane, or none if having it would take too long: until `until`, which is set when
@@ -542,7 +473,7 @@ fn conclude<E>(
     }
 }
 
-fn full(event: Event) -> Refused<TryPublishError> {
+fn full() -> TryPublishError {
     let subscription = CANDIDATE_QUEUE.to_owned();
-    Refused::new(event, TryPublishError::Full { subscription })
+    TryPublishError::Full { subscription }
 }

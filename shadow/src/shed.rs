@@ -4,9 +4,10 @@
 
 use eventbus_trait::{Event, Origin, Receipt, Refused, TryPublishError};
 
+use crate::alone::Alone;
 use crate::attached::Attached;
 use crate::lane::Lane;
-use crate::sender::{Alone, Sender};
+use crate::sender::Sender;
 use crate::shedding::Word;
 use crate::untracked::Untracked;
 
@@ -84,13 +85,17 @@ impl Sender {
         &self,
         lane: &Lane,
         word: Word,
-        mut event: Event,
-        publish: impl FnOnce(Event) -> Result<Receipt, Refused<TryPublishError>>,
-    ) -> Result<Receipt, Refused<TryPublishError>> {
-        let alone = self.stamp_alone(&mut event, Some(word.comparison));
-        let result = publish(event);
+        slot: &mut Option<Event>,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        let Some(event) = slot else {
+            return Ok(Receipt::ready(0));
+        };
+        let alone = self.stamp_alone(event, Some(word.comparison));
+        let result = publish(slot);
         if result.is_err() {
-            return result.map_err(|refused| self.unstamp(refused, &alone));
+            self.unstamp_in(slot, &alone);
+            return result;
         }
         if self.family().shedding.holds(word) {
             lane.add(word.why());

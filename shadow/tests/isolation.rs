@@ -384,7 +384,7 @@ async fn at_most_once_waits_for_nobody() {
         let pending = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
         assert!(pending.await, "there is no room");
         let event = publisher.event("x").delivery(Delivery::AtMostOnce);
-        let tried = publisher.first_try(event);
+        let tried = publisher.first_try(&mut Some(event));
         assert!(tried.is_ok(), "{}: {tried:?}", bus.backend());
     }
 }

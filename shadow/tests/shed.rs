@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bad::{Bad, BadBus};
 use common::{assert_law, crossbeam, numbered, take};
-use eventbus_trait::{EventBus, Subscribe, Topic};
+use eventbus_trait::{Event, EventBus, Subscribe, Topic, TryPublishError};
 use shadow::{Ignore, Reason, ShadowBus, ShadowOptions};
 
 /// A shadow whose candidate takes nothing from a queue of 4.
@@ -66,6 +66,42 @@ async fn a_publish_that_is_dropped_is_counted_as_cancelled() {
         report.unverified_by_reason.get(&Reason::Cancelled),
         Some(&1)
     );
+}
+
+/// What is published out of a slot is there as it was if it is refused, and its sequence is free again:
+/// by a bus, and whatever a shadow does with it.
+#[tokio::test]
+async fn a_slot_that_is_refused_is_left_as_it_was() {
+    const CAPACITY: usize = 10;
+    let doubled = ShadowBus::new(crossbeam(), crossbeam(), ShadowOptions::default());
+    let alone = ShadowBus::alone(crossbeam(), ShadowOptions::default());
+    let buses: [Arc<dyn EventBus>; 4] = [crossbeam(), alone, doubled, stuck(None)];
+    for bus in buses {
+        let full = Subscribe::to("#").unwrap().capacity(CAPACITY);
+        let mut events = bus.subscribe(full.named("slow")).await.unwrap();
+        let publisher = bus.publisher(Topic::new("events").unwrap());
+        let try_next = |slot: &mut Option<Event>| publisher.first_try(slot);
+        for n in 0..CAPACITY as u64 {
+            let mut slot = Some(numbered("events", n));
+            try_next(&mut slot).unwrap();
+            assert_eq!(slot, None, "{}", bus.backend());
+        }
+        let next = numbered("events", CAPACITY as u64);
+        let mut slot = Some(next.clone());
+        let full = TryPublishError::Full {
+            subscription: "slow".to_owned(),
+        };
+        assert_eq!(try_next(&mut slot).unwrap_err(), full, "{}", bus.backend());
+        assert_eq!(slot, Some(next), "{}", bus.backend());
+        take(&mut events, CAPACITY).await;
+        try_next(&mut slot).unwrap();
+        let last = take(&mut events, 1).await.remove(0);
+        assert_eq!(last.origin().unwrap().sequence, CAPACITY as u64, "{last:?}");
+        let nobody = try_next(&mut None).unwrap();
+        assert_eq!(nobody.now().unwrap().deliveries, 0, "{}", bus.backend());
+        let stats = bus.stats();
+        assert_eq!((stats.published, stats.refused), (CAPACITY as u64 + 1, 0));
+    }
 }
 
 /// Subscriptions come and go: each counts what came while it was there, also where the first event that

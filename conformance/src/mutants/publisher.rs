@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use eventbus_trait::{Event, PublishTopic, Receipt, Refused};
+use eventbus_trait::{Event, EventBus, PublishTopic, Receipt, Refused, TryPublishError, slot};
 
 use super::bus::{Core, Tried};
 
@@ -34,9 +34,11 @@ impl PublishTopic for MutantPublisher {
             .try_publish(event, |bus, event| bus.try_publish(event))
     }
 
-    fn first_try(&self, event: Event) -> Tried {
-        self.0.try_publish(event, |bus, event| {
-            bus.publisher(event.topic().clone()).first_try(event)
-        })
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        let first_try = |bus: &dyn EventBus, event: Event| {
+            let publisher = bus.publisher(event.topic().clone());
+            slot::by_slot(event, |slot| publisher.first_try(slot))
+        };
+        slot::by_value(slot, |event| self.0.try_publish(event, first_try))
     }
 }

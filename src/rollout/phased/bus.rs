@@ -8,7 +8,7 @@ use eventbus_trait::rpc::{Call, CallError, Reply, ServeError, Service, Serving};
 use eventbus_trait::{
     BatchRefused, BusState, ConnectError, Event, EventBus, FlushError, PublishError, PublishTopic,
     Publisher, PublisherId, Receipt, Refused, ShutdownError, Stats, Subscribe, SubscribeError,
-    Subscription, Topic, TryPublishError,
+    Subscription, Topic, TryPublishError, slot,
 };
 use shadow::Report;
 use tokio::sync::watch;
@@ -177,8 +177,10 @@ impl PublishTopic for PhasedTopic {
         self.handle.try_publish(event, &self.route, false)
     }
 
-    fn first_try(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
-        self.handle.try_publish(event, &self.route, true)
+    fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+        slot::by_value(slot, |event| {
+            self.handle.try_publish(event, &self.route, true)
+        })
     }
 
     fn refused(&self, event: &Event, reason: &PublishError) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use eventbus_trait::{
     BatchRefused, Delivery, Event, EventBus, Origin, Publisher, PublisherId, Receipt, Refused,
-    Topic, TryPublishError, process_epoch,
+    Topic, TryPublishError, process_epoch, slot,
 };
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -336,7 +336,7 @@ impl Lane {
         let tried = if count {
             publisher.try_publish(event)
         } else {
-            publisher.first_try(event)
+            slot::by_slot(event, |slot| publisher.first_try(slot))
         };
         tried.map_err(|refused| {
             self.give_back(stamp);
