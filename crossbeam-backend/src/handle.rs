@@ -68,7 +68,12 @@ struct Aftermath {
     losses: Option<Box<Losses>>,
 }
 
-type Losses = Vec<(Arc<Queue>, Event)>;
+#[derive(Debug, Default)]
+struct Losses {
+    lost: Vec<(Arc<Queue>, Event)>,
+    /// Copies for queues that had ended.
+    nobodys: Vec<Event>,
+}
 
 impl Handle {
     /// A handle of `hub`. `name` is one that the hub has given out.
@@ -98,6 +103,10 @@ impl Handle {
         let mut after = Aftermath::default();
         let outcome = self.lane.lock().publish(self, event, path, &mut after);
         after.settle();
+        if let Attempt::Queued(_) = outcome {
+            // What nobody subscribes to is still there.
+            *event = None;
+        }
         outcome
     }
 
@@ -309,7 +318,6 @@ fn enter_all(
             tally_up(&mut tally, Some(offer(queue, event, after)));
         }
     }
-    *slot = None;
     tally
 }
 
@@ -336,7 +344,10 @@ fn enter(queue: &Arc<Queue>, event: Event, reserved: bool, after: &mut Aftermath
             queue.lose();
             Some(event)
         }
-        Err(NoRoom::Closed) => return None,
+        Err(NoRoom::Closed) => {
+            after.let_go(event);
+            return None;
+        }
     };
     let queued = lost.is_none();
     if let Some(event) = lost {
@@ -369,7 +380,13 @@ impl Aftermath {
     #[cold]
     fn lose(&mut self, queue: &Arc<Queue>, event: Event) {
         let losses = self.losses.get_or_insert_default();
-        losses.push((Arc::clone(queue), event));
+        losses.lost.push((Arc::clone(queue), event));
+    }
+
+    /// Keeps an event that no queue has, so that it is dropped without the lock.
+    #[cold]
+    fn let_go(&mut self, event: Event) {
+        self.losses.get_or_insert_default().nobodys.push(event);
     }
 
     #[inline]
@@ -383,7 +400,8 @@ impl Aftermath {
 
 #[cold]
 fn tell(losses: Losses) {
-    for (queue, event) in losses {
+    for (queue, event) in losses.lost {
         fate::dropped(&queue.name, &event, queue.why_lost());
     }
+    drop(losses.nobodys);
 }
