@@ -102,6 +102,7 @@ impl Node {
         Refused::new(event, reason)
     }
 
+    #[cold]
     fn note_refused(&self, event: &Event, reason: &dyn Refusal) {
         count(&self.refused, 1);
         fate::refused(Some(self.publisher), event, reason);
@@ -487,22 +488,34 @@ impl fmt::Debug for BusrtBus {
 }
 
 /// A publisher of one topic, which keeps its route.
+///
+/// Invariant: nobody waits for the lock. What is done under it drops payloads and tells the log, which
+/// may be the application's own and publish again here.
 struct TopicPublisher {
     node: Arc<Node>,
     cached: Mutex<Option<Arc<Route>>>,
 }
 
+impl TopicPublisher {
+    /// Calls `publish` with the route that is kept, or with none if somebody has it just now.
+    fn with_route<T>(&self, publish: impl FnOnce(&mut Option<Arc<Route>>) -> T) -> T {
+        match self.cached.try_lock() {
+            Some(mut cached) => publish(&mut cached),
+            None => publish(&mut None),
+        }
+    }
+}
+
 #[async_trait]
 impl PublishTopic for TopicPublisher {
     async fn publish(&self, event: Event) -> Result<Receipt, Refused> {
-        let mut cached = self.cached.lock().clone();
+        let mut cached = self.with_route(|cached| cached.clone());
         self.node.publish_on(event, &mut cached).await
     }
 
     fn try_publish(&self, event: Event) -> Result<Receipt, Refused<TryPublishError>> {
         let mut help = None;
-        self.node
-            .try_publish_on(event, &mut self.cached.lock(), &mut help)
+        self.with_route(|cached| self.node.try_publish_on(event, cached, &mut help))
     }
 
     fn refused(&self, event: &Event, reason: &PublishError) {
@@ -511,7 +524,6 @@ impl PublishTopic for TopicPublisher {
 
     fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         let mut help = None;
-        self.node
-            .offer_event(slot, &mut self.cached.lock(), &mut help)
+        self.with_route(|cached| self.node.offer_event(slot, cached, &mut help))
     }
 }

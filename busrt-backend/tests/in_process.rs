@@ -25,6 +25,7 @@ use eventbus_trait::{
     Delivery, Event, EventBus, PublishError, Publisher, Rate, Refused, Subscribe, Subscription,
     Topic, TryPublishError,
 };
+use serde::{Deserialize, Serialize};
 
 /// Reaching it is a hang.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -526,5 +527,44 @@ fn a_subscription_without_a_name_finds_one_that_nobody_has() {
         let _taken = bus.subscribe(unnamed().named(&*next)).await.unwrap();
         let third = bus.subscribe(unnamed()).await.unwrap();
         assert!(![name, next].contains(&third.name().to_owned()));
+    });
+}
+
+/// What an application does when its payload is let go of is its own affair: also publishing by the
+/// publisher that has just accepted it.
+#[test]
+fn a_payload_may_publish_by_its_own_publisher_when_it_is_dropped() {
+    #[derive(Serialize, Deserialize)]
+    struct Loud {
+        #[serde(skip)]
+        publisher: Option<Publisher>,
+    }
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            if let Some(publisher) = self.publisher.take() {
+                publisher.try_publish(publisher.event("dropped")).unwrap();
+            }
+        }
+    }
+    run(async {
+        let bus = opened().await;
+        let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
+        let publisher = bus.publisher(Topic::new("a").unwrap());
+        let (done, ended) = tokio::sync::oneshot::channel();
+        // On a thread of its own: one that waits for itself cannot be given up.
+        std::thread::spawn(move || {
+            for _ in 0..2 {
+                let loud = Loud {
+                    publisher: Some(publisher.clone()),
+                };
+                let event = Event::typed("a", loud).unwrap();
+                publisher.first_try(&mut Some(event)).unwrap();
+            }
+            let _ = done.send(());
+        });
+        ended.await.unwrap();
+        for _ in 0..4 {
+            events.recv().await.unwrap();
+        }
     });
 }
