@@ -216,10 +216,11 @@ pub trait PublishTopic: Send + Sync {
 
     /// As `try_publish`, but as the first step of a `publish`, which goes on to wait: finding no
     /// room is no refusal yet and is not counted as one. The event is taken out of its
-    /// [`slot`] once it is accepted.
+    /// [`slot`] once nothing can fail any more; an empty slot is a publish to nobody, also on a closed
+    /// handle.
     ///
     /// # Errors
-    /// The event is where it was, as it was.
+    /// The event is where it was, as it was: one that is gone is reported as published to nobody.
     fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         slot::by_value(slot, |event| self.try_publish(event))
     }
@@ -275,14 +276,14 @@ impl Publisher {
             if let Some(event) = slot.take_if(|event| !self.owns(event)) {
                 return Err(self.not_ours(event));
             }
-            let reason = match self.backend.first_try(&mut slot) {
+            match self.backend.first_try(&mut slot) {
                 Ok(receipt) => return Ok(receipt),
-                Err(reason) => reason,
-            };
-            match (slot, reason) {
-                (Some(event), TryPublishError::Publish(reason)) => Err(Refused::new(event, reason)),
-                (Some(event), _) => self.backend.publish(event).await,
-                (None, _) => Ok(slot::taken_all_the_same()),
+                Err(TryPublishError::Publish(reason)) => return slot::refused(slot.take(), reason),
+                Err(_) => {}
+            }
+            match slot.take() {
+                Some(event) => self.backend.publish(event).await,
+                None => slot::refused(None, PublishError::Closed),
             }
         }
     }

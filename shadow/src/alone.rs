@@ -1,4 +1,4 @@
-//! Publishing on the primary alone: while there is no candidate, or no room for the event.
+//! Stamps of events that go to the primary alone, and publishing while there is no candidate.
 
 use std::future::Future;
 

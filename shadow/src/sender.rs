@@ -207,7 +207,8 @@ impl Sender {
         };
         let (room, turn) = (now.room(), lane.turn_now());
         let waits = waits_for_candidate(&attached.comparator);
-        // What may be dropped waits for nobody.
+        // Who may wait for the candidate gives both sides one order. Otherwise a publish out of turn
+        // goes ahead, as unordered, if nobody could wait for the turn: what may be dropped never does.
         let needs_turn = waits || (first && event.get_delivery() == Delivery::AtLeastOnce);
         if (needs_turn && turn.is_none()) || (waits && room.is_none()) {
             let reason = full();
@@ -231,23 +232,6 @@ impl Sender {
         slot::by_value(slot, |event| {
             let (stamped, ticket) = self.begin(attached, lane, &event, in_turn);
             conclude(ticket, event, room, slot::by_slot(stamped, publish))
-        })
-    }
-
-    /// An event that there is no room for goes to the primary alone. It costs hardly more than one
-    /// that is published without a candidate: it is counted, and not tracked.
-    fn try_shed(
-        &self,
-        attached: &Attached,
-        lane: &Lane,
-        slot: &mut Option<Event>,
-        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
-    ) -> Result<Receipt, TryPublishError> {
-        slot::by_value(slot, |mut event| {
-            let shed = Shed::new(self, attached, lane, &event);
-            let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
-            let shed = shed.stamped(&alone);
-            shed.conclude(&alone, slot::by_slot(event, publish))
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: it is counted once, however its publish ends, unless the primary refuses it.
 
-use eventbus_trait::{Event, Origin, Receipt, Refused, TryPublishError};
+use eventbus_trait::{Event, Origin, Receipt, Refused, TryPublishError, slot};
 
 use crate::alone::Alone;
 use crate::attached::Attached;
@@ -79,6 +79,23 @@ impl<'a> Shed<'a> {
 }
 
 impl Sender {
+    /// An event that there is no room for goes to the primary alone. It costs hardly more than one
+    /// that is published without a candidate: it is counted, and not tracked.
+    pub(crate) fn try_shed(
+        &self,
+        attached: &Attached,
+        lane: &Lane,
+        slot: &mut Option<Event>,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        slot::by_value(slot, |mut event| {
+            let shed = Shed::new(self, attached, lane, &event);
+            let alone = self.stamp_alone(&mut event, Some(attached.comparator.id));
+            let shed = shed.stamped(&alone);
+            shed.conclude(&alone, slot::by_slot(event, publish))
+        })
+    }
+
     /// Publishes an event that is known to be turned away.
     #[inline]
     pub(crate) fn try_turned_away(

@@ -75,7 +75,9 @@ async fn a_slot_that_is_refused_is_left_as_it_was() {
     const CAPACITY: usize = 10;
     let doubled = ShadowBus::new(crossbeam(), crossbeam(), ShadowOptions::default());
     let alone = ShadowBus::alone(crossbeam(), ShadowOptions::default());
-    let buses: [Arc<dyn EventBus>; 4] = [crossbeam(), alone, doubled, stuck(None)];
+    // What may be ignored is looked at one by one.
+    let one_by_one = stuck(Some(Ignore::when(|_| false)));
+    let buses: [Arc<dyn EventBus>; 5] = [crossbeam(), alone, doubled, stuck(None), one_by_one];
     for bus in buses {
         let full = Subscribe::to("#").unwrap().capacity(CAPACITY);
         let mut events = bus.subscribe(full.named("slow")).await.unwrap();

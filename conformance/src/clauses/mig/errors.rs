@@ -172,14 +172,12 @@ async fn of_publishing(stage: &Stage, errors: &mut Errors) -> Checked {
         topic: "elsewhere".into(),
         expected: "free".into(),
     };
-    let answer = publisher.publish(elsewhere()?).await.map_err(reason);
-    errors.of("publisher.publish elsewhere", answer, &wrong_topic);
-    let answer = publisher.try_publish(elsewhere()?).map_err(reason);
-    errors.of(
-        "publisher.try_publish elsewhere",
-        answer,
-        &wrong_topic.into(),
-    );
+    let refused = Refused::new(elsewhere()?, wrong_topic);
+    let answer = publisher.publish(elsewhere()?).await;
+    errors.of("publisher.publish elsewhere", answer, &refused);
+    let answer = publisher.try_publish(elsewhere()?);
+    let refused = refused.map(Into::into);
+    errors.of("publisher.try_publish elsewhere", answer, &refused);
     small.unsubscribe().await;
     Ok(())
 }
@@ -203,15 +201,18 @@ async fn by_every_way_with(
     errors: &mut Errors,
 ) -> Checked {
     let of = |how: &str| format!("{how} on `{}` of {:?}", event.topic(), event.known_size());
+    // With the event, which comes back as it was.
+    let refused = Refused::new(event.clone(), want.clone());
+    let refused_at_once = Refused::new(event.clone(), at_once.clone());
     let answer = bus.publish(event.clone()).await.map_err(timeless);
-    errors.of(&of("publish"), answer, want);
-    let answer = bus.try_publish(event.clone()).map_err(reason);
-    errors.of(&of("try_publish"), answer, at_once);
+    errors.of(&of("publish"), answer, &refused);
+    let answer = bus.try_publish(event.clone());
+    errors.of(&of("try_publish"), answer, &refused_at_once);
     let publisher = bus.publisher(event.topic().clone());
     let answer = publisher.publish(event.clone()).await.map_err(timeless);
-    errors.of(&of("publisher.publish"), answer, want);
-    let answer = publisher.try_publish(event.clone()).map_err(reason);
-    errors.of(&of("publisher.try_publish"), answer, at_once);
+    errors.of(&of("publisher.publish"), answer, &refused);
+    let answer = publisher.try_publish(event.clone());
+    errors.of(&of("publisher.try_publish"), answer, &refused_at_once);
     let batch = vec![event.clone(), Event::new("free", "the rest")?];
     let refused = BatchRefused {
         accepted: 0,
@@ -226,12 +227,8 @@ async fn by_every_way_with(
     Ok(())
 }
 
-fn reason<E>(refused: Refused<E>) -> E {
-    refused.into_parts().1
-}
-
-fn timeless(refused: Refused) -> PublishError {
-    without_time(reason(refused))
+fn timeless(refused: Refused) -> Refused {
+    refused.map(without_time)
 }
 
 /// A time that was measured is the deadline, unless it is less than that.
