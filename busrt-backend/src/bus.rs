@@ -141,7 +141,7 @@ impl Node {
         }
     }
 
-    /// Offers once. A refusal that waiting may mend is not counted: the caller may go on to wait.
+    /// Offers once; a refusal is not counted yet.
     /// `help` is for the caller to let go of once it holds no lock: it may wake applications.
     fn offer_event<'a>(
         &'a self,
@@ -152,10 +152,7 @@ impl Node {
         let Some(event) = slot else {
             return Ok(Receipt::ready(0));
         };
-        if let Err(reason) = self.check_event(event) {
-            self.note_refused(event, &reason);
-            return Err(reason.into());
-        }
+        self.check_event(event)?;
         let admission = match self.admit() {
             Ok(admission) => admission,
             // That it is closed no waiting mends.
@@ -176,13 +173,7 @@ impl Node {
             Accepted::QueueFull => Err(TryPublishError::Full {
                 subscription: CONNECTION.to_owned(),
             }),
-            Accepted::Closed => {
-                let reason = self.closed();
-                if let Some(event) = slot {
-                    self.note_refused(event, &reason);
-                }
-                Err(reason.into())
-            }
+            Accepted::Closed => Err(self.closed().into()),
         }
     }
 
@@ -192,12 +183,8 @@ impl Node {
         cached: &mut Option<Arc<Route>>,
         help: &mut Option<Help<'a>>,
     ) -> Result<Receipt, Refused<TryPublishError>> {
-        let tried = slot::by_slot(event, |slot| self.offer_event(slot, cached, help));
-        tried.inspect_err(|refused| {
-            if !matches!(refused.reason(), TryPublishError::Publish(_)) {
-                self.note_refused(refused.event(), refused.reason());
-            }
-        })
+        slot::by_slot(event, |slot| self.offer_event(slot, cached, help))
+            .inspect_err(|refused| self.note_refused(refused.event(), refused.reason()))
     }
 
     async fn publish_on(
@@ -524,6 +511,11 @@ impl PublishTopic for TopicPublisher {
 
     fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         let mut help = None;
-        self.with_route(|cached| self.node.offer_event(slot, cached, &mut help))
+        let tried = self.with_route(|cached| self.node.offer_event(slot, cached, &mut help));
+        tried.inspect_err(|reason| {
+            if let (TryPublishError::Publish(reason), Some(event)) = (reason, slot) {
+                self.node.note_refused(event, reason);
+            }
+        })
     }
 }

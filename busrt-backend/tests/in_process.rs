@@ -8,6 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../../crossbeam-backend/tests/common/loud.rs"]
+mod loud;
+
 use std::future::Future;
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
@@ -25,7 +28,7 @@ use eventbus_trait::{
     Delivery, Event, EventBus, PublishError, Publisher, Rate, Refused, Subscribe, Subscription,
     Topic, TryPublishError,
 };
-use serde::{Deserialize, Serialize};
+use loud::loud;
 
 /// Reaching it is a hang.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -534,18 +537,6 @@ fn a_subscription_without_a_name_finds_one_that_nobody_has() {
 /// publisher that has just accepted it.
 #[test]
 fn a_payload_may_publish_by_its_own_publisher_when_it_is_dropped() {
-    #[derive(Serialize, Deserialize)]
-    struct Loud {
-        #[serde(skip)]
-        publisher: Option<Publisher>,
-    }
-    impl Drop for Loud {
-        fn drop(&mut self) {
-            if let Some(publisher) = self.publisher.take() {
-                publisher.try_publish(publisher.event("dropped")).unwrap();
-            }
-        }
-    }
     run(async {
         let bus = opened().await;
         let mut events = bus.subscribe(Subscribe::to("a").unwrap()).await.unwrap();
@@ -554,11 +545,7 @@ fn a_payload_may_publish_by_its_own_publisher_when_it_is_dropped() {
         // On a thread of its own: one that waits for itself cannot be given up.
         std::thread::spawn(move || {
             for _ in 0..2 {
-                let loud = Loud {
-                    publisher: Some(publisher.clone()),
-                };
-                let event = Event::typed("a", loud).unwrap();
-                publisher.first_try(&mut Some(event)).unwrap();
+                publisher.first_try(&mut Some(loud(&publisher))).unwrap();
             }
             let _ = done.send(());
         });

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "common/loud.rs"]
+mod loud;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +12,10 @@ use std::time::Duration;
 use crossbeam_backend::CrossbeamBus;
 use eventbus_trait::{
     ConnectError, Delivery, Event, EventBus, FlushError, Item, Limits, MAX_CAPACITY, Overflow,
-    PublishError, Publisher, Rate, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
+    PublishError, Rate, Subscribe, SubscribeError, Subscription, Topic, TryPublishError,
     TryRecvError,
 };
-use serde::{Deserialize, Serialize};
+use loud::loud;
 
 /// Fails a test that hangs.
 async fn watchdog<T>(future: impl Future<Output = T>) -> T {
@@ -542,28 +545,12 @@ async fn what_is_accepted_needs_no_flush_until_the_bus_is_closed() {
 /// handle that has just accepted it for nobody.
 #[tokio::test]
 async fn a_payload_may_publish_by_its_own_handle_when_it_is_dropped() {
-    #[derive(Serialize, Deserialize)]
-    struct Loud {
-        #[serde(skip)]
-        publisher: Option<Publisher>,
-    }
-    impl Drop for Loud {
-        fn drop(&mut self) {
-            if let Some(publisher) = self.publisher.take() {
-                publisher.try_publish(publisher.event("dropped")).unwrap();
-            }
-        }
-    }
     let bus = impatient();
     let publisher = bus.publisher(Topic::new("a").unwrap());
     let (done, ended) = tokio::sync::oneshot::channel();
     // On a thread of its own: one that waits for itself cannot be given up.
     std::thread::spawn(move || {
-        let loud = Loud {
-            publisher: Some(publisher.clone()),
-        };
-        let event = Event::typed("a", loud).unwrap();
-        publisher.try_publish(event).unwrap();
+        publisher.try_publish(loud(&publisher)).unwrap();
         let _ = done.send(());
     });
     watchdog(ended).await.unwrap();
