@@ -6,7 +6,9 @@ use eventbus_trait::{
     BatchRefused, Event, Origin, Receipt, Refused, TryPublishError, process_epoch,
 };
 
+use crate::lane::Lane;
 use crate::sender::Sender;
+use crate::shedding::Word;
 
 /// The stamp of an event that is published without a candidate.
 pub(crate) struct Alone {
@@ -18,17 +20,96 @@ pub(crate) struct Alone {
     pub(crate) origin: Origin,
 }
 
+/// An event that is being published out of its slot, which says what has become of it when this is dropped:
+/// a result that is looked at first would be moved once more on its way out.
+struct Tried<'a> {
+    sender: &'a Sender,
+    lane: &'a Lane,
+    word: Option<Word>,
+    slot: &'a mut Option<Event>,
+    sequence: u64,
+}
+
+impl Drop for Tried<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.slot.is_some() {
+            self.sender.put_back(self.slot, self.sequence);
+        } else if let Some(word) = self.word {
+            let origin = || self.sender.origin(self.sequence);
+            self.sender.count_turned_away(self.lane, word, origin);
+        }
+    }
+}
+
 impl Sender {
+    /// Publishes an event to the primary alone: there is no candidate or, as `word` says, it turns
+    /// everything away.
+    #[inline]
     pub(crate) fn try_alone(
         &self,
+        lane: &Lane,
+        word: Option<Word>,
         slot: &mut Option<Event>,
         publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
     ) -> Result<Receipt, TryPublishError> {
         let Some(event) = slot else {
             return Ok(Receipt::ready(0));
         };
-        let alone = self.stamp_alone(event, None);
-        publish(slot).inspect_err(|_| self.unstamp_in(slot, &alone))
+        if event.origin().is_some() {
+            return self.try_stamped(lane, word, slot, publish);
+        }
+        let all = &self.family().unwatched;
+        let shed_by = word.map(|word| word.comparison);
+        let sequence = self.own.take_unwatched(all, self.id, shed_by);
+        event.give_origin(self.origin(sequence));
+        let tried = Tried {
+            sender: self,
+            lane,
+            word,
+            slot,
+            sequence,
+        };
+        publish(tried.slot)
+    }
+
+    /// The same for an event that has a stamp: it may be another one's, and comes back if it is refused.
+    #[inline(never)]
+    fn try_stamped(
+        &self,
+        lane: &Lane,
+        word: Option<Word>,
+        slot: &mut Option<Event>,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        let Some(event) = slot else {
+            return Ok(Receipt::ready(0));
+        };
+        let alone = self.stamp_alone(event, word.map(|word| word.comparison));
+        let result = publish(slot);
+        if result.is_err() {
+            *slot = slot.take().map(|event| self.bare(event, &alone));
+        } else if let Some(word) = word {
+            self.count_turned_away(lane, word, || alone.origin);
+        }
+        result
+    }
+
+    /// The primary has refused an event that had no stamp before.
+    #[cold]
+    fn put_back(&self, slot: &mut Option<Event>, sequence: u64) {
+        self.own.give_back(sequence);
+        *slot = slot.take().map(|event| event.taken_back(None));
+    }
+
+    /// This handle's stamp.
+    #[inline]
+    fn origin(&self, sequence: u64) -> Origin {
+        Origin {
+            publisher: self.id,
+            epoch: process_epoch(),
+            sequence,
+        }
     }
 
     /// Publishes a batch by `publish`, which is the primary's, without a candidate.
@@ -73,23 +154,13 @@ impl Sender {
                 origin,
             };
         }
-        let origin = Origin {
-            publisher: self.id,
-            epoch: process_epoch(),
-            sequence: self.own.take_unwatched(all, self.id, shed_by),
-        };
+        let origin = self.origin(self.own.take_unwatched(all, self.id, shed_by));
         event.give_origin(origin);
         Alone {
             own: true,
             before,
             origin,
         }
-    }
-
-    /// As `unstamp`, where the event is.
-    #[cold]
-    pub(crate) fn unstamp_in(&self, slot: &mut Option<Event>, alone: &Alone) {
-        *slot = slot.take().map(|event| self.bare(event, alone));
     }
 
     pub(crate) fn unstamp<E>(&self, refused: Refused<E>, alone: &Alone) -> Refused<E> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
 use eventbus_trait::fate::{self, Refusal};
 use eventbus_trait::{
     Delivery, Event, Origin, PublisherId, Receipt, Refused, SubscriptionCounters, Topic,
@@ -94,11 +94,6 @@ impl Sender {
         } else {
             None
         }
-    }
-
-    /// As [`attached`](Self::attached), for a publish that does not wait: nothing is shared by it.
-    fn attached_now(&self) -> Option<Guard<Option<Arc<Attached>>>> {
-        self.own.is_watched().then(|| self.attached.load())
     }
 
     pub(crate) fn attach(&self, attached: Arc<Attached>) {
@@ -185,7 +180,24 @@ impl Sender {
     }
 
     /// `first` says whether somebody waits if this finds no room.
+    #[inline]
     fn attempt(
+        &self,
+        lane: &Lane,
+        slot: &mut Option<Event>,
+        first: bool,
+        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
+    ) -> Result<Receipt, TryPublishError> {
+        let word = self.family.shedding.word(lane);
+        if word.is_some() || !self.own.is_watched() {
+            return self.try_alone(lane, word, slot, publish);
+        }
+        self.attempt_doubled(lane, slot, first, publish)
+    }
+
+    /// The same where there is a candidate, which may have room.
+    #[inline(never)]
+    fn attempt_doubled(
         &self,
         lane: &Lane,
         slot: &mut Option<Event>,
@@ -195,12 +207,10 @@ impl Sender {
         let Some(event) = slot else {
             return Ok(Receipt::ready(0));
         };
-        if let Some(word) = self.family.shedding.word(lane) {
-            return self.try_turned_away(lane, word, slot, publish);
-        }
-        let attached = self.attached_now();
-        let Some(attached) = attached.as_deref().and_then(Option::as_ref) else {
-            return self.try_alone(slot, publish);
+        // Nothing is shared by it, because this does not wait.
+        let attached = self.attached.load();
+        let Some(attached) = attached.as_ref() else {
+            return self.try_alone(lane, None, slot, publish);
         };
         let Some(now) = Now::of(attached, event, false) else {
             return self.try_shed(attached, lane, slot, publish);

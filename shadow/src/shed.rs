@@ -96,30 +96,19 @@ impl Sender {
         })
     }
 
-    /// Publishes an event that is known to be turned away.
+    /// The primary has an event that was turned away.
     #[inline]
-    pub(crate) fn try_turned_away(
+    pub(crate) fn count_turned_away(
         &self,
         lane: &Lane,
         word: Word,
-        slot: &mut Option<Event>,
-        publish: impl FnOnce(&mut Option<Event>) -> Result<Receipt, TryPublishError>,
-    ) -> Result<Receipt, TryPublishError> {
-        let Some(event) = slot else {
-            return Ok(Receipt::ready(0));
-        };
-        let alone = self.stamp_alone(event, Some(word.comparison));
-        let result = publish(slot);
-        if result.is_err() {
-            self.unstamp_in(slot, &alone);
-            return result;
-        }
+        origin: impl FnOnce() -> Origin,
+    ) {
         if self.family().shedding.holds(word) {
             lane.add(word.why());
         } else {
-            self.count_late(lane, word, &alone.origin);
+            self.count_late(lane, word, &origin());
         }
-        result
     }
 
     /// Something has changed since the event was turned away.
