@@ -4,8 +4,9 @@
 //! A publisher lends a hand only if nobody runs tasks at the moment and it has not done so for a
 //! while. A busy bus is left to the executor's own task, which sends what has come meanwhile in one.
 //!
-//! Invariant: who is counted in `running` looks at the queue again after it is no longer, so a task
-//! that is scheduled meanwhile needs no wake-up of its own.
+//! Invariant: who is counted in `running` looks at the queue, and for pauses, again after it is no longer,
+//! so a task that is scheduled or begins to pause meanwhile needs no wake-up of its own. Only the
+//! executor's own task sits pauses out.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -17,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use async_task::{FallibleTask, Runnable};
 use eventbus_trait::Signal;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
+
+use crate::pauses::Pauses;
 
 /// Tasks run before the runtime's other tasks get a turn.
 const TURN: usize = 64;
@@ -30,6 +33,9 @@ const HELP_EVERY: Duration = Duration::from_micros(50);
 pub(crate) struct Executor {
     /// `None` once nothing is run any more. A task is in it once at most.
     queue: Mutex<Option<VecDeque<Runnable>>>,
+    /// Told when a task is put into the queue while somebody runs tasks.
+    more: Condvar,
+    pauses: Pauses,
     /// How many run tasks.
     running: AtomicUsize,
     /// Wakes the executor's own task.
@@ -49,10 +55,13 @@ async fn run(ending: Ending) {
     let this = &ending.0;
     poll_fn(|cx| -> Poll<()> {
         this.running.fetch_add(1, Ordering::SeqCst);
-        let all = this.run_some(TURN);
+        let mut all = this.run_some(TURN);
+        if all && this.sit_out_a_pause() {
+            all = this.run_some(TURN);
+        }
         this.running.fetch_sub(1, Ordering::SeqCst);
         this.signal.register(cx.waker());
-        if !all || this.has_any() {
+        if !all || this.has_work() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -75,6 +84,8 @@ impl Executor {
     pub(crate) fn new(runtime: Handle) -> Arc<Self> {
         let this = Arc::new(Self {
             queue: Mutex::new(Some(VecDeque::new())),
+            more: Condvar::new(),
+            pauses: Pauses::default(),
             running: AtomicUsize::new(0),
             signal: Signal::new(),
             runtime: runtime.clone(),
@@ -119,8 +130,13 @@ impl Executor {
                 None => Some(runnable),
             }
         };
-        if refused.is_none() && self.running.load(Ordering::SeqCst) == 0 {
+        if refused.is_some() {
+            return;
+        }
+        if self.running.load(Ordering::SeqCst) == 0 {
             self.signal.notify();
+        } else {
+            self.more.notify_one();
         }
     }
 
@@ -133,6 +149,33 @@ impl Executor {
             let _ = catch_unwind(AssertUnwindSafe(|| next.run()));
         }
         false
+    }
+
+    /// Lets a task pause. Others run meanwhile, and so does this one if it is woken.
+    pub(crate) async fn pause(&self, time: Duration) {
+        self.pauses.pause(time).await;
+    }
+
+    /// Sleeps until the first pause is over or there is something to do; whether there was a pause.
+    ///
+    /// It blocks a thread of the runtime, which is why pauses are short; the runtime has another one.
+    fn sit_out_a_pause(&self) -> bool {
+        let Some(until) = self.pauses.first() else {
+            return false;
+        };
+        {
+            let mut queue = self.queue.lock();
+            if queue.as_ref().is_some_and(VecDeque::is_empty) {
+                self.more.wait_until(&mut queue, until);
+            }
+        }
+        self.pauses.tell();
+        true
+    }
+
+    /// Whether there is a task to run, or a pause to sit out.
+    fn has_work(&self) -> bool {
+        self.has_any() || self.pauses.first().is_some()
     }
 
     fn has_any(&self) -> bool {
@@ -173,7 +216,7 @@ struct Running<'a>(&'a Executor);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
-        if self.0.has_any() {
+        if self.0.has_work() {
             self.0.signal.notify();
         }
     }
@@ -259,6 +302,56 @@ mod tests {
         for (n, task) in tasks.into_iter().enumerate() {
             assert_eq!(runtime.block_on(task), Some(n));
         }
+    }
+
+    #[test]
+    fn a_pause_that_began_with_help_ends_without_it() {
+        let runtime = asleep();
+        let executor = Executor::new(runtime.handle().clone());
+        // The executor's own task has nothing to do any more.
+        runtime.block_on(executor.spawn(async {}));
+        runtime.block_on(tokio::task::yield_now());
+        // Before it is there, or it would wake that task.
+        let help = executor.help().unwrap();
+        let task = executor.spawn({
+            let executor = Arc::clone(&executor);
+            async move { executor.pause(Duration::from_micros(50)).await }
+        });
+        drop(help);
+        assert!(executor.pauses.first().is_some(), "it pauses");
+        let watched = async { tokio::time::timeout(Duration::from_secs(60), task).await };
+        assert_eq!(runtime.block_on(watched), Ok(Some(())));
+    }
+
+    #[test]
+    fn a_pause_holds_up_no_other_task() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let executor = Executor::new(runtime.handle().clone());
+        let (told, pauses) = oneshot::channel();
+        let long = executor.spawn({
+            let executor = Arc::clone(&executor);
+            async move {
+                let _ = told.send(());
+                executor.pause(Duration::from_secs(120)).await;
+            }
+        });
+        runtime.block_on(pauses).unwrap();
+        let patience = Duration::from_secs(60);
+        for n in 0..1_000 {
+            // The runtime's one thread sits out the pause: a timer of its own would not run.
+            let (answer, answered) = std::sync::mpsc::sync_channel(1);
+            let other = executor.spawn(async move { answer.send(n) });
+            assert_eq!(answered.recv_timeout(patience), Ok(n));
+            drop(other);
+        }
+        drop(long);
+        let last = executor.spawn(async {});
+        assert_eq!(runtime.block_on(last), Some(()), "nor does the end of it");
+        assert!(executor.pauses.first().is_none());
     }
 
     #[test]

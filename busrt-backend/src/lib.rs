@@ -23,6 +23,7 @@ mod home;
 mod namespace;
 mod options;
 mod patterns;
+mod pauses;
 mod runtime;
 mod session;
 #[cfg(feature = "tcp")]

@@ -44,6 +44,14 @@ impl Tasks {
         }
     }
 
+    /// Who can let a task [pause](Executor::pause): the runtime's own clock is too coarse.
+    pub(crate) fn executor(&self) -> Option<&Executor> {
+        match self {
+            Self::Runtime(_) => None,
+            Self::Helped(executor) => Some(executor),
+        }
+    }
+
     /// Offers help with what the caller is about to cause.
     #[inline]
     pub(crate) fn help(&self) -> Option<Help<'_>> {

@@ -21,7 +21,8 @@ use super::directory::Membership;
 use super::incoming;
 use super::life::Life;
 use super::node::Node;
-use super::run::Taken;
+use super::pace::{PAUSE, Pace};
+use super::run::{MAX_RUN, Taken};
 use super::writer::Writer;
 use crate::calls::port::ASK_EVERY;
 use crate::client::Answer;
@@ -186,6 +187,7 @@ impl Connection {
             Membership::join(&node, &mut writer.client, self.dialer.keepalive()).await?;
         let mut life = Life::new(self.dialer.keepalive(), Instant::now());
         let mut ack_at: Option<Instant> = None;
+        let mut pace = Pace::default();
         let mut ask_at = Instant::now() + ASK_EVERY;
         loop {
             while let Ok(command) = self.commands.try_recv() {
@@ -195,6 +197,7 @@ impl Connection {
             // Before events, however many wait.
             node.calls.port.send_all(&mut writer.client).await?;
             let busy = node.outbox.take(&mut self.taken);
+            let events = self.taken.events();
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
             if node.acks.is_urgent() || ack_at.is_some_and(|at| at <= now) {
@@ -218,8 +221,19 @@ impl Connection {
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 node.tasks.yield_now().await;
+                if pace.sent(events, u64::from(MAX_RUN))
+                    && let Some(executor) = node.tasks.executor()
+                    && node.outbox.gather()
+                {
+                    tokio::select! {
+                        () = executor.pause(PAUSE) => {}
+                        () = node.outbox.wake.notified() => {}
+                        () = node.calls.port.wake.notified() => {}
+                    }
+                }
                 continue;
             }
+            pace = Pace::default();
             if self.stopping {
                 writer.acknowledge().await?;
                 writer.leave(&membership.farewell(&node)).await;

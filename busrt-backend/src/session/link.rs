@@ -48,6 +48,12 @@ impl Window {
         self.next < self.credit && self.sent_bytes < self.credit_bytes
     }
 
+    /// Whether no more credit is left than this.
+    pub(crate) fn is_short(&self, events: u64, bytes: u64) -> bool {
+        self.credit.saturating_sub(self.next) <= events
+            || self.credit_bytes.saturating_sub(self.sent_bytes) <= bytes
+    }
+
     /// Takes credit for an event; returns its link sequence.
     pub(crate) fn take(&mut self, bytes: u64) -> u64 {
         let sequence = self.next;

@@ -28,11 +28,13 @@ pub(crate) mod link;
 pub(crate) mod membership;
 pub(crate) mod node;
 pub(crate) mod outbox;
+pub(crate) mod pace;
 pub(crate) mod places;
 pub(crate) mod receipt;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sending;
+pub(crate) mod standing;
 pub(crate) mod subscriptions;
 mod sync;
 #[cfg(test)]

@@ -19,7 +19,8 @@ use super::cost::event_cost;
 use super::link::Link;
 use super::places::Places;
 use super::routes::{Opening, Route, RouteLinks, Routes, bump, tell_dropped};
-use super::run::{Item, Run, Taken};
+use super::run::{Item, MAX_RUN, MAX_RUN_BYTES, Run, Taken};
+use super::standing::missing;
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
@@ -53,7 +54,7 @@ pub(crate) enum Accepted {
 pub(crate) struct Outbox {
     publisher: PublisherId,
     epoch: u64,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Wakes the writer.
     pub(crate) wake: Notify,
     /// Told when the queue has been taken.
@@ -63,8 +64,8 @@ pub(crate) struct Outbox {
 }
 
 #[derive(Default)]
-struct State {
-    routes: Routes,
+pub(super) struct State {
+    pub(super) routes: Routes,
     queue: VecDeque<Item>,
     /// Events in `queue`.
     queued: usize,
@@ -77,10 +78,22 @@ struct State {
     /// Links whose subscribers have to be sent something again.
     again: Vec<Arc<Link>>,
     next_sequence: u64,
-    writer_sleeps: bool,
+    writer: Doing,
     /// There is no connection: messages to peers would be out of date when there is one.
     offline: bool,
     closed: bool,
+}
+
+/// What the writer does, so that it is woken when it has to be.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Doing {
+    /// It takes what there is before it does anything else.
+    #[default]
+    Sending,
+    /// It leaves events to gather.
+    Pausing,
+    /// There was nothing.
+    Sleeping,
 }
 
 impl Outbox {
@@ -138,7 +151,12 @@ impl Outbox {
             .find(|(at, link)| state.is_full(*at, link))
         {
             if !at_most_once {
-                return Accepted::NoCredit(Arc::clone(full));
+                let full = Arc::clone(full);
+                // Its subscriber cannot make room before it has what waits here.
+                if state.writer == Doing::Pausing {
+                    self.wake_writer(state);
+                }
+                return Accepted::NoCredit(full);
             }
             (reduced, dropping) = self.without_full(&state, route);
             lost = fate::is_told().then_some(dropping);
@@ -150,7 +168,11 @@ impl Outbox {
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
-        self.wake_writer_after(state, before_waking);
+        if state.is_due(route) {
+            self.wake_writer_after(state, before_waking);
+        } else {
+            drop(state);
+        }
         if let Some(links) = lost {
             tell_dropped(event, &links);
         }
@@ -283,7 +305,7 @@ impl Outbox {
     }
 
     fn wake_writer_after(&self, mut state: MutexGuard<'_, State>, before: impl FnOnce()) {
-        if std::mem::take(&mut state.writer_sleeps) {
+        if std::mem::take(&mut state.writer) != Doing::Sending {
             drop(state);
             before();
             self.wake.notify_one();
@@ -444,7 +466,7 @@ impl Outbox {
             state.messages = 0;
         }
         let any = !(taken.urgent.is_empty() && taken.again.is_empty() && taken.items.is_empty());
-        state.writer_sleeps = !any;
+        state.writer = if any { Doing::Sending } else { Doing::Sleeping };
         drop(state);
         if was_full {
             self.room.notify_waiters();
@@ -452,45 +474,15 @@ impl Outbox {
         any
     }
 
-    /// Links that have acknowledged nothing for a heartbeat although something is missing.
-    pub(crate) fn heartbeats(&self) -> Vec<(Arc<str>, StatusEntry)> {
-        let state = self.state.lock();
-        let links = state.routes.links();
-        links
-            .filter_map(|(link, _)| Some((Arc::clone(&link.peer), link.heartbeat()?)))
-            .collect()
-    }
-
-    /// Links with drops that their subscribers do not know of, and where they stand.
-    pub(crate) fn untold_drops(&self) -> Vec<(Arc<str>, StatusEntry)> {
-        let state = self.state.lock();
-        let untold = state.routes.links().filter(|(link, _)| link.has_untold());
-        untold
-            .map(|(link, _)| {
-                let entry = StatusEntry {
-                    subscription: link.subscription,
-                    // What was accepted beyond has not been sent.
-                    next: link.written(),
-                    dropped: link.tell_dropped(),
-                };
-                (Arc::clone(&link.peer), entry)
-            })
-            .collect()
-    }
-
-    /// Links that have not acknowledged everything, with their next sequence.
-    pub(crate) fn behind(&self) -> Vec<(Arc<Link>, u64)> {
-        let state = self.state.lock();
-        let links = state.routes.links().map(|(l, next)| (Arc::clone(l), next));
-        links
-            .filter(|(link, next)| link.received() < *next)
-            .collect()
-    }
-
-    /// The same with how much is missing.
-    pub(crate) fn unconfirmed(&self) -> Vec<(Arc<Link>, u64)> {
-        let behind = self.behind().into_iter().map(missing);
-        behind.filter(|(_, missing)| *missing > 0).collect()
+    /// Leaves events to gather: the writer is woken once there is a frame of them, or anything else to
+    /// be sent. Whether that is worth waiting for.
+    pub(crate) fn gather(&self) -> bool {
+        let mut state = self.state.lock();
+        let pauses = state.urgent.is_empty() && state.again.is_empty() && !state.has_frame();
+        if pauses {
+            state.writer = Doing::Pausing;
+        }
+        pauses
     }
 
     /// Takes nothing any more; whoever waits for room is told so.
@@ -524,15 +516,28 @@ impl Outbox {
     }
 }
 
-/// A link and its next sequence as the link and what was accepted for it and not acknowledged.
-fn missing((link, next): (Arc<Link>, u64)) -> (Arc<Link>, u64) {
-    let missing = next - link.received();
-    (link, missing)
-}
-
 impl State {
     fn is_full(&self, at: usize, link: &Link) -> bool {
         !self.routes.has_room(at) || link.is_heavy()
+    }
+
+    /// Whether the writer has to be woken for an event that was queued on `route`.
+    #[inline]
+    fn is_due(&self, route: &Route) -> bool {
+        match self.writer {
+            Doing::Sending => false,
+            Doing::Sleeping => true,
+            Doing::Pausing => {
+                // A subscriber gives more credit for what it has got, not for what waits here.
+                let (events, bytes) = (self.queued as u64, self.queued_bytes);
+                self.has_frame() || self.routes.is_short(route, events, bytes)
+            }
+        }
+    }
+
+    /// Whether there is enough for a frame.
+    fn has_frame(&self) -> bool {
+        self.queued as u64 >= u64::from(MAX_RUN) || self.queued_bytes >= MAX_RUN_BYTES
     }
 
     /// Sends a message in the order of events.

@@ -170,6 +170,15 @@ impl Routes {
         self.windows.get(at).is_none_or(Window::has_room)
     }
 
+    /// Whether a link of a route has no more credit left than this.
+    pub(crate) fn is_short(&self, route: &Route, events: u64, bytes: u64) -> bool {
+        let windows = route
+            .links
+            .iter()
+            .filter_map(|(at, _)| self.windows.get(*at));
+        { windows }.any(|window| window.is_short(events, bytes))
+    }
+
     /// The next link sequence of the window at a place.
     pub(crate) fn next(&self, at: usize) -> u64 {
         self.windows.get(at).map_or(0, Window::next)

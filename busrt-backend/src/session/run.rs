@@ -12,9 +12,9 @@ use super::routes::Route;
 use crate::wire::{Control, Events, Stamp, WrittenEvents};
 
 /// Most events in a run, and so in a frame.
-const MAX_RUN: u32 = 1_000;
+pub(crate) const MAX_RUN: u32 = 1_000;
 /// Cost in bytes after which a run takes no further event.
-const MAX_RUN_BYTES: u64 = 128 * 1024;
+pub(crate) const MAX_RUN_BYTES: u64 = 128 * 1024;
 
 /// What the writer sends next, in order.
 #[derive(Debug)]
@@ -91,6 +91,15 @@ impl Drop for Taken {
 }
 
 impl Taken {
+    /// How many events there are.
+    pub(crate) fn events(&self) -> u64 {
+        let runs = self.items.iter().map(|item| match item {
+            Item::Run(run) => run.count(),
+            Item::Control(..) => 0,
+        });
+        runs.sum()
+    }
+
     /// Forgets all but events: what was to be said is out of date.
     pub(crate) fn forget_messages(&mut self) {
         self.urgent.clear();

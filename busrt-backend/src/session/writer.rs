@@ -1,8 +1,9 @@
 //! The writer: what sends over one connection, in the order that [`sending`] has.
 //!
 //! No caller's future ever touches a connection: callers put things into the outbox and wait there.
-//! What is sent here leaves with the next flush, or earlier if it is much. The writer sends what is waiting, never
-//! waits for more: an idle bus sends at once, a busy one sends large frames.
+//! What is sent here leaves with the next flush, or earlier if it is much. The writer sends what is
+//! waiting: an idle bus sends at once, a busy one sends large frames. Only under a load does it wait for
+//! more, at its [`pace`](super::pace).
 
 use std::collections::HashMap;
 use std::sync::Arc;

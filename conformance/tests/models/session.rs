@@ -49,5 +49,7 @@ pub(crate) mod routes;
 pub(crate) mod run;
 #[path = "../../../busrt-backend/src/session/sending.rs"]
 pub(crate) mod sending;
+#[path = "../../../busrt-backend/src/session/standing.rs"]
+pub(crate) mod standing;
 #[path = "../../../busrt-backend/src/session/waiting.rs"]
 pub(crate) mod waiting;

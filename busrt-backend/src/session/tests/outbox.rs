@@ -1,6 +1,7 @@
 //! Accepting: all links or none, in order, with drops at their place.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use eventbus_trait::{Delivery, Event, Origin, PublisherId, TopicFilter};
@@ -8,7 +9,7 @@ use eventbus_trait::{Delivery, Event, Origin, PublisherId, TopicFilter};
 use super::super::cost::event_cost;
 use super::super::outbox::{Accepted, Outbox};
 use super::super::routes::Routes;
-use super::super::run::{Item, Run, Taken};
+use super::super::run::{Item, MAX_RUN, MAX_RUN_BYTES, Run, Taken};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 fn outbox() -> Outbox {
@@ -244,6 +245,79 @@ fn what_no_link_has_room_for_shares_a_run() {
         .collect();
     assert_eq!(runs, [(1, 1), (100, 0)]);
     taken.items.clear();
+}
+
+/// Whether the writer was woken since it was asked last.
+fn is_woken(outbox: &Outbox) -> bool {
+    pin!(outbox.wake.notified()).enable()
+}
+
+/// An outbox with a link whose writer pauses.
+fn pausing(credit: u64) -> Outbox {
+    let outbox = outbox();
+    outbox.open_link(&"p".into(), info(1, "a", credit), false);
+    while outbox.take(&mut Taken::default()) {}
+    accept(&outbox, "a");
+    assert!(is_woken(&outbox), "it slept");
+    outbox.take(&mut Taken::default());
+    accept(&outbox, "a");
+    assert!(!is_woken(&outbox), "it is awake");
+    assert!(outbox.gather());
+    outbox
+}
+
+#[test]
+fn a_writer_that_pauses_is_woken_for_a_frame() {
+    let outbox = pausing(100_000);
+    let mut waiting = 1;
+    while !is_woken(&outbox) {
+        accept(&outbox, "a");
+        waiting += 1;
+    }
+    assert_eq!(waiting, u64::from(MAX_RUN));
+    assert!(!outbox.gather(), "there is a frame");
+    let mut taken = Taken::default();
+    assert!(outbox.take(&mut taken));
+    assert_eq!(taken.events(), waiting);
+    assert!(outbox.gather());
+    let bytes = usize::try_from(MAX_RUN_BYTES).unwrap();
+    let large = Event::new("a", vec![0; bytes]).unwrap();
+    outbox.accept(&mut Some(large), &mut None);
+    assert!(is_woken(&outbox), "a large event is a frame");
+}
+
+#[test]
+fn a_writer_that_pauses_is_woken_before_credit_ends() {
+    // One was sent, so there is credit for 99 when the pause begins.
+    let outbox = pausing(100);
+    let mut waiting = 1;
+    while !is_woken(&outbox) {
+        accept(&outbox, "a");
+        waiting += 1;
+    }
+    assert_eq!(waiting, 50, "as many as may still come");
+    while outbox.take(&mut Taken::default()) {}
+    for _ in waiting..99 {
+        accept(&outbox, "a");
+    }
+    is_woken(&outbox);
+    assert!(outbox.gather());
+    assert!(matches!(accept(&outbox, "a"), Accepted::NoCredit(_)));
+    assert!(
+        is_woken(&outbox),
+        "who waits for credit waits for what is here"
+    );
+    while outbox.take(&mut Taken::default()) {}
+    assert!(matches!(accept(&outbox, "a"), Accepted::NoCredit(_)));
+    assert!(!is_woken(&outbox), "there is nothing to send");
+}
+
+#[test]
+fn a_writer_that_pauses_is_woken_for_a_message() {
+    let outbox = pausing(100_000);
+    outbox.send_urgent(&"p".into(), Control::Leave);
+    assert!(is_woken(&outbox));
+    assert!(!outbox.gather(), "there is a message");
 }
 
 #[test]
