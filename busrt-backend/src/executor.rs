@@ -56,7 +56,9 @@ async fn run(ending: Ending) {
     poll_fn(|cx| -> Poll<()> {
         this.running.fetch_add(1, Ordering::SeqCst);
         let mut all = this.run_some(TURN);
-        if all && this.sit_out_a_pause() {
+        if !all {
+            this.pauses.tell();
+        } else if this.sit_out_a_pause() {
             all = this.run_some(TURN);
         }
         this.running.fetch_sub(1, Ordering::SeqCst);
@@ -158,7 +160,7 @@ impl Executor {
 
     /// Sleeps until the first pause is over or there is something to do; whether there was a pause.
     ///
-    /// It blocks a thread of the runtime, which is why pauses are short; the runtime has another one.
+    /// It blocks a thread of the runtime, which is why pauses are short and the runtime has another one.
     fn sit_out_a_pause(&self) -> bool {
         let Some(until) = self.pauses.first() else {
             return false;
@@ -321,6 +323,31 @@ mod tests {
         assert!(executor.pauses.first().is_some(), "it pauses");
         let watched = async { tokio::time::timeout(Duration::from_secs(60), task).await };
         assert_eq!(runtime.block_on(watched), Ok(Some(())));
+    }
+
+    #[test]
+    fn a_pause_ends_beside_tasks_that_always_have_something_to_do() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let executor = Executor::new(runtime.handle().clone());
+        let busy = executor.spawn(poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let (told, over) = std::sync::mpsc::sync_channel(1);
+        let pausing = executor.spawn({
+            let executor = Arc::clone(&executor);
+            async move {
+                executor.pause(Duration::from_micros(50)).await;
+                let _ = told.send(());
+            }
+        });
+        let ended = over.recv_timeout(Duration::from_secs(60));
+        drop((busy, pausing));
+        assert_eq!(ended, Ok(()));
     }
 
     #[test]

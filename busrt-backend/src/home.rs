@@ -74,6 +74,7 @@ pub async fn open(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
 async fn open_once(options: Options) -> Result<Arc<BusrtBus>, OpenError> {
     let dialer = Arc::new(Dialer::new(options).await?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // One may sit out a pause of the executor's tasks.
         .worker_threads(2)
         .thread_name("eventbus-session")
         .enable_all()

@@ -1,7 +1,7 @@
 //! Pauses of an executor's tasks, shorter than the runtime's clock can tell apart.
 //!
-//! Invariant: a pause is in the table from when its task is told to wait until the task goes on or is
-//! dropped, so whoever finds the table empty need not look at the clock.
+//! Invariant: a pause is in the table, with its waker until it is told that it is over, from when its task
+//! is told to wait until the task goes on or is dropped. Wakers are called and dropped without the lock.
 
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 #[derive(Default)]
-pub(crate) struct Pauses(Mutex<Slab<(Instant, Waker)>>);
+pub(crate) struct Pauses(Mutex<Slab<(Instant, Option<Waker>)>>);
 
 /// A pause that a task is in, until this is dropped.
 struct Entry<'a> {
@@ -37,39 +37,49 @@ impl Pauses {
         .await;
     }
 
-    /// When the first one is over.
+    /// When the first one is over that has not been told so.
     pub(crate) fn first(&self) -> Option<Instant> {
         let pauses = self.0.lock();
-        pauses.iter().map(|(_, (until, _))| *until).min()
+        let untold = pauses.iter().filter(|(_, (_, waker))| waker.is_some());
+        untold.map(|(_, (until, _))| *until).min()
     }
 
     /// Wakes the tasks whose pauses are over.
     pub(crate) fn tell(&self) {
-        let now = Instant::now();
-        let pauses = self.0.lock();
-        let over = pauses.iter().filter(|(_, (until, _))| *until <= now);
-        let over: Vec<_> = over.map(|(_, (_, waker))| waker.clone()).collect();
-        drop(pauses);
+        let over: Vec<_> = {
+            let mut pauses = self.0.lock();
+            if pauses.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            let over = pauses.iter_mut().filter(|(_, (until, _))| *until <= now);
+            over.filter_map(|(_, (_, waker))| waker.take()).collect()
+        };
         over.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Entry<'_> {
     fn keep(&mut self, until: Instant, waker: &Waker) {
+        let waker = Some(waker.clone());
         let mut pauses = self.pauses.0.lock();
-        match self.at.and_then(|at| pauses.get_mut(at)) {
-            Some((_, kept)) => kept.clone_from(waker),
-            None => self.at = Some(pauses.insert((until, waker.clone()))),
-        }
+        let before = match self.at.and_then(|at| pauses.get_mut(at)) {
+            Some((_, kept)) => std::mem::replace(kept, waker),
+            None => {
+                self.at = Some(pauses.insert((until, waker)));
+                None
+            }
+        };
+        drop(pauses);
+        drop(before);
     }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if let Some(at) = self.at {
-            // Without the lock: it may be the last of a task.
-            let waker = self.pauses.0.lock().try_remove(at);
-            drop(waker);
+            let entry = self.pauses.0.lock().try_remove(at);
+            drop(entry);
         }
     }
 }
@@ -93,6 +103,8 @@ mod tests {
             assert_eq!(pauses.0.lock().len(), 1);
         }
         assert!(pauses.first().is_some());
+        pauses.tell();
+        assert!(pauses.first().is_some(), "it is not over");
         drop(long);
         assert_eq!(pauses.first(), None);
     }

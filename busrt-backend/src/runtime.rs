@@ -3,7 +3,7 @@
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// How long a runtime's threads may take to end; none of them blocks.
+/// How long a runtime's threads may take to end; none of them blocks for long.
 const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Ends a runtime and waits for its threads. A runtime may not be ended by a task, so a thread

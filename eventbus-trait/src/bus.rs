@@ -216,8 +216,8 @@ pub trait PublishTopic: Send + Sync {
 
     /// As `try_publish`, but as the first step of a `publish`, which goes on to wait: finding no
     /// room is no refusal yet and is not counted as one. The event is taken out of its
-    /// [`slot`] once nothing can fail any more, and layers tell by the slot what has become of it; an
-    /// empty slot is a publish to nobody, also on a closed handle.
+    /// [`slot`] once nothing can fail any more, so `Ok` leaves the slot empty: layers tell by that what
+    /// has become of it. An empty slot is a publish to nobody, also on a closed handle.
     ///
     /// # Errors
     /// The event is where it was, as it was: one that is gone is reported as published to nobody.

@@ -98,7 +98,10 @@ impl Sender {
     /// The primary has refused an event that had no stamp before.
     #[cold]
     fn put_back(&self, slot: &mut Option<Event>, sequence: u64) {
-        self.own.give_back(sequence);
+        // Who panics may have published it.
+        if !std::thread::panicking() {
+            self.own.give_back(sequence);
+        }
         *slot = slot.take().map(|event| event.taken_back(None));
     }
 

@@ -22,7 +22,7 @@ use super::incoming;
 use super::life::Life;
 use super::node::Node;
 use super::pace::{PAUSE, Pace};
-use super::run::{MAX_RUN, Taken};
+use super::run::Taken;
 use super::writer::Writer;
 use crate::calls::port::ASK_EVERY;
 use crate::client::Answer;
@@ -197,7 +197,7 @@ impl Connection {
             // Before events, however many wait.
             node.calls.port.send_all(&mut writer.client).await?;
             let busy = node.outbox.take(&mut self.taken);
-            let events = self.taken.events();
+            let events = self.taken.events_in_a_run();
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
             if node.acks.is_urgent() || ack_at.is_some_and(|at| at <= now) {
@@ -221,7 +221,7 @@ impl Connection {
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 node.tasks.yield_now().await;
-                if pace.sent(events, u64::from(MAX_RUN))
+                if pace.sent(events)
                     && let Some(executor) = node.tasks.executor()
                     && node.outbox.gather()
                 {

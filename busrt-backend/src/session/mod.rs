@@ -20,6 +20,7 @@ pub(crate) mod cost;
 mod credit;
 pub(crate) mod directory;
 mod flush;
+mod gathering;
 pub(crate) mod inbox;
 pub(crate) mod incoming;
 pub(crate) mod kept;

@@ -16,10 +16,11 @@ use eventbus_trait::{Delivery, Event, FamilyStats, Origin, PublisherId, fate};
 use tracing::error;
 
 use super::cost::event_cost;
+use super::gathering::Doing;
 use super::link::Link;
 use super::places::Places;
 use super::routes::{Opening, Route, RouteLinks, Routes, bump, tell_dropped};
-use super::run::{Item, MAX_RUN, MAX_RUN_BYTES, Run, Taken};
+use super::run::{Item, Run, Taken};
 use super::standing::missing;
 use super::sync::{Mutex, MutexGuard, Notify};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
@@ -68,32 +69,22 @@ pub(super) struct State {
     pub(super) routes: Routes,
     queue: VecDeque<Item>,
     /// Events in `queue`.
-    queued: usize,
-    queued_bytes: u64,
+    pub(super) queued: usize,
+    pub(super) queued_bytes: u64,
     /// A drop came after the last run, which takes nothing more: drops are told before a frame.
     sealed: bool,
-    urgent: VecDeque<(Arc<str>, Control)>,
+    pub(super) urgent: VecDeque<(Arc<str>, Control)>,
     /// Messages in `queue`.
-    messages: usize,
+    pub(super) messages: usize,
     /// Links whose subscribers have to be sent something again.
-    again: Vec<Arc<Link>>,
+    pub(super) again: Vec<Arc<Link>>,
     next_sequence: u64,
-    writer: Doing,
+    pub(super) writer: Doing,
+    /// A link had no credit for an event since the writer took what there was.
+    pub(super) starved: bool,
     /// There is no connection: messages to peers would be out of date when there is one.
     offline: bool,
-    closed: bool,
-}
-
-/// What the writer does, so that it is woken when it has to be.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Doing {
-    /// It takes what there is before it does anything else.
-    #[default]
-    Sending,
-    /// It leaves events to gather.
-    Pausing,
-    /// There was nothing.
-    Sleeping,
+    pub(super) closed: bool,
 }
 
 impl Outbox {
@@ -152,23 +143,25 @@ impl Outbox {
         {
             if !at_most_once {
                 let full = Arc::clone(full);
-                // Its subscriber cannot make room before it has what waits here.
+                state.starved = true;
                 if state.writer == Doing::Pausing {
                     self.wake_writer(state);
                 }
                 return Accepted::NoCredit(full);
             }
+            state.starved = true;
             (reduced, dropping) = self.without_full(&state, route);
             lost = fate::is_told().then_some(dropping);
             &reduced
         } else {
             route
         };
+        let is_large = large.is_some();
         let places = state.routes.take_credit(route, cost);
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
-        if state.is_due(route) {
+        if state.is_due(route, is_large) {
             self.wake_writer_after(state, before_waking);
         } else {
             drop(state);
@@ -467,22 +460,12 @@ impl Outbox {
         }
         let any = !(taken.urgent.is_empty() && taken.again.is_empty() && taken.items.is_empty());
         state.writer = if any { Doing::Sending } else { Doing::Sleeping };
+        state.starved = false;
         drop(state);
         if was_full {
             self.room.notify_waiters();
         }
         any
-    }
-
-    /// Leaves events to gather: the writer is woken once there is a frame of them, or anything else to
-    /// be sent. Whether that is worth waiting for.
-    pub(crate) fn gather(&self) -> bool {
-        let mut state = self.state.lock();
-        let pauses = state.urgent.is_empty() && state.again.is_empty() && !state.has_frame();
-        if pauses {
-            state.writer = Doing::Pausing;
-        }
-        pauses
     }
 
     /// Takes nothing any more; whoever waits for room is told so.
@@ -519,25 +502,6 @@ impl Outbox {
 impl State {
     fn is_full(&self, at: usize, link: &Link) -> bool {
         !self.routes.has_room(at) || link.is_heavy()
-    }
-
-    /// Whether the writer has to be woken for an event that was queued on `route`.
-    #[inline]
-    fn is_due(&self, route: &Route) -> bool {
-        match self.writer {
-            Doing::Sending => false,
-            Doing::Sleeping => true,
-            Doing::Pausing => {
-                // A subscriber gives more credit for what it has got, not for what waits here.
-                let (events, bytes) = (self.queued as u64, self.queued_bytes);
-                self.has_frame() || self.routes.is_short(route, events, bytes)
-            }
-        }
-    }
-
-    /// Whether there is enough for a frame.
-    fn has_frame(&self) -> bool {
-        self.queued as u64 >= u64::from(MAX_RUN) || self.queued_bytes >= MAX_RUN_BYTES
     }
 
     /// Sends a message in the order of events.

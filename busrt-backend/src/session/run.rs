@@ -91,13 +91,14 @@ impl Drop for Taken {
 }
 
 impl Taken {
-    /// How many events there are.
-    pub(crate) fn events(&self) -> u64 {
-        let runs = self.items.iter().map(|item| match item {
-            Item::Run(run) => run.count(),
-            Item::Control(..) => 0,
+    /// How many events a run has, on average.
+    pub(crate) fn events_in_a_run(&self) -> u64 {
+        let runs = self.items.iter().filter_map(|item| match item {
+            Item::Run(run) => Some(run.count()),
+            Item::Control(..) => None,
         });
-        runs.sum()
+        let (runs, events) = runs.fold((0, 0), |(n, sum), count| (n + 1, sum + count));
+        events / u64::max(runs, 1)
     }
 
     /// Forgets all but events: what was to be said is out of date.

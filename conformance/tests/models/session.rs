@@ -31,6 +31,8 @@ pub(crate) mod node {
 pub(crate) mod acks;
 #[path = "../../../busrt-backend/src/session/cost.rs"]
 pub(crate) mod cost;
+#[path = "../../../busrt-backend/src/session/gathering.rs"]
+pub(crate) mod gathering;
 #[path = "../../../busrt-backend/src/session/inbox.rs"]
 pub(crate) mod inbox;
 #[path = "../../../busrt-backend/src/session/kept.rs"]

@@ -9,7 +9,7 @@ use eventbus_trait::{Delivery, Event, Origin, PublisherId, TopicFilter};
 use super::super::cost::event_cost;
 use super::super::outbox::{Accepted, Outbox};
 use super::super::routes::Routes;
-use super::super::run::{Item, MAX_RUN, MAX_RUN_BYTES, Run, Taken};
+use super::super::run::{Item, MAX_RUN, Run, Taken};
 use crate::wire::{AckEntry, Control, StatusEntry, SubscriptionInfo, WrittenEvents};
 
 fn outbox() -> Outbox {
@@ -278,12 +278,11 @@ fn a_writer_that_pauses_is_woken_for_a_frame() {
     assert!(!outbox.gather(), "there is a frame");
     let mut taken = Taken::default();
     assert!(outbox.take(&mut taken));
-    assert_eq!(taken.events(), waiting);
+    assert_eq!(taken.events_in_a_run(), waiting);
     assert!(outbox.gather());
-    let bytes = usize::try_from(MAX_RUN_BYTES).unwrap();
-    let large = Event::new("a", vec![0; bytes]).unwrap();
+    let large = Event::new("a", vec![0; 1 << 16]).unwrap();
     outbox.accept(&mut Some(large), &mut None);
-    assert!(is_woken(&outbox), "a large event is a frame");
+    assert!(is_woken(&outbox), "a large event has a frame of its own");
 }
 
 #[test]
@@ -301,15 +300,31 @@ fn a_writer_that_pauses_is_woken_before_credit_ends() {
         accept(&outbox, "a");
     }
     is_woken(&outbox);
-    assert!(outbox.gather());
-    assert!(matches!(accept(&outbox, "a"), Accepted::NoCredit(_)));
-    assert!(
-        is_woken(&outbox),
-        "who waits for credit waits for what is here"
-    );
     while outbox.take(&mut Taken::default()) {}
     assert!(matches!(accept(&outbox, "a"), Accepted::NoCredit(_)));
     assert!(!is_woken(&outbox), "there is nothing to send");
+}
+
+#[test]
+fn who_waits_for_credit_waits_for_no_pause() {
+    for (at_most_once, during) in [(false, false), (false, true), (true, false), (true, true)] {
+        let outbox = pausing(100);
+        while outbox.take(&mut Taken::default()) {}
+        accept(&outbox, "a");
+        outbox.take(&mut Taken::default());
+        for _ in 3..100 {
+            accept(&outbox, "a");
+        }
+        assert_eq!(during && outbox.gather(), during);
+        is_woken(&outbox);
+        let mut offer = offer("a");
+        if at_most_once {
+            offer = offer.map(|event| event.delivery(Delivery::AtMostOnce));
+        }
+        outbox.accept(&mut offer, &mut None);
+        assert_eq!(is_woken(&outbox), during);
+        assert!(!outbox.gather(), "{at_most_once} {during}");
+    }
 }
 
 #[test]
@@ -318,6 +333,11 @@ fn a_writer_that_pauses_is_woken_for_a_message() {
     outbox.send_urgent(&"p".into(), Control::Leave);
     assert!(is_woken(&outbox));
     assert!(!outbox.gather(), "there is a message");
+    while outbox.take(&mut Taken::default()) {}
+    accept(&outbox, "a");
+    outbox.take(&mut Taken::default());
+    outbox.close_links(|_| true);
+    assert!(!outbox.gather(), "one in the order of events is one, too");
 }
 
 #[test]
