@@ -87,8 +87,14 @@ pub(crate) async fn run(args: ShadowArgs) -> Result<u8, Failure> {
     if let Some(left_out) = document.left_out().filter(|_| candidates.len() > 1) {
         failed = failed.map(|failure| failure.and_left_out(left_out));
     }
-    if !document.is_empty() {
-        document.finish(&args)?;
+    if !document.is_empty()
+        && let Err(unwritten) = document.finish(&args)
+    {
+        if failed.is_some() {
+            crate::complain(&unwritten.to_string());
+        } else {
+            failed = Some(unwritten);
+        }
     }
     match (document.verdict(), failed) {
         // Found is found, whatever went wrong afterwards.

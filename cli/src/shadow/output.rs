@@ -199,15 +199,18 @@ impl<'a> Document<'a> {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|reason| Failure::io("write the report as JSON", reason))?;
         text.push('\n');
-        if let Some(path) = &args.report {
+        let written = args.report.as_ref().map_or(Ok(()), |path| {
             let page = is_page(path).then(|| {
                 let seen: Vec<_> = self.runs.iter().map(|run| &run.observed).collect();
                 frozen(&self.title(), &seen)
             });
             std::fs::write(path, page.as_ref().unwrap_or(&text))
-                .map_err(|reason| Failure::io(format!("write `{}`", path.display()), reason))?;
+                .map_err(|reason| Failure::io(format!("write `{}`", path.display()), reason))
+        });
+        if args.json {
+            print(&text)?;
         }
-        if args.json { print(&text) } else { Ok(()) }
+        written
     }
 }
 

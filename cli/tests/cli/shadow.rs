@@ -215,6 +215,19 @@ fn without_a_candidate_both_are_compared_and_told_in_tables() {
 }
 
 #[test]
+fn what_was_found_is_told_although_the_report_cannot_be_written() {
+    let place = Place::new();
+    let words = "shadow --source synthetic --events 2000 --candidate in-process --sabotage drop=1% \
+                 --report /dev/full --json";
+    let ended = place.run(words);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(text(&document, "/verdict"), "diverged");
+    let sentence = "eventbus: cannot write `/dev/full`: No space left on device (os error 28)\n";
+    assert_eq!(ended.stderr, sentence);
+}
+
+#[test]
 fn a_recording_is_published_again_as_it_was() {
     let place = Place::new();
     let (first, code) = place.json(
