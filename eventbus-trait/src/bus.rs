@@ -217,7 +217,8 @@ pub trait PublishTopic: Send + Sync {
     /// As `try_publish`, but as the first step of a `publish`, which goes on to wait: finding no
     /// room is no refusal yet and is not counted as one. The event is taken out of its
     /// [`slot`] once nothing can fail any more, so `Ok` leaves the slot empty: layers tell by that what
-    /// has become of it. An empty slot is a publish to nobody, also on a closed handle.
+    /// has become of it, and [`Publisher`] panics over one that is full in a debug build. An empty slot is a
+    /// publish to nobody, also on a closed handle.
     ///
     /// # Errors
     /// The event is where it was, as it was: one that is gone is reported as published to nobody.
@@ -308,7 +309,12 @@ impl Publisher {
     #[inline]
     pub fn first_try(&self, slot: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
         if slot.as_ref().is_none_or(|event| self.owns(event)) {
-            self.backend.first_try(slot)
+            let result = self.backend.first_try(slot);
+            debug_assert!(
+                result.is_err() || slot.is_none(),
+                "`PublishTopic::first_try` has published an event and left it in its slot"
+            );
+            result
         } else {
             slot::by_value(slot, |event| Err(self.not_ours(event).map(Into::into)))
         }
@@ -341,5 +347,37 @@ impl fmt::Debug for Publisher {
         f.debug_struct("Publisher")
             .field("topic", &self.topic)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Publishes what stays in its slot.
+    struct Leaves;
+
+    #[async_trait]
+    impl PublishTopic for Leaves {
+        async fn publish(&self, _: Event) -> Result<Receipt, Refused> {
+            Ok(Receipt::ready(0))
+        }
+
+        fn try_publish(&self, _: Event) -> Result<Receipt, Refused<TryPublishError>> {
+            Ok(Receipt::ready(0))
+        }
+
+        fn first_try(&self, _: &mut Option<Event>) -> Result<Receipt, TryPublishError> {
+            Ok(Receipt::ready(0))
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic = "left it in its slot"]
+    fn a_backend_that_publishes_an_event_and_keeps_it_is_told_so() {
+        let publisher = Publisher::new(Topic::new("a").unwrap(), Arc::new(Leaves));
+        let mut slot = Some(publisher.event("x"));
+        let _ = publisher.first_try(&mut slot);
     }
 }
