@@ -3,7 +3,9 @@
 //! A primary alone and the same primary under a shadow take turns every 20 ms, on processors that are
 //! kept awake. Printed are the medians of both, and of their ratios: of each round, the shadow's share of
 //! the throughput (wanted: at least 0.8), at full speed; and of each 0.2 s at a pace, twice as long, the
-//! 99th percentile of a publish (at most 1.1).
+//! 99th percentile of a publish (at most 1.1). The first eight publishes after a turn are not among them:
+//! they find the caches full of the other side, and are 4 in 100. The last ratio is of the percentiles of
+//! all publishes, these too: no target, since it wavers with what the machine does.
 //!
 //! Candidates: one that works, one that hangs, one that panics, and one whose broker is killed, each
 //! with all contents compared and with 1 in 100; and none, which is a bus that could be given one. What
@@ -31,7 +33,7 @@ use std::slice;
 use std::time::Duration;
 
 use candidate::Case;
-use measure::Sample;
+use measure::{Sample, empty, p99_us};
 use paced::{Asked, median};
 
 /// Least share of the throughput.
@@ -67,9 +69,9 @@ fn main() -> ExitCode {
     }
     let _awake = paced::awake();
     println!(
-        "| primary | candidate | alone, events/s | under shadow | ratio | p99 alone, us | under shadow | ratio | compared |"
+        "| primary | candidate | alone, events/s | under shadow | ratio | p99 alone, us | under shadow | ratio | of all | compared |"
     );
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut good = true;
     for primary in PRIMARIES {
         for case in Case::ALL {
@@ -108,12 +110,13 @@ fn compare(primary: &str, case: Case, asked: &Asked) -> bool {
     let [throughput, latency] = [ratio(&rates), ratio(&p99s)];
     let share = |samples: &[Sample]| median(samples, |s| s.compared);
     println!(
-        "| {primary} | {} | {:.0} | {:.0} | {throughput:.2} | {:.2} | {:.2} | {latency:.2} | {:.0} % at full speed, {:.0} % at {} /s |",
+        "| {primary} | {} | {:.0} | {:.0} | {throughput:.2} | {:.2} | {:.2} | {latency:.2} | {:.2} | {:.0} % at full speed, {:.0} % at {} /s |",
         case.name(),
         rate[0],
         rate[1],
         p99[0],
         p99[1],
+        of_all(&paced),
         100.0 * share(&fast[1]),
         100.0 * share(&paced[1]),
         asked.pace,
@@ -126,6 +129,18 @@ fn all(sides: &[Vec<Sample>; 2], of: impl Fn(&Sample) -> &[f64]) -> [Vec<f64>; 2
     sides
         .each_ref()
         .map(|samples| samples.iter().flat_map(&of).copied().collect())
+}
+
+/// The ratio of the percentiles of all publishes of all rounds.
+fn of_all(paced: &[Vec<Sample>; 2]) -> f64 {
+    let [alone, under] = paced.each_ref().map(|samples| {
+        let mut all = empty();
+        for sample in samples {
+            all.add(&sample.latencies).unwrap();
+        }
+        p99_us(&all)
+    });
+    under / alone
 }
 
 /// The median of the ratios, each of what was measured in turns.

@@ -25,7 +25,7 @@ const SLICE: Duration = Duration::from_millis(20);
 /// Slices that a percentile is of: long enough for one, and short enough to be of one mood of the machine,
 /// for one publish in a hundred is where those begin that wake a thread on another processor.
 const STRETCH: usize = 10;
-/// Publishes of a slice whose time is not noted: they find the processor's caches full of the other side.
+/// Publishes of a slice that no stretch has: they find the processor's caches full of the other side.
 const COLD: u64 = 8;
 
 /// Most that a candidate may take to be given up.
@@ -36,6 +36,8 @@ pub(crate) struct Sample {
     pub(crate) events_per_second: f64,
     /// 99th percentile of one publish, of each stretch.
     pub(crate) p99_us: Vec<f64>,
+    /// What each publish took, in nanoseconds.
+    pub(crate) latencies: Histogram<u64>,
     /// Share of the expected deliveries that was compared.
     pub(crate) compared: f64,
 }
@@ -57,7 +59,8 @@ pub(crate) fn run(primary: &str, case: Case, rate: Option<u64>, time: Duration) 
         shadowed.until_alone();
     }
     let mut totals = [Total::new(), Total::new()];
-    for slice in 0..time.div_duration_f64(SLICE).ceil() as usize {
+    let slices = time.div_duration_f64(SLICE).ceil() as usize;
+    for slice in 0..slices.next_multiple_of(STRETCH) {
         if slice % STRETCH == 0 {
             totals.iter_mut().for_each(Total::begin_stretch);
         }
@@ -69,9 +72,10 @@ pub(crate) fn run(primary: &str, case: Case, rate: Option<u64>, time: Duration) 
         }
     }
     plain.end(&runtime);
-    let compared = [0.0, shadowed.end(&runtime)];
+    let compared = shadowed.end(&runtime);
     runtime.shutdown_background();
-    [0, 1].map(|side| totals[side].sample(compared[side]))
+    let [alone, under] = totals;
+    [alone.sample(0.0), under.sample(compared)]
 }
 
 fn runtime() -> Runtime {
@@ -86,8 +90,9 @@ fn runtime() -> Runtime {
 struct Total {
     published: u64,
     time: Duration,
-    /// Of each stretch, in nanoseconds.
-    latencies: Vec<Histogram<u64>>,
+    /// In nanoseconds.
+    latencies: Histogram<u64>,
+    stretches: Vec<Histogram<u64>>,
 }
 
 impl Total {
@@ -95,31 +100,40 @@ impl Total {
         Self {
             published: 0,
             time: Duration::ZERO,
-            latencies: Vec::new(),
+            latencies: empty(),
+            stretches: Vec::new(),
         }
     }
 
     fn begin_stretch(&mut self) {
-        let latencies = Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap();
-        self.latencies.push(latencies);
+        self.stretches.push(empty());
     }
 
-    fn note(&mut self, took: Duration) {
-        if let Some(latencies) = self.latencies.last_mut() {
-            latencies.saturating_record(took.as_nanos() as u64);
+    /// Takes note of the `nth` publish of a slice.
+    fn note(&mut self, nth: u64, took: Duration) {
+        let took = took.as_nanos() as u64;
+        self.latencies.saturating_record(took);
+        if let Some(stretch) = self.stretches.last_mut().filter(|_| nth >= COLD) {
+            stretch.saturating_record(took);
         }
     }
 
-    fn sample(&self, compared: f64) -> Sample {
+    fn sample(self, compared: f64) -> Sample {
         Sample {
             events_per_second: self.published as f64 / self.time.as_secs_f64(),
-            p99_us: self.latencies.iter().map(p99_us).collect(),
+            p99_us: self.stretches.iter().map(p99_us).collect(),
+            latencies: self.latencies,
             compared,
         }
     }
 }
 
-fn p99_us(latencies: &Histogram<u64>) -> f64 {
+/// Of up to 10 s.
+pub(crate) fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 10_000_000_000, 3).unwrap()
+}
+
+pub(crate) fn p99_us(latencies: &Histogram<u64>) -> f64 {
     latencies.value_at_quantile(0.99) as f64 / 1000.0
 }
 
@@ -176,7 +190,7 @@ impl Load {
         }
     }
 
-    /// Notes how long each took, but for the first.
+    /// Notes how long each took.
     async fn publish_at(&self, rate: u64, begun: Instant, time: Duration, total: &mut Total) {
         let mut published = 0;
         loop {
@@ -193,10 +207,7 @@ impl Load {
             let event = self.publisher.event(self.payload.clone());
             let started = Instant::now();
             self.publisher.publish(event).await.unwrap();
-            let took = started.elapsed();
-            if published >= COLD {
-                total.note(took);
-            }
+            total.note(published, started.elapsed());
             published += 1;
         }
         total.published += published;
