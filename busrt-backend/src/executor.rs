@@ -317,7 +317,7 @@ mod tests {
         let help = executor.help().unwrap();
         let task = executor.spawn({
             let executor = Arc::clone(&executor);
-            async move { executor.pause(Duration::from_micros(50)).await }
+            async move { executor.pause(Duration::from_millis(50)).await }
         });
         drop(help);
         assert!(executor.pauses.first().is_some(), "it pauses");

@@ -197,7 +197,7 @@ impl Connection {
             // Before events, however many wait.
             node.calls.port.send_all(&mut writer.client).await?;
             let busy = node.outbox.take(&mut self.taken);
-            let events = self.taken.events_in_a_run();
+            let (runs, events) = self.taken.count();
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
             if node.acks.is_urgent() || ack_at.is_some_and(|at| at <= now) {
@@ -221,7 +221,7 @@ impl Connection {
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 node.tasks.yield_now().await;
-                if pace.sent(events)
+                if pace.sent(events / runs.max(1), events, now.into_std())
                     && let Some(executor) = node.tasks.executor()
                     && node.outbox.gather()
                 {
@@ -233,7 +233,7 @@ impl Connection {
                 }
                 continue;
             }
-            pace = Pace::default();
+            pace.rest();
             if self.stopping {
                 writer.acknowledge().await?;
                 writer.leave(&membership.farewell(&node)).await;

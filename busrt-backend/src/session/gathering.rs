@@ -33,25 +33,25 @@ impl Outbox {
 }
 
 impl State {
-    /// Whether the writer has to be woken for an event that was queued on `route`. A large one has a
-    /// frame of its own, so it need not wait for others.
+    /// Whether the writer has to be woken for an event that was queued on `route`.
     #[inline]
-    pub(super) fn is_due(&self, route: &Route, is_large: bool) -> bool {
+    pub(super) fn is_due(&self, route: &Route) -> bool {
         match self.writer {
             Doing::Sending => false,
             Doing::Sleeping => true,
             Doing::Pausing => {
                 // A subscriber gives more credit for what it has got, not for what waits here.
                 let (events, bytes) = (self.queued as u64, self.queued_bytes);
-                is_large || self.is_pressing() || self.routes.is_short(route, events, bytes)
+                self.is_pressing() || self.routes.is_short(route, events, bytes)
             }
         }
     }
 
-    /// Whether there are as many events as a frame has, or a subscriber cannot make room before it has
-    /// what waits here.
+    /// Whether there are as many events as a frame has, or a large one, which has a frame of its own, or a
+    /// subscriber cannot make room before it has what waits here.
     fn is_pressing(&self) -> bool {
         self.starved
+            || self.has_large
             || self.queued as u64 >= u64::from(MAX_RUN)
             || self.queued_bytes >= MAX_RUN_BYTES
     }

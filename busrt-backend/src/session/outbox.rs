@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) writer: Doing,
     /// A link had no credit for an event since the writer took what there was.
     pub(super) starved: bool,
+    /// There is a large event in `queue`.
+    pub(super) has_large: bool,
     /// There is no connection: messages to peers would be out of date when there is one.
     offline: bool,
     pub(super) closed: bool,
@@ -156,18 +158,19 @@ impl Outbox {
         } else {
             route
         };
-        let is_large = large.is_some();
         let places = state.routes.take_credit(route, cost);
         self.count(route);
         self.stamp(&mut state, event);
         self.queue(&mut state, event, large, route, cost);
-        if state.is_due(route, is_large) {
+        if state.is_due(route) {
             self.wake_writer_after(state, before_waking);
         } else {
             drop(state);
         }
         if let Some(links) = lost {
-            tell_dropped(event, &links);
+            // Out of the slot before anything else has a say: it is published.
+            let event = offer.take();
+            event.iter().for_each(|event| tell_dropped(event, &links));
         }
         // Let go of where it is, and without the lock: an event is large.
         *offer = None;
@@ -202,6 +205,7 @@ impl Outbox {
         let sequence = origin.map_or(0, |origin| origin.sequence);
         let sealed = std::mem::replace(&mut state.sealed, large.is_some());
         let written = if let Some(mut written) = large {
+            state.has_large = true;
             written.set_first_sequence(sequence);
             written
         } else {
@@ -457,6 +461,7 @@ impl Outbox {
             state.queued = 0;
             state.queued_bytes = 0;
             state.messages = 0;
+            state.has_large = false;
         }
         let any = !(taken.urgent.is_empty() && taken.again.is_empty() && taken.items.is_empty());
         state.writer = if any { Doing::Sending } else { Doing::Sleeping };

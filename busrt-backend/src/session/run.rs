@@ -91,14 +91,13 @@ impl Drop for Taken {
 }
 
 impl Taken {
-    /// How many events a run has, on average.
-    pub(crate) fn events_in_a_run(&self) -> u64 {
+    /// How many runs there are, and events.
+    pub(crate) fn count(&self) -> (u64, u64) {
         let runs = self.items.iter().filter_map(|item| match item {
             Item::Run(run) => Some(run.count()),
             Item::Control(..) => None,
         });
-        let (runs, events) = runs.fold((0, 0), |(n, sum), count| (n + 1, sum + count));
-        events / u64::max(runs, 1)
+        runs.fold((0, 0), |(runs, events), count| (runs + 1, events + count))
     }
 
     /// Forgets all but events: what was to be said is out of date.

@@ -278,11 +278,12 @@ fn a_writer_that_pauses_is_woken_for_a_frame() {
     assert!(!outbox.gather(), "there is a frame");
     let mut taken = Taken::default();
     assert!(outbox.take(&mut taken));
-    assert_eq!(taken.events_in_a_run(), waiting);
+    assert_eq!(taken.count(), (1, waiting));
     assert!(outbox.gather());
     let large = Event::new("a", vec![0; 1 << 16]).unwrap();
     outbox.accept(&mut Some(large), &mut None);
     assert!(is_woken(&outbox), "a large event has a frame of its own");
+    assert!(!outbox.gather(), "and is still there");
 }
 
 #[test]
