@@ -243,6 +243,15 @@ mod tests {
         Builder::new_current_thread().enable_all().build().unwrap()
     }
 
+    /// A runtime with a thread of its own.
+    fn one_thread() -> Runtime {
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
     #[test]
     fn who_helps_runs_what_it_has_caused_in_its_own_thread() {
         let runtime = asleep();
@@ -327,11 +336,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_beside_tasks_that_always_have_something_to_do() {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = one_thread();
         let executor = Executor::new(runtime.handle().clone());
         let busy = executor.spawn(poll_fn(|cx| {
             cx.waker().wake_by_ref();
@@ -352,11 +357,7 @@ mod tests {
 
     #[test]
     fn a_pause_holds_up_no_other_task() {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = one_thread();
         let executor = Executor::new(runtime.handle().clone());
         let (told, pauses) = oneshot::channel();
         let long = executor.spawn({
@@ -410,11 +411,7 @@ mod tests {
     fn no_wake_up_is_lost_between_who_helps_and_who_does_not() {
         const THREADS: usize = 4;
         const TIMES: usize = 2_000;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = one_thread();
         let executor = Executor::new(runtime.handle().clone());
         std::thread::scope(|scope| {
             for _ in 0..THREADS {

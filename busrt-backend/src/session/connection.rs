@@ -197,7 +197,8 @@ impl Connection {
             // Before events, however many wait.
             node.calls.port.send_all(&mut writer.client).await?;
             let busy = node.outbox.take(&mut self.taken);
-            let (runs, events) = self.taken.count();
+            let executor = node.tasks.executor();
+            let load = executor.map(|executor| (executor, self.taken.count()));
             writer.send_all(&mut self.taken).await?;
             let now = Instant::now();
             if node.acks.is_urgent() || ack_at.is_some_and(|at| at <= now) {
@@ -221,8 +222,8 @@ impl Connection {
             if busy {
                 // The drain that this has woken may sit on this very thread.
                 node.tasks.yield_now().await;
-                if pace.sent(events / runs.max(1), events, now.into_std())
-                    && let Some(executor) = node.tasks.executor()
+                if let Some((executor, (runs, events))) = load
+                    && pace.sent(events / runs.max(1), events, now.into_std())
                     && node.outbox.gather()
                 {
                     tokio::select! {

@@ -45,7 +45,7 @@ impl Window {
 
     /// Whether one more event may be sent.
     pub(crate) fn has_room(&self) -> bool {
-        self.next < self.credit && self.sent_bytes < self.credit_bytes
+        !self.is_short(0, 0)
     }
 
     /// Whether no more credit is left than this.

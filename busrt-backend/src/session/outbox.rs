@@ -143,15 +143,14 @@ impl Outbox {
             .iter()
             .find(|(at, link)| state.is_full(*at, link))
         {
+            state.starved = true;
             if !at_most_once {
                 let full = Arc::clone(full);
-                state.starved = true;
                 if state.writer == Doing::Pausing {
                     self.wake_writer(state);
                 }
                 return Accepted::NoCredit(full);
             }
-            state.starved = true;
             (reduced, dropping) = self.without_full(&state, route);
             lost = fate::is_told().then_some(dropping);
             &reduced

@@ -172,11 +172,9 @@ impl Routes {
 
     /// Whether a link of a route has no more credit left than this.
     pub(crate) fn is_short(&self, route: &Route, events: u64, bytes: u64) -> bool {
-        let windows = route
-            .links
-            .iter()
-            .filter_map(|(at, _)| self.windows.get(*at));
-        { windows }.any(|window| window.is_short(events, bytes))
+        let is_short = |window: &Window| window.is_short(events, bytes);
+        let mut links = route.links.iter();
+        links.any(|(at, _)| self.windows.get(*at).is_some_and(is_short))
     }
 
     /// The next link sequence of the window at a place.

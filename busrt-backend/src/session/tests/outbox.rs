@@ -252,6 +252,16 @@ fn is_woken(outbox: &Outbox) -> bool {
     pin!(outbox.wake.notified()).enable()
 }
 
+/// How many events wake the writer.
+fn accept_until_woken(outbox: &Outbox) -> u64 {
+    let mut accepted = 0;
+    while !is_woken(outbox) {
+        accept(outbox, "a");
+        accepted += 1;
+    }
+    accepted
+}
+
 /// An outbox with a link whose writer pauses.
 fn pausing(credit: u64) -> Outbox {
     let outbox = outbox();
@@ -269,11 +279,7 @@ fn pausing(credit: u64) -> Outbox {
 #[test]
 fn a_writer_that_pauses_is_woken_for_a_frame() {
     let outbox = pausing(100_000);
-    let mut waiting = 1;
-    while !is_woken(&outbox) {
-        accept(&outbox, "a");
-        waiting += 1;
-    }
+    let waiting = 1 + accept_until_woken(&outbox);
     assert_eq!(waiting, u64::from(MAX_RUN));
     assert!(!outbox.gather(), "there is a frame");
     let mut taken = Taken::default();
@@ -290,11 +296,7 @@ fn a_writer_that_pauses_is_woken_for_a_frame() {
 fn a_writer_that_pauses_is_woken_before_credit_ends() {
     // One was sent, so there is credit for 99 when the pause begins.
     let outbox = pausing(100);
-    let mut waiting = 1;
-    while !is_woken(&outbox) {
-        accept(&outbox, "a");
-        waiting += 1;
-    }
+    let waiting = 1 + accept_until_woken(&outbox);
     assert_eq!(waiting, 50, "as many as may still come");
     while outbox.take(&mut Taken::default()) {}
     for _ in waiting..99 {
